@@ -67,6 +67,8 @@ class Type(Enum):
             return self is Type.TIMESTAMP and value.tzinfo is not None  # type: ignore[attr-defined]
         if python is date:
             return self is Type.DATE
+        if python is Decimal and any(map(value.same_quantum, _AS_USUAL)) and -_SMALL < value < _SMALL:  # type: ignore[attr-defined,operator]
+            return self is Type.MONEY
         import pyarrow as pa
 
         try:
@@ -77,6 +79,7 @@ class Type(Enum):
 
 
 _SMALL = 1 << 31
+_AS_USUAL = (Decimal("0.01"), Decimal(1))
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,14 @@ _PROCESSES = Path("/proc")  # Linux only; elsewhere no owner counts as dead, and
 
 def new_owner() -> str:
     """A unique name of at most 32 characters: machine, process id, process start, random suffix."""
+    return new_owners(1)[0]
+
+
+def new_owners(count: int) -> list[str]:
+    """As many unique names."""
     pid = os.getpid()
-    return f"{_machine()}.{pid}.{_started(pid)}.{uuid.uuid4().hex}"[:32]
+    process = f"{_machine()}.{pid}.{_started(pid)}."
+    return [f"{process}{uuid.uuid4().hex}"[:32] for _ in range(count)]
 
 
 def is_dead(owner: str) -> bool:

@@ -18,13 +18,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from feedamp.errors import BusyError
-from feedamp.state.lease_owner import is_dead, new_owner
+from feedamp.state.lease_owner import is_dead, new_owners
 from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.schema import leases
 from feedamp.state.statements import insert
@@ -71,6 +73,23 @@ def drop(connection: Connection, name: str) -> None:
     connection.execute(sa.delete(leases).where(leases.c.name == name))
 
 
+def release(connection: Connection, held: Collection[Lease]) -> None:
+    """Removes leases of this process; once the transaction is committed, they are to be marked as released."""
+    connection.execute(sa.delete(leases).where(*_are(held)))
+
+
+def _are(held: Collection[Lease]) -> Iterator[sa.ColumnElement[bool]]:
+    yield leases.c.name.in_([lease.name for lease in held])
+    yield leases.c.owner.in_([lease.owner for lease in held])
+
+
+@cache
+def _take(dialect: str) -> ReturningInsert[Any]:
+    statement = insert(dialect, leases)
+    unchanged = {"owner": leases.c.owner}
+    return statement.on_conflict_do_update(index_elements=["name"], set_=unchanged).returning(leases)
+
+
 def elapsed_s() -> float:
     """A monotonic clock that, on Linux, also counts the time in which the machine was suspended."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
@@ -81,7 +100,7 @@ class Lease:
     """A lease that this process has taken.
 
     `was_left` is true if it was taken over from a process that died or stopped renewing. While `has_open_outcome` is
-    true, an exception leaves the lease behind, as the death of the process would.
+    true, an exception leaves the lease behind, as the death of the process would. `is_released`: a transaction has removed it.
     """
 
     def __init__(self, of: Leases, name: str, owner: str, *, was_left: bool, renewed_at: float) -> None:
@@ -89,7 +108,7 @@ class Lease:
         self.name = name
         self.owner = owner
         self.was_left = was_left
-        self.has_open_outcome = False
+        self.has_open_outcome = self.is_released = False
         self.renewed_at = renewed_at  # before the request was sent to the database, by the clock of `Leases`
 
     def is_held(self) -> bool:
@@ -122,7 +141,7 @@ class Leases:
         self._begin = begin
         self._now = now
         self._times = times
-        self._elapsed = elapsed
+        self.elapsed = elapsed
         self._sightings: dict[str, _Sighting] = {}
         self._held: dict[str, Lease] = {}  # by owner; an owner name belongs to one lease
         self._lock = threading.Lock()  # of `_held` and `_thread`
@@ -132,18 +151,65 @@ class Leases:
     @contextmanager
     def hold(self, name: str) -> Iterator[Lease | None]:
         """Takes a lease, renews it by heartbeat during the block, and releases it; None if another process holds it."""
-        lease = self._take(name)
-        if lease is None:
+        asked_at = self.elapsed()
+        try:
+            with self._begin() as connection:
+                taken = self.take(connection, [name], asked_at=asked_at)
+        except STATE_ERRORS:
+            self._sightings.pop(name, None)
+            raise
+        self.keep(taken.values())
+        if name not in taken:
             yield None
             return
+        lease = taken[name]
         try:
             yield lease
             lease.has_open_outcome = False
         finally:
-            with self._lock:
-                self._held.pop(lease.owner, None)
-            if not lease.has_open_outcome:
-                self._release(lease)
+            self.end(lease)
+
+    def end(self, lease: Lease) -> None:
+        """Ends a lease: it is no longer renewed, and released, unless it is already or `has_open_outcome`."""
+        with self._lock:
+            self._held.pop(lease.owner, None)
+        if not lease.has_open_outcome and not lease.is_released:
+            self._release(lease)
+
+    def take(self, connection: Connection, names: Collection[str], *, asked_at: float) -> dict[str, Lease]:
+        """Takes leases, by name, in a transaction of the caller; those that other processes hold are left out.
+
+        `asked_at` is from before the transaction began, by `elapsed`. Once it is committed, call `keep`, so that they are
+        renewed.
+        """
+        owners = dict(zip(names, new_owners(len(names)), strict=True))
+        if not owners:
+            return {}
+        # Where a row exists, it is locked by this, so that its holder cannot renew it meanwhile.
+        new = [{"name": name, "owner": owner, "beat": 0} for name, owner in owners.items()]
+        rows = connection.execute(_take(connection.dialect.name), new).all()
+        left = {row.name: row for row in rows if row.owner != owners[row.name]}
+        busy = {name for name, row in left.items() if not self._is_free(row, began=asked_at)}
+        mine = [name for name in owners if name not in busy]
+        for name in mine:
+            if name in left:
+                taken = {"owner": owners[name], "beat": 0, "until": None}
+                connection.execute(sa.update(leases).where(leases.c.name == name).values(**taken))
+            self._sightings.pop(name, None)
+        return {
+            name: Lease(self, name, owners[name], was_left=name in left, renewed_at=asked_at) for name in mine
+        }
+
+    def keep(self, taken: Iterable[Lease]) -> None:
+        """Renews leases by heartbeat from now on, until `end`."""
+        with self._lock:
+            self._held.update((lease.owner, lease) for lease in taken)
+            if self._held and (self._thread is None or not self._thread.is_alive()):
+                # A thread does not survive a fork.
+                self._thread = threading.Thread(
+                    target=self._keep_renewing, name="feedamp-leases", daemon=True
+                )
+                self._thread.start()
 
     async def watch(self, work: str, seller_id: str, mp_order_numbers: Iterable[str]) -> None:
         """Waits as `looks` does, for leases on orders; does not block the event loop between two looks."""
@@ -156,9 +222,9 @@ class Leases:
         Yields:
             The seconds to sleep before the next look.
         """
-        give_up_at = self._elapsed() + self._times.watched_s
+        give_up_at = self.elapsed() + self._times.watched_s
         undecided, first = set(names), dict[str, tuple[str, int | None]]()
-        while undecided and self._elapsed() < give_up_at:
+        while undecided and self.elapsed() < give_up_at:
             try:
                 found = self._look(undecided)
             except STATE_ERRORS as error:
@@ -176,26 +242,20 @@ class Leases:
     def clear(self, connection: Connection, name: str) -> bool:
         """Removes a lease that is free; False if a process holds it. Until the transaction ends, none can take it."""
         row = connection.execute(sa.select(leases).where(leases.c.name == name)).first()
-        if row is not None and not self._is_free(row, began=self._elapsed()):
+        if row is not None and not self._is_free(row, began=self.elapsed()):
             return False
         drop(connection, name)
         return True
 
     def is_recent(self, lease: Lease) -> bool:
         """Whether the last heartbeat is less than half of `free_after_s` ago."""
-        return self._elapsed() - lease.renewed_at < self._times.free_after_s / 2
+        return self.elapsed() - lease.renewed_at < self._times.free_after_s / 2
 
     def renew(self, held: Collection[Lease]) -> set[str]:
         """Renews leases; returns the owner names of those that no other process has taken."""
-        began = self._elapsed()
+        began = self.elapsed()
         statement = (
-            sa.update(leases)
-            .where(
-                leases.c.name.in_([lease.name for lease in held]),
-                leases.c.owner.in_([lease.owner for lease in held]),
-            )
-            .values(beat=leases.c.beat + 1)
-            .returning(leases.c.owner)
+            sa.update(leases).where(*_are(held)).values(beat=leases.c.beat + 1).returning(leases.c.owner)
         )
         with self._begin(alone=False) as connection:
             renewed = set(connection.execute(statement).scalars())
@@ -211,48 +271,16 @@ class Leases:
         if thread is not None and not self._held:
             thread.join(_ENDS_WITHIN_S)  # longer only if the database is stalled
 
-    def _take(self, name: str) -> Lease | None:
-        owner, began = new_owner(), self._elapsed()
-        try:
-            with self._begin() as connection:
-                statement = insert(connection, leases).values(name=name, owner=owner, beat=0)
-                row = connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["name"], set_={"owner": leases.c.owner}
-                    ).returning(leases)
-                ).one()
-                was_left = row.owner != owner
-                if was_left and not self._is_free(row, began=began):
-                    return None
-                if was_left:
-                    taken = {"owner": owner, "beat": 0, "until": None}
-                    connection.execute(sa.update(leases).where(leases.c.name == name).values(**taken))
-        except STATE_ERRORS:
-            self._sightings.pop(name, None)
-            raise
-        self._sightings.pop(name, None)
-        lease = Lease(self, name, owner, was_left=was_left, renewed_at=began)
-        with self._lock:
-            self._held[owner] = lease
-            if self._thread is None or not self._thread.is_alive():  # a thread does not survive a fork
-                self._thread = threading.Thread(
-                    target=self._keep_renewing, name="feedamp-leases", daemon=True
-                )
-                self._thread.start()
-        return lease
-
     def _release(self, lease: Lease) -> None:
         try:
             with self._begin(alone=False) as connection:
-                connection.execute(
-                    sa.delete(leases).where(leases.c.name == lease.name, leases.c.owner == lease.owner)
-                )
+                release(connection, [lease])
         except STATE_ERRORS as error:  # the work is done, and the lease ends by itself
             log.info("The lease %s is not released (%s).", lease.name, type(error).__name__)
 
     def _look(self, names: Collection[str]) -> dict[str, tuple[sa.Row[Any], bool]]:
         """The leases that exist, and whether each is free."""
-        began = self._elapsed()
+        began = self.elapsed()
         statement = sa.update(leases).where(leases.c.name.in_(names)).values(owner=leases.c.owner)
         try:
             with self._begin() as connection:
@@ -267,7 +295,7 @@ class Leases:
         """Records what was seen by a look that began at a moment, and decides."""
         if row.beat is None or row.until is not None:  # taken by a version that did not renew leases
             return is_dead(row.owner) or (row.until is not None and row.until < self._now())
-        ended, heartbeat = self._elapsed(), (row.owner, row.beat)
+        ended, heartbeat = self.elapsed(), (row.owner, row.beat)
         before = self._sightings.get(row.name)
         if (
             before is None

@@ -17,7 +17,16 @@ from feedamp.rules.order import NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import CANCELLED_BUT_SHIPPED, orders, snapshots
-from feedamp.state.statements import by_seller, change_order, in_parts, is_order, is_same_order, upsert
+from feedamp.state.statements import (
+    by_seller,
+    change_order,
+    change_orders,
+    in_parts,
+    is_any_order,
+    is_order,
+    is_same_order,
+    upsert,
+)
 
 _ONE = sa.select(orders).where(is_order(orders, sa.bindparam("of_seller"), sa.bindparam("of_number")))
 
@@ -37,6 +46,16 @@ def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) ->
     return found
 
 
+def read_all(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], LedgerOrder]:
+    """Orders of any sellers, by seller and number; unknown ones are left out."""
+    found: dict[tuple[str, str], LedgerOrder] = {}
+    for part in in_parts(dict.fromkeys(keys)):
+        # All rows first: if one cannot be decoded, the connection must not be left in the middle of a query.
+        rows = connection.execute(sa.select(orders).where(is_any_order(orders, part))).all()
+        found.update((order.key, order) for order in map(_order, rows))
+    return found
+
+
 def to_acknowledge(connection: Connection) -> list[LedgerOrder]:
     """Orders that were closed as CANCELLED although the seller shipped, without acknowledged ones."""
     query = sa.select(orders).where(sa.text(CANCELLED_BUT_SHIPPED))
@@ -51,10 +70,17 @@ def write(connection: Connection, order: LedgerOrder) -> None:
 
 def save(connection: Connection, before: LedgerOrder, after: LedgerOrder) -> None:
     """Stores what a transition changed; `before` was read in the same transaction."""
-    changed = [n for n in after.__dataclass_fields__ if getattr(before, n) != getattr(after, n)]
-    if changed:
-        values = {name: _encoded(after, name) for name in changed}
-        change_order(connection, orders, *after.key, **values)
+    save_all(connection, [(before, after)])
+
+
+def save_all(connection: Connection, changes: Iterable[tuple[LedgerOrder, LedgerOrder]]) -> None:
+    """Stores what transitions of several orders changed, each from its order before, read in the same transaction."""
+    changed = [
+        (after.key, {name: _encoded(after, name) for name in names})
+        for before, after in changes
+        if (names := [n for n in after.__dataclass_fields__ if getattr(before, n) != getattr(after, n)])
+    ]
+    change_orders(connection, orders, changed)
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
@@ -101,9 +127,13 @@ def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next
     return connection.execute(changed).rowcount
 
 
-def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
-    """Records the intent to PUT: from then on, FeedAMP may have the order. Only the first is stored. Safe to repeat."""
-    change_order(connection, orders, *order.key, orders.c.first_put_at.is_(None), first_put_at=now)
+def note_puts(connection: Connection, to_send: Iterable[LedgerOrder], *, now: datetime) -> None:
+    """Records the intent to PUT orders: from then on, FeedAMP may have them. Only the first is stored. Safe to repeat.
+
+    The orders were read in the same transaction.
+    """
+    first = [order.key for order in to_send if order.first_put_at is None]
+    change_orders(connection, orders, ((key, {"first_put_at": now}) for key in first))
 
 
 def keep_closed_units(

@@ -22,7 +22,15 @@ from feedamp.rules.order_story import Event, changed, units_changed
 from feedamp.rules.units import count_units, units_shipped
 from feedamp.state import ledger, order_events
 from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, findings, orders, snapshots
-from feedamp.state.statements import by_seller, change_order, insert, is_order, is_same_order
+from feedamp.state.statements import (
+    by_seller,
+    change_order,
+    in_parts,
+    insert,
+    is_any_order,
+    is_order,
+    is_same_order,
+)
 
 log = logging.getLogger(__name__)
 # Order number -> when the units were read, and line -> (shipped, cancelled); the newest, also within a batch.
@@ -308,6 +316,14 @@ def _require_action(
 def invalidate_validation(connection: Connection, seller_id: str, mp_order_number: str) -> None:
     """Makes the next run validate the order again although its snapshot is unchanged. Safe to repeat."""
     change_order(connection, snapshots, seller_id, mp_order_number, validated_hash=None)
+
+
+def invalidate_validations(connection: Connection, keys: Iterable[tuple[str, str]]) -> None:
+    """As `invalidate_validation`, for several orders by seller and number."""
+    is_valid = snapshots.c.validated_hash.is_not(None)
+    for part in in_parts(keys):
+        changed = sa.update(snapshots).where(is_valid, is_any_order(snapshots, part))
+        connection.execute(changed.values(validated_hash=None))
 
 
 def remove(connection: Connection, seller_id: str, mp_order_number: str) -> None:

@@ -3,10 +3,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from feedamp.codec import decode_json, encode
 from feedamp.rules.order import LedgerOrder
@@ -17,6 +19,7 @@ from feedamp.state.statements import insert, is_order
 from feedamp.tables import ORDER_EVENTS, RECORDED_AT, Row
 
 _NO_ORDER = ("", "")
+_NAMES = tuple(name for name in ORDER_EVENTS.names if name != RECORDED_AT)
 _COUNTED_KINDS = (Kind.PLACED, Kind.CLOSED)
 
 
@@ -31,27 +34,33 @@ class Flow(NamedTuple):
 
 def record(connection: Connection, events: Iterable[Event], *, run_id: str | None) -> None:
     """Stores events that are not stored yet, and puts them in the outbox. Safe to repeat."""
+    outbox.put_rows(connection, store(connection, events, run_id=run_id))
+
+
+def store(connection: Connection, events: Iterable[Event], *, run_id: str | None) -> list[tuple[str, Row]]:
+    """Stores events that are not stored yet, and returns their rows for the outbox, which the caller puts there."""
     rows = {
         (*row.values(),)[:3]: {**row, "units_shipped": event.units_shipped}
         for event in events
         for row in [_row(event, run_id)]
     }
     if not rows:
-        return
-    added = connection.execute(
-        insert(connection, order_events)
-        .on_conflict_do_nothing()
-        .returning(*order_events.primary_key.columns),
-        list(rows.values()),
-    )
-    _put(connection, [rows[key] for key in sorted(tuple(row) for row in added)])
+        return []
+    added = connection.execute(_add(connection.dialect.name), list(rows.values()))
+    return [_for_outbox(rows[key]) for key in sorted(tuple(row) for row in added)]
+
+
+@cache
+def _add(dialect: str) -> ReturningInsert[Any]:
+    statement = insert(dialect, order_events).on_conflict_do_nothing()
+    return statement.returning(*order_events.primary_key.columns)
 
 
 def put_again(connection: Connection, keys: Iterable[Sequence[str]]) -> int:
     """Puts stored events, by the key of their table, in the outbox once more; returns how many are stored."""
     same = sa.tuple_(*order_events.primary_key.columns).in_([tuple(key) for key in keys])
     rows = [dict(row._mapping) for row in connection.execute(sa.select(order_events).where(same))]
-    _put(connection, rows)
+    outbox.put_rows(connection, map(_for_outbox, rows))
     return len(rows)
 
 
@@ -115,10 +124,8 @@ def recorded_since(connection: Connection) -> datetime | None:
     return connection.execute(query).scalar()
 
 
-def _put(connection: Connection, rows: Iterable[Row]) -> None:
-    names = [name for name in ORDER_EVENTS.names if name != RECORDED_AT]
-    content = ({**{name: row[name] for name in names}, RECORDED_AT: row["occurred_at"]} for row in rows)
-    outbox.put(connection, ORDER_EVENTS.name, content)
+def _for_outbox(row: Row) -> tuple[str, Row]:
+    return ORDER_EVENTS.name, {**{name: row[name] for name in _NAMES}, RECORDED_AT: row["occurred_at"]}
 
 
 def _row(event: Event, run_id: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from feedamp.state.schema import outbox
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, Type, refuse_misfit
 
 _ROWS_PER_QUERY = 1_000
+_INSERT = sa.insert(outbox)
 _FROM_JSON: dict[Type, Callable[[str], object]] = {
     Type.TIMESTAMP: datetime.fromisoformat,
     Type.DATE: date.fromisoformat,
@@ -31,25 +32,36 @@ def put(
     Raises:
         MisfitError: a row does not fit the table; in the outbox it would make every load fail.
     """
-    rows = [{**row, RECORDED_AT: recorded_at or row[RECORDED_AT]} for row in rows]
-    for row in rows:
-        refuse_misfit(table, row)
-    values = [
-        {
-            "table_name": table,
-            "payload": msgspec.json.encode({k: v for k, v in row.items() if k != RECORDED_AT}).decode(),
-            "recorded_at": row[RECORDED_AT],
-        }
-        for row in rows
-    ]
-    if values:
-        connection.execute(sa.insert(outbox), values)
+    put_rows(connection, ((table, {**row, RECORDED_AT: recorded_at or row[RECORDED_AT]}) for row in rows))
 
 
 def put_all(connection: Connection, rows: Rows, *, recorded_at: datetime) -> None:
     """Adds rows of several tables, all with the same `recorded_at`."""
-    for table, table_rows in rows.items():
-        put(connection, table, table_rows, recorded_at=recorded_at)
+    put_rows(connection, with_moment(rows, recorded_at))
+
+
+def with_moment(rows: Rows, recorded_at: datetime) -> Iterator[tuple[str, Row]]:
+    """The rows of several tables as `put_rows` takes them."""
+    return (
+        (table, {**row, RECORDED_AT: recorded_at}) for table, table_rows in rows.items() for row in table_rows
+    )
+
+
+def put_rows(connection: Connection, rows: Iterable[tuple[str, Row]]) -> None:
+    """Adds rows of any tables, each with its `recorded_at`; those of one order follow one another. Raises as `put`."""
+    values = []
+    for table, row in rows:
+        refuse_misfit(table, row)
+        payload = {name: value for name, value in row.items() if name != RECORDED_AT}
+        values.append(
+            {
+                "table_name": table,
+                "payload": msgspec.json.encode(payload).decode(),
+                "recorded_at": row[RECORDED_AT],
+            }
+        )
+    if values:
+        connection.execute(_INSERT, values)
 
 
 def unclaimed(connection: Connection) -> int:

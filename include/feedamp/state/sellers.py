@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import PausedError
 from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, orders, other_grants, sellers
-from feedamp.state.statements import insert
+from feedamp.state.statements import in_parts, insert
 
 ACTIVE = "active"
 NEEDS_AUTHORIZATION = "needs_authorization"
@@ -163,6 +163,16 @@ def is_paused(connection: Connection, seller_id: str) -> bool:
     return bool(connection.execute(query).scalar_one_or_none())
 
 
+def paused_among(connection: Connection, seller_ids: Collection[str]) -> set[str]:
+    """Those of the sellers that are paused."""
+    query = sa.select(sellers.c.seller_id).where(sellers.c.paused)
+    return {
+        seller_id
+        for part in in_parts(seller_ids)
+        for seller_id in connection.execute(query.where(sellers.c.seller_id.in_(part))).scalars()
+    }
+
+
 def check_pause(connection: Connection, seller_id: str) -> None:
     """Checks, before each order or page, that the seller is not paused.
 
@@ -170,7 +180,12 @@ def check_pause(connection: Connection, seller_id: str) -> None:
         PausedError: the seller is paused.
     """
     if is_paused(connection, seller_id):
-        raise PausedError("The seller is paused; what was not sent waits.", seller_id=seller_id)
+        raise paused_error(seller_id)
+
+
+def paused_error(seller_id: str) -> PausedError:
+    """What `check_pause` raises."""
+    return PausedError("The seller is paused; what was not sent waits.", seller_id=seller_id)
 
 
 def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:

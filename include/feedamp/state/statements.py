@@ -42,6 +42,11 @@ def is_order(
     return sa.and_(table.c.seller_id == seller_id, table.c.mp_order_number == mp_order_number)
 
 
+def is_any_order(table: sa.Table, keys: Sequence[tuple[str, str]]) -> sa.ColumnElement[bool]:
+    """The condition that selects the rows of several orders, by seller and number; as many as `in_parts` gives."""
+    return sa.tuple_(table.c.seller_id, table.c.mp_order_number).in_(keys)
+
+
 def is_same_order(one: sa.Table, other: sa.Table) -> sa.ColumnElement[bool]:
     """The join condition of two tables by order."""
     return is_order(one, other.c.seller_id, other.c.mp_order_number)
@@ -65,6 +70,18 @@ def change_order(
         statement = statement.values(expressions)
     key = {"of_seller": seller_id, "of_number": mp_order_number}
     return connection.execute(statement, given | key).rowcount == 1
+
+
+def change_orders(
+    connection: Connection, table: sa.Table, changes: Iterable[tuple[tuple[str, str], Mapping[str, Any]]]
+) -> None:
+    """Updates the rows of several orders, each by its key, with values of its own."""
+    by_names: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for (seller_id, number), values in changes:
+        row = {**values, "of_seller": seller_id, "of_number": number}
+        by_names.setdefault(tuple(values), []).append(row)
+    for names, rows in by_names.items():
+        connection.execute(_change(table, names), rows)
 
 
 @cache

@@ -11,6 +11,7 @@ from feedamp.rules.retries import BLOCKED_WAIT
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
+from feedamp.steps.place_orders.ledger_moments import LedgerMoments
 from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.runner import StepResult, run_per_seller
 
@@ -63,10 +64,12 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
             result.count(seller_id, orders=len(numbers))
         return result
 
+    moments = LedgerMoments(resources.state, run_id=run.run_id)
+
     async def work(seller: Seller, clients: Clients) -> None:
         resources.read_only.check()  # before "wait for their next try", which would turn the run red
         client = await clients.client(seller)
-        await SellerBatch(resources, run, result, client).send(due.get(seller.seller_id, []))
+        await SellerBatch(resources, run, result, client, moments).send(due.get(seller.seller_id, []))
         if seller.seller_id in later:
             wait_s = (later[seller.seller_id] - now).total_seconds()
             raise TransientError(

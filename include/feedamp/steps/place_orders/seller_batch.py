@@ -11,25 +11,21 @@ from sqlalchemy.engine import Connection
 
 from feedamp import errors
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.decoding import read_order
-from feedamp.api.json_fields import Coercions
 from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import UnreadableOrder
-from feedamp.lake.flatten import placed_rows
 from feedamp.models import Order
 from feedamp.order_body import named_field
 from feedamp.order_body.reject_reasons import MAX_REASONS
 from feedamp.resources import Resources
-from feedamp.rules import order_story
-from feedamp.rules.cancelling import READS_BEFORE_CANCELLED, units_against_cancelling
+from feedamp.rules.cancelling import READS_BEFORE_CANCELLED
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
 from feedamp.run import Run
-from feedamp.state import leases, ledger, open_orders, order_events, outbox, rejects, sellers
+from feedamp.state import ledger, order_events, rejects, sellers
 from feedamp.state.leases import Lease
+from feedamp.steps.place_orders.ledger_moments import LedgerMoments, hold_if_shipped
 from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import SellerJob, StepResult, unexpected
-from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
@@ -39,10 +35,18 @@ REFUSES_THE_ORDER = (400, 409, 413, 422)
 
 
 class SellerBatch(SellerJob):
-    """Sends the orders of one seller; stops after two failures."""
+    """Sends the orders of one seller; stops after two failures. `moments` are those of its task, if that has other sellers."""
 
-    def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        run: Run,
+        result: StepResult,
+        client: FeedAmpClient,
+        moments: LedgerMoments | None = None,
+    ) -> None:
         super().__init__(resources, run, result, client)
+        self._moments = moments or LedgerMoments(resources.state, run_id=run.run_id)
         self._failures = 0
         self._stopped: errors.FeedAmpError | None = None
         self._changed: list[str] = []
@@ -93,32 +97,13 @@ class SellerBatch(SellerJob):
 
         Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one.
         """
-        name = leases.of_order("place", self._seller_id, number)
-        with self._state.leases.hold(name) as lease:
-            if lease is None:
-                return False
-            self._resources.read_only.check()
-            with self._state.begin() as connection:
-                sellers.check_pause(connection, self._seller_id)
-                order = self._begin(connection, number)
-            if order is not None:
-                await self._place(order, lease)
-        return True
-
-    def _begin(self, connection: Connection, number: str) -> LedgerOrder | None:
-        """The order to send, after its intent is recorded; None if nothing is to be sent."""
-        order = ledger.read(connection, self._seller_id, number)
-        if order is None or order.phase != Phase.TO_PLACE:
-            return None
-        if order.desired_state == CANCELLED and self._hold_if_shipped(connection, order):
-            return None
-        if not order.has_body:
-            reason = "it has no body to send: deliver it to the inbox as it was placed"
-            self._save(connection, order, order.held_without_body(reason))
-            self._warn(f"order {number} is held: {reason}")
-            return None
-        ledger.note_put(connection, order, now=self._state.now())
-        return order
+        self._resources.read_only.check()
+        async with self._moments.intent(self._seller_id, number) as begun:
+            if begun.note is not None:
+                self._warn(begun.note)
+            if begun.order is not None and begun.lease is not None:
+                await self._place(begun.order, begun.lease)
+            return not begun.is_busy
 
     async def _place(self, order: LedgerOrder, lease: Lease) -> None:
         try:
@@ -138,7 +123,7 @@ class SellerBatch(SellerJob):
                 self._postpone(order, error)
         else:
             if sent_at is not None:
-                self._record_accepted(order, order.next_state, sent_at)
+                await self._record_accepted(order, order.next_state, sent_at, lease)
 
     async def _send(self, order: LedgerOrder, lease: Lease) -> datetime | None:
         """PUTs the order and returns when it was sent; None if it is to be cancelled but CANCELLED must not be sent."""
@@ -202,23 +187,10 @@ class SellerBatch(SellerJob):
             if not is_held:
                 self._fail(_busy(order.mp_order_number))
                 return False
-            return not self._hold_if_shipped(connection, current)
-
-    def _hold_if_shipped(self, connection: Connection, order: LedgerOrder) -> bool:
-        """Holds the cancellation and returns True if the newest snapshot shows that the seller has shipped units."""
-        try:
-            stored = open_orders.read(connection, *order.key)
-        except errors.UnreadableError:
-            stored = None  # the order is read before anything is sent
-        shipped = None if stored is None else units_against_cancelling(stored.snapshot)
-        if shipped is None:
-            return False
-        reason = f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
-        self._save(connection, order, order.cancellation_held(reason))
-        self._warn(
-            f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it"
-        )
-        return True
+            note = hold_if_shipped(connection, current, run_id=self._run.run_id, now=self._state.now())
+        if note is not None:
+            self._warn(note)
+        return note is None
 
     def _hold_unreadable(self, order: LedgerOrder, where: str) -> None:
         self._count(orders_unread=1)
@@ -248,35 +220,10 @@ class SellerBatch(SellerJob):
             f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address."
         )
 
-    def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
+    async def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime, lease: Lease) -> None:
         self._count(orders=1)
-        with self._state.begin() as connection:
-            current = ledger.read(connection, *order.key) or order
-            accepted = current.accepted(state, sent_at=sent_at, now=self._state.now())
-            self._save(connection, current, accepted)
-            placed_event = order_story.placed(accepted, state, sent_at=sent_at)
-            order_events.record(connection, [placed_event], run_id=self._run.run_id)
-            if accepted.phase == Phase.CLOSED:
-                open_orders.remove(connection, *order.key)
-            else:  # decisions made before FeedAMP confirmed the state are made again
-                open_orders.invalidate_validation(connection, *order.key)
-            if current.placed_at is not None:
-                self._changed.append(order.mp_order_number)
-            else:
-                placed = read_order(order.put_body(state), Coercions())
-                outbox.put_all(
-                    connection, placed_rows(order.seller_id, placed, placed_at=sent_at), recorded_at=sent_at
-                )
-            placement = {
-                "seller_id": order.seller_id,
-                "mp_order_number": order.mp_order_number,
-                "marketplace_state": state,
-                "placed_at": sent_at,
-                "source": order.source,
-                "source_row": order.source_row,
-                "run_id": self._run.run_id,
-            }
-            outbox.put(connection, PLACEMENTS.name, [placement], recorded_at=sent_at)
+        if await self._moments.accepted(order, state, sent_at=sent_at, lease=lease):
+            self._changed.append(order.mp_order_number)
 
     def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""

@@ -1,0 +1,81 @@
+"""One transaction for what several tasks of an event loop want of the state at the same moment."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Generic, TypeVar
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from feedamp.errors import StoreAwayError
+
+_Item = TypeVar("_Item")
+ITEMS_AT_ONCE = 500
+# How often the event loop goes round before a transaction: what comes in meanwhile is committed with it.
+ROUNDS = 4
+
+
+class GroupCommit(Generic[_Item]):
+    """Gathers items and works on all of them in one transaction.
+
+    `work` does nothing but what the transaction undoes, and returns what else is to be done once it is committed. Where it
+    fails, each item is worked on in a transaction of its own, so that none fails another; but not if the database itself
+    fails, because of which all would wait again.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Sequence[_Item]], AbstractContextManager[Connection]],
+        work: Callable[[Connection, Sequence[_Item]], Callable[[], None]],
+    ) -> None:
+        self._begin = begin
+        self._work = work
+        self._waiting: list[tuple[_Item, asyncio.Future[None]]] = []
+
+    async def do(self, item: _Item) -> None:
+        """Returns once the work on an item is committed; raises what it raised. A task that is cancelled before loses it."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((item, done))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._commit_after, loop, ROUNDS)
+        await done
+
+    def _commit_after(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
+        if rounds:
+            loop.call_soon(self._commit_after, loop, rounds - 1)
+            return
+        wanted = [(item, done) for item, done in self._waiting if not done.done()]
+        self._waiting = []
+        try:
+            for start in range(0, len(wanted), ITEMS_AT_ONCE):
+                self._commit(wanted[start : start + ITEMS_AT_ONCE])
+        except BaseException as error:  # of a signal, in a callback where the event loop would swallow it
+            for _, done in wanted:
+                if not done.done():
+                    done.set_exception(error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+
+    def _commit(self, wanted: Sequence[tuple[_Item, asyncio.Future[None]]]) -> None:
+        failure = self._work_on([item for item, _ in wanted])
+        if failure is None:
+            for _, done in wanted:
+                done.set_result(None)
+        elif len(wanted) == 1 or isinstance(failure, StoreAwayError | OperationalError):
+            for _, done in wanted:
+                done.set_exception(failure)
+        else:
+            for one in wanted:
+                self._commit([one])
+
+    def _work_on(self, items: Sequence[_Item]) -> Exception | None:
+        """What failed, without the transaction; None once it is committed."""
+        try:
+            with self._begin(items) as connection:
+                committed = self._work(connection, items)
+        except Exception as error:  # noqa: BLE001 - raised where the item came from
+            return error
+        committed()
+        return None

@@ -1,0 +1,233 @@
+"""What the orders of one task want of the ledger at the same moment, in one transaction: intents before PUTs, results after.
+
+Nothing is sent before its intent is durable, and no result waits for the answer to another order: a transaction takes what
+there is.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from feedamp.api.decoding import read_order
+from feedamp.api.json_fields import Coercions
+from feedamp.errors import UnreadableError
+from feedamp.lake.flatten import placed_rows
+from feedamp.rules import order_story
+from feedamp.rules.cancelling import units_against_cancelling
+from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
+from feedamp.state import State, leases, ledger, open_orders, order_events, outbox, sellers
+from feedamp.state.group_commit import GroupCommit
+from feedamp.state.leases import Lease
+from feedamp.tables import PLACEMENTS, RECORDED_AT, Row
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What became of the intent to send an order.
+
+    `order` is to be sent under `lease`. Without an order, `note` says why it is held; None if there is nothing to send.
+    `is_busy`: another process holds the lease. `is_paused`: the seller is; nothing was done.
+    """
+
+    order: LedgerOrder | None = None
+    lease: Lease | None = None
+    note: str | None = None
+    is_busy: bool = False
+    is_paused: bool = False
+
+
+@dataclass
+class _Intent:
+    key: _Key
+    begun: Begun = Begun()
+
+    @property
+    def lease_name(self) -> str:
+        return leases.of_order("place", *self.key)
+
+
+@dataclass
+class _Acceptance:
+    """A PUT that FeedAMP accepted; `was_placed`: it was not the order's first one."""
+
+    order: LedgerOrder
+    state: str
+    sent_at: datetime
+    lease: Lease
+    was_placed: bool = False
+
+
+class LedgerMoments:
+    """For all orders that one task places."""
+
+    def __init__(self, state: State, *, run_id: str | None) -> None:
+        self._state = state
+        self._run_id = run_id
+        self._asked_at = 0.0
+        self._commit = GroupCommit[_Intent | _Acceptance](self._begin, self._work)
+
+    @asynccontextmanager
+    async def intent(self, seller_id: str, mp_order_number: str) -> AsyncIterator[Begun]:
+        """Takes an order's lease, which ends with the block, and records the intent to send it, if it is to be sent.
+
+        Raises:
+            PausedError: the seller is paused.
+        """
+        intent = _Intent((seller_id, mp_order_number))
+        try:
+            await self._commit.do(intent)
+            if intent.begun.is_paused:
+                raise sellers.paused_error(seller_id)
+            yield intent.begun
+        finally:
+            if intent.begun.lease is not None:
+                self._state.leases.end(intent.begun.lease)
+
+    async def accepted(self, order: LedgerOrder, state: str, *, sent_at: datetime, lease: Lease) -> bool:
+        """Records that FeedAMP accepted an order, and releases its lease; returns whether it was placed before."""
+        acceptance = _Acceptance(order, state, sent_at, lease)
+        await self._commit.do(acceptance)
+        return acceptance.was_placed
+
+    def _begin(self, items: Sequence[_Intent | _Acceptance]) -> AbstractContextManager[Connection]:
+        self._asked_at = self._state.leases.elapsed()
+        return self._state.begin()
+
+    def _work(self, connection: Connection, items: Sequence[_Intent | _Acceptance]) -> Callable[[], None]:
+        acceptances = [item for item in items if isinstance(item, _Acceptance)]
+        intents = [item for item in items if isinstance(item, _Intent)]
+        placed_before = self._record_accepted(connection, acceptances)
+        begun = list(self._begin_all(connection, intents))
+
+        def committed() -> None:
+            for acceptance in acceptances:
+                acceptance.lease.is_released = True
+                acceptance.was_placed = acceptance.order.key in placed_before
+            for intent, became in zip(intents, begun, strict=True):
+                intent.begun = became
+            self._state.leases.keep(became.lease for became in begun if became.lease is not None)
+
+        return committed
+
+    def _begin_all(self, connection: Connection, intents: Sequence[_Intent]) -> Iterator[Begun]:
+        if not intents:
+            return
+        now = self._state.now()
+        paused = sellers.paused_among(connection, {intent.key[0] for intent in intents})
+        wanted = [intent for intent in intents if intent.key[0] not in paused]
+        names = [intent.lease_name for intent in wanted]
+        taken = self._state.leases.take(connection, names, asked_at=self._asked_at)
+        orders = ledger.read_all(connection, [intent.key for intent in wanted if intent.lease_name in taken])
+        to_send: dict[_Key, LedgerOrder] = {}
+        notes: dict[_Key, str] = {}
+        for key, order in orders.items():
+            if order.phase == Phase.TO_PLACE:
+                note = hold_back(connection, order, run_id=self._run_id, now=now)
+                if note is None:
+                    to_send[key] = order
+                else:
+                    notes[key] = note
+        ledger.note_puts(connection, to_send.values(), now=now)
+        unused = [
+            taken[intent.lease_name]
+            for intent in wanted
+            if intent.lease_name in taken and intent.key not in to_send
+        ]
+        if unused:
+            leases.release(connection, unused)
+        for intent in intents:
+            lease = taken.get(intent.lease_name)
+            if intent.key[0] in paused:
+                yield Begun(is_paused=True)
+            elif lease is None:
+                yield Begun(is_busy=True)
+            elif intent.key in to_send:
+                yield Begun(to_send[intent.key], lease)
+            else:
+                yield Begun(note=notes.get(intent.key))
+
+    def _record_accepted(self, connection: Connection, acceptances: Sequence[_Acceptance]) -> set[_Key]:
+        """Records PUTs that FeedAMP accepted, and returns which orders it had accepted before."""
+        if not acceptances:
+            return set()
+        now = self._state.now()
+        stored = ledger.read_all(connection, [acceptance.order.key for acceptance in acceptances])
+        changes: list[tuple[LedgerOrder, LedgerOrder]] = []
+        events: list[order_story.Event] = []
+        for acceptance in acceptances:
+            before = stored.get(acceptance.order.key, acceptance.order)
+            after = before.accepted(acceptance.state, sent_at=acceptance.sent_at, now=now)
+            changes.append((before, after))
+            events += order_story.of_ledger(before, after, now=now)
+            events.append(order_story.placed(after, acceptance.state, sent_at=acceptance.sent_at))
+        ledger.save_all(connection, changes)
+        for _, after in changes:
+            if after.phase == Phase.CLOSED:
+                open_orders.remove(connection, *after.key)
+        # Decisions made before FeedAMP confirmed the state are made again.
+        still_open = [after.key for _, after in changes if after.phase != Phase.CLOSED]
+        open_orders.invalidate_validations(connection, still_open)
+        placed_before = {before.key for before, _ in changes if before.placed_at is not None}
+        rows: defaultdict[_Key, list[tuple[str, Row]]] = defaultdict(list)
+        for table, row in order_events.store(connection, events, run_id=self._run_id):
+            rows[row["seller_id"], row["mp_order_number"]].append((table, row))
+        for acceptance in acceptances:
+            key = acceptance.order.key
+            rows[key] += self._rows(acceptance, is_first=key not in placed_before)
+        outbox.put_rows(connection, (row for of_order in rows.values() for row in of_order))
+        leases.release(connection, [acceptance.lease for acceptance in acceptances])
+        return placed_before
+
+    def _rows(self, acceptance: _Acceptance, *, is_first: bool) -> Iterator[tuple[str, Row]]:
+        """The rows of a placement for the lake, and of its order if no read of it follows."""
+        order, sent_at = acceptance.order, acceptance.sent_at
+        if is_first:
+            placed = read_order(order.put_body(acceptance.state), Coercions())
+            yield from outbox.with_moment(placed_rows(order.seller_id, placed, placed_at=sent_at), sent_at)
+        placement = {
+            "seller_id": order.seller_id,
+            "mp_order_number": order.mp_order_number,
+            "marketplace_state": acceptance.state,
+            "placed_at": sent_at,
+            "source": order.source,
+            "source_row": order.source_row,
+            "run_id": self._run_id,
+        }
+        yield PLACEMENTS.name, {**placement, RECORDED_AT: sent_at}
+
+
+def hold_back(connection: Connection, order: LedgerOrder, *, run_id: str | None, now: datetime) -> str | None:
+    """Holds an order that must not be sent, and says why; None if it may be sent."""
+    if order.desired_state == CANCELLED and (
+        note := hold_if_shipped(connection, order, run_id=run_id, now=now)
+    ):
+        return note
+    if order.has_body:
+        return None
+    reason = "it has no body to send: deliver it to the inbox as it was placed"
+    order_events.save_order(connection, order, order.held_without_body(reason), run_id=run_id, now=now)
+    return f"order {order.mp_order_number} is held: {reason}"
+
+
+def hold_if_shipped(
+    connection: Connection, order: LedgerOrder, *, run_id: str | None, now: datetime
+) -> str | None:
+    """Holds a cancellation, and says so, if the newest snapshot shows that the seller has shipped units."""
+    try:
+        stored = open_orders.read(connection, *order.key)
+    except UnreadableError:
+        stored = None  # the order is read before anything is sent
+    shipped = None if stored is None else units_against_cancelling(stored.snapshot)
+    if shipped is None:
+        return None
+    reason = f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
+    order_events.save_order(connection, order, order.cancellation_held(reason), run_id=run_id, now=now)
+    return (
+        f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it"
+    )

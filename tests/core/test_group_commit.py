@@ -1,0 +1,103 @@
+"""Group commit: one transaction for a moment, in which no item fails another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.errors import StoreAwayError
+from feedamp.state import State
+from feedamp.state.group_commit import GroupCommit
+from feedamp.state.schema import switches
+
+BAD, AWAY = "bad", "away"
+
+
+class Rows:
+    """Writes a row for each item; `transactions` has the items of each that was begun."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.transactions: list[list[str]] = []
+        self.told: list[str] = []
+        self.group = GroupCommit[str](self._begin, self._work)
+
+    def _begin(self, items: Sequence[str]) -> Any:
+        self.transactions.append(list(items))
+        return self.state.begin()
+
+    def _work(self, connection: Connection, items: Sequence[str]) -> Callable[[], None]:
+        for item in items:
+            connection.execute(sa.insert(switches).values(name=item, since=self.state.now()))
+            if item == AWAY:
+                raise StoreAwayError("the store is away")
+            if item == BAD:
+                raise ValueError(item)
+        return lambda: self.told.extend(items)
+
+    def stored(self) -> set[str]:
+        with self.state.read() as connection:
+            return set(connection.execute(sa.select(switches.c.name)).scalars())
+
+    def do(self, *items: str) -> list[object]:
+        async def all_at_once() -> list[object]:
+            return await asyncio.gather(*map(self.group.do, items), return_exceptions=True)
+
+        return asyncio.run(all_at_once())
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Iterator[Rows]:
+    state = State(f"sqlite:///{tmp_path}/state.db")
+    yield Rows(state)
+    state.close()
+
+
+def test_what_is_wanted_at_one_moment_is_one_transaction(rows: Rows) -> None:
+    assert rows.do("a", "b", "c") == [None, None, None]
+    assert rows.transactions == [["a", "b", "c"]]
+    assert rows.stored() == set(rows.told) == {"a", "b", "c"}
+
+
+def test_an_item_that_fails_fails_no_other(rows: Rows) -> None:
+    a, bad, c = rows.do("a", BAD, "c")
+    assert isinstance(bad, ValueError)
+    assert (a, c) == (None, None)
+    assert rows.stored() == set(rows.told) == {"a", "c"}
+
+
+def test_an_outage_of_the_store_is_waited_for_once(rows: Rows) -> None:
+    assert {type(answer) for answer in rows.do("a", AWAY, "c")} == {StoreAwayError}
+    assert len(rows.transactions) == 1
+    assert rows.stored() == set(rows.told) == set()
+
+
+def test_nothing_is_done_for_a_task_that_has_ended(rows: Rows) -> None:
+    async def cancelled() -> None:
+        tasks = [asyncio.create_task(rows.group.do(item)) for item in ("a", "b")]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(cancelled())
+    assert rows.stored() == {"b"}
+
+
+def test_a_signal_reaches_the_tasks_that_wait(rows: Rows) -> None:
+    """Airflow ends a task that takes too long by an exception that is no `Exception`."""
+
+    class TimeIsOver(BaseException):
+        pass
+
+    def strike(items: Sequence[str]) -> Any:
+        raise TimeIsOver
+
+    rows.group = GroupCommit[str](strike, rows._work)
+    with pytest.raises(TimeIsOver):
+        asyncio.run(asyncio.wait_for(rows.group.do("a"), timeout=5))
