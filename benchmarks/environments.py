@@ -9,13 +9,14 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ways.clock import Job
+from ways.clock import GO, Job
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = ROOT / "benchmarks" / "ways"
@@ -74,7 +75,7 @@ def earlier(commit: str) -> Path:
 def environment(code: Path = ROOT) -> dict[str, str]:
     """Variables for a program that imports ours from this copy of the repository."""
     paths = [str(code / folder) for folder in ("include", "plugins", "tools", "tests/support")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FEEDAMP_BENCH_CODE": str(code)}
 
 
 def run(program: str, environment_name: str, job: Job, *, code: Path = ROOT) -> Figures:
@@ -96,6 +97,37 @@ def run(program: str, environment_name: str, job: Job, *, code: Path = ROOT) -> 
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return figures | {"process": {"cpu_s": cpu_s}}
+
+
+def run_together(program: str, jobs: list[Job]) -> list[Figures]:
+    """The figures of several processes of ours; each warms up, and all begin once the last of them has.
+
+    Raises:
+        RuntimeError: one of them failed.
+    """
+    folder = Path(jobs[0].folder)
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(WAYS / f"{program}.py"), json.dumps(asdict(job))],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for job in jobs
+    ]
+    while not all((folder / f"ready-{job.first_seller}").exists() for job in jobs):
+        if any(process.poll() for process in started):
+            break
+        time.sleep(0.02)
+    (folder / GO).touch()
+    found = []
+    for process in started:
+        out, error = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"{program} failed:\n{error[-3000:]}")
+        found.append(json.loads(out.splitlines()[-1]))
+    return found
 
 
 @contextmanager

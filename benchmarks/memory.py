@@ -43,7 +43,12 @@ PROMISED_MB = {"extract": 100, "load": 250}
 
 
 def resources_in(
-    folder: Path, api: str, *, state_url: str = "", requests_per_second: float = 1_000_000.0
+    folder: Path,
+    api: str,
+    *,
+    state_url: str = "",
+    requests_per_second: float = 1_000_000.0,
+    page_size: int = 50,
 ) -> Resources:
     """An env in this folder with its server at this address; unless a rate is given, requests wait for no slot."""
     connection = FeedAmpAccount(
@@ -57,7 +62,7 @@ def resources_in(
         cipher,
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
-        Settings(str(folder / "inbox")),
+        Settings(str(folder / "inbox"), page_size=page_size),
         Privacy(None),
         lambda conn_id: connection,
         TokenJournal(open_storage("journal_url", str(folder / "journal")), cipher),

@@ -94,16 +94,16 @@ def tracking_number(account: int, number: int) -> bytes:
 
 
 @lru_cache(KEPT_PAGES)
-def page_body(template: bytes, account: int, start: int, total: int) -> bytes:
+def page_body(template: bytes, account: int, start: int, total: int, size: int = PAGE) -> bytes:
     """The page of an account that begins with the order of this index; no two accounts have an order in common."""
-    numbers = range(start, min(start + PAGE, total))
+    numbers = range(start, min(start + size, total))
     orders = b",".join(
         template.replace(_MARK.encode(), b"%03d-%06d" % (account, number)).replace(
             _TRACKING.encode(), tracking_number(account, number)
         )
         for number in numbers
     )
-    end = start + PAGE
+    end = start + size
     cursor = b'"%d"' % end if end < total else b"null"
     return b'{"orders":[' + orders + b'],"next_cursor":' + cursor + b"}"
 
@@ -130,13 +130,17 @@ class _Server:
     async def show(self, request: web.Request) -> web.Response:
         """What the client did since the last time, and the version of the orders from now on."""
         seen = self._seen(request)
-        told = {"held_s": seen.held_s, "asked_at": seen.asked_at, **seen.counts}
+        told = {"held_s": seen.held_s, **seen.counts}
         if "version" in request.query:
             seen.version = int(request.query["version"])
             if seen.version >= CHANGED:
                 seen.updated_at = datetime.now(UTC) - timedelta(seconds=UPDATED_BEFORE_S)
-        seen.counts, seen.held_s, seen.asked_at = Counter(), 0.0, defaultdict(list)
+        seen.counts, seen.held_s = Counter(), 0.0
         return web.json_response(told)
+
+    async def asked(self, request: web.Request) -> web.Response:
+        """The moments of all requests by seller."""
+        return web.json_response(self._seen(request).asked_at)
 
     async def token(self, request: web.Request) -> web.Response:
         seen = self._seen(request)
@@ -156,7 +160,8 @@ class _Server:
         after = query.get("seller_updated_after")
         shown = 0 if after and datetime.fromisoformat(after[0]) > seen.updated_at else total
         await _wait(request)
-        body = page_body(order_template(request.match_info["shape"], seen.version), account, start, shown)
+        template = order_template(request.match_info["shape"], seen.version)
+        body = page_body(template, account, start, shown, int(query.get("page_size", [PAGE])[0]))
         seen.held_s += time.monotonic() - began
         return web.Response(body=body, content_type="application/json")
 
@@ -190,6 +195,7 @@ def _serve(ready: Any) -> None:
     async def run() -> None:
         app = web.Application()
         app.router.add_get(below + "/seen", server.show)
+        app.router.add_get(below + "/asked", server.asked)
         app.router.add_post(below + "/api/v1/access_token", server.token)
         app.router.add_get(below + "/api/v1/orders", server.orders)
         app.router.add_put(below + "/api/v1/orders/{number}", server.write)
@@ -216,8 +222,13 @@ class Play:
         return f"{self.url}/api/v1"
 
     def seen(self, version: int | None = None) -> dict[str, Any]:
-        """What was asked since the last call: counts, `held_s`, and `asked_at` by seller; sets the orders' version."""
+        """What was asked since the last call: counts and `held_s`; sets the orders' version."""
         with urlopen(f"{self.url}/seen" + (f"?version={version}" if version else "")) as answer:  # noqa: S310
+            return json.load(answer)
+
+    def asked(self) -> dict[str, list[float]]:
+        """The moments of all requests for orders by the number of the seller, in Unix seconds."""
+        with urlopen(f"{self.url}/asked") as answer:  # noqa: S310
             return json.load(answer)
 
 

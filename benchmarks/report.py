@@ -18,7 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE, PICTURE = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images" / "benchmarks.svg"
 BEGIN, END = "<!-- made by benchmarks/report.py -->", "<!-- end -->"
-UNITS = {"cpu_s": "CPU s", "wall_s": "wall s", "added_mb": "MB"}
+UNITS = {
+    "cpu_s": "CPU s",
+    "wall_s": "wall s",
+    "orders_s": "orders a second",
+    "cores": "cores a process",
+    "of_rate": "% of the rate",
+    "most": "% in any 10 s",
+    "requests": "requests a seller",
+    "transactions": "transactions a seller",
+    "added_mb": "MB",
+}
 NOT_PEERS = ("feedamp", "bare limit")
 Result = dict[str, Any]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from placing import IN_POSTGRES, IN_SQLITE, LOOP, place_in_turn
 from reading import BARE, DLT, FEEDAMP, HTTP_OPERATOR, MERGES, Reading, Round, read_in_turn
+from side_by_side import ALONE, TOGETHER, at_the_allowed_rate, four_beside_one
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _reading(title: str, reading: Reading, *goals: Goal, orders: int = 20_000, s
     return Work(title, orders, small, rounds, goals)
 
 
-_ours_at_most = partial(Goal, FEEDAMP.name)
+_ours = partial(Goal, FEEDAMP.name)
 _merged = tuple(Goal(DLT.name, FEEDAMP.name, at_least=5, phase=phase) for phase in MERGES)
 
 
@@ -75,7 +76,7 @@ WORKS: dict[str, Work] = {
         Reading(),
         Goal(DLT.name, FEEDAMP.name, at_least=5),
         Goal(HTTP_OPERATOR.name, FEEDAMP.name, at_least=2),
-        _ours_at_most(BARE.name, at_most=1.4),
+        _ours(BARE.name, at_most=1.4),
     ),
     "odd": _reading(
         "{orders} orders, each with an unknown member and its decimals as text, into the lake",
@@ -95,7 +96,7 @@ WORKS: dict[str, Work] = {
     "latency": _reading(
         "{orders} orders of one seller into the lake, 20 ms a page",
         Reading(latency_ms=20.0),
-        _ours_at_most("pages", at_most=1.1, unit="wall_s"),
+        _ours("pages", at_most=1.1, unit="wall_s"),
     ),
     "sellers": _reading(
         "{orders} orders of 20 sellers into the lake, 20 ms a page; peers read one seller after another",
@@ -108,5 +109,22 @@ WORKS: dict[str, Work] = {
         1_000,
         lambda options: place_in_turn(options.orders, options.rounds),
         tuple(goal for way in (IN_SQLITE, IN_POSTGRES) for goal in _placing(way)),
+    ),
+    "processes": Work(
+        "{orders} orders of one seller a process, 20 ms a page, the state on Postgres: four processes beside one",
+        10_000,
+        2_000,
+        lambda options: four_beside_one(options.orders, options.rounds),
+        (_ours("feedamp", at_least=3.5, unit="orders_s", phase=TOGETHER, under_phase=ALONE),),
+    ),
+    "rate": Work(
+        "{orders} pages of 200 sellers in four processes, two requests a second allowed for each seller",
+        8_000,
+        2_000,
+        lambda options: at_the_allowed_rate(options.orders, options.rounds),
+        (
+            _ours(None, at_least=95, unit="of_rate"),
+            _ours(None, at_most=100, unit="most"),
+        ),
     ),
 }

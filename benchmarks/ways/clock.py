@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 PAGE = 50
+GO = "go"  # a file in the folder of programs that work side by side: all of them are ready
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Job:
     """What to do: each phase reads all orders again from `url`/api/v1 and brings them to `target`, in `folder`.
 
     `versions` are the versions of the orders by phase. `postgres` and
-    `warm_postgres` are URLs of empty databases, if they are the target.
+    `warm_postgres` are URLs of empty databases, if they are the target. Of several programs that work side by side in one
+    folder each has its sellers from `first_seller` on.
     """
 
     url: str
@@ -35,6 +37,9 @@ class Job:
     versions: dict[str, int]
     postgres: str = ""
     warm_postgres: str = ""
+    first_seller: int = 0
+    requests_per_second: float = 1_000_000.0
+    page_size: int = 50
 
     @property
     def api(self) -> str:
@@ -51,9 +56,12 @@ Phases = dict[str, Once]
 
 
 def main(open_way: Callable[[Job], Once | Phases]) -> None:
-    """Does the work of a job and prints the figures of each phase; a way has one call for all or one for each of them."""
+    """Does the work of a job and prints the figures of each phase; a way has one call for all or one for each of them.
+
+    What a call returns as a dictionary is added to the figures.
+    """
     job = Job(**json.loads(sys.argv[1]))
-    warm = Path(job.folder) / "warm"
+    warm = Path(job.folder) / f"warm-{job.first_seller}"
     warm.mkdir(parents=True)
     of_warm = replace(
         job, url=job.warm_url, folder=str(warm), orders=PAGE, sellers=1, postgres=job.warm_postgres
@@ -65,10 +73,11 @@ def main(open_way: Callable[[Job], Once | Phases]) -> None:
         version = job.versions[phase]
         _seen(job, version)
         began, cpu_began = time.monotonic(), cpu_s()
-        once()
+        more = once()
         wall_s, cpu = time.monotonic() - began, cpu_s() - cpu_began
         seen = _seen(job, version)
         figures[phase] = {"cpu_s": cpu, "wall_s": wall_s, "held_s": seen.pop("held_s"), **seen}
+        figures[phase] |= more if isinstance(more, dict) else {}
     print(json.dumps(figures))
 
 
@@ -86,5 +95,4 @@ def cpu_s() -> float:
 def _seen(job: Job, version: int) -> dict[str, float]:
     with urlopen(f"{job.url}/seen?version={version}") as answer:  # noqa: S310 - of this machine
         found: dict[str, float] = json.load(answer)
-    del found["asked_at"]
     return found
