@@ -21,11 +21,14 @@ from airflow_env import dag_bag
 from browsing import token_of
 from consenting import consent
 from console import BAD_NUMBER, SELLER
+from cryptography.fernet import Fernet
 from fastapi.routing import APIRoute
 from order_samples import example_order, good_order
+from postgres_server import server  # noqa: F401 - a fixture
 
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
-from feedamp.state import State, reconciliation_days, step_runs, watermarks
+from feedamp.state import State, reconciliation_days, schema, step_runs, watermarks
+from feedamp.state import sellers as sellers_of_state
 from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
@@ -67,6 +70,13 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert "1 rejected row:" in overview
     row = re.search(r"<tr><td>feedamp_test</td>.*", overview)[0]
     assert all(f"{step}: " in row for step in ("place", "extract", "validate", "close"))
+    before = {"run_id": "feedamp_test/before", "started_at": datetime(2026, 1, 2, tzinfo=UTC)}
+    with filled.resources.state.begin() as connection:
+        connection.execute(
+            sa.update(schema.step_runs).where(schema.step_runs.c.step == "close").values(before)
+        )
+    row = re.search(r"<tr><td>feedamp_test</td>.*", browse("/feedamp/").text)[0]
+    assert ("extract: " in row, "close: " in row) == (True, False)  # the newest run had no such step
     assert f'href="{order}"' in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "M-2" not in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "It was closed as SHIPPED." in browse(order).text
@@ -579,10 +589,25 @@ def test_a_lag_that_the_schedule_explains_is_no_lag(browse, filled):
     assert re.search(lag, browse(page).text)[1] == "no more than the schedule explains"
 
 
-def test_a_form_does_not_wait_long_for_who_writes(send, browse, feedamp_env, monkeypatch):
+@pytest.fixture(params=["sqlite", "postgres"])
+def on_state(request, console):
+    """The console with its state on each database, and a seller in it."""
+    if request.param == "postgres":
+        server = request.getfixturevalue("server")
+        key = Fernet.generate_key().decode()
+        console.env.set_options(state_url=server.database(server.template), encryption_key=key)
+        console.reopen()
+    state = console.resources.state
+    with state.begin() as connection:
+        sellers_of_state.add(connection, SELLER, conn_id="feedamp_default", now=state.now())
+    return console
+
+
+def test_a_form_does_not_wait_long_for_who_writes(send, browse, on_state, monkeypatch):
     monkeypatch.setattr(actions, "FORM_PATIENCE_S", 0.2)
     page = f"/feedamp/sellers/{SELLER}"
-    with feedamp_env.resources.state.begin():
+    assert "the seller is paused" not in browse(page).text
+    with on_state.resources.state.begin():
         began = time.monotonic()
         said = send("/feedamp/do/pause", page, chosen=SELLER)
         assert time.monotonic() - began < 10

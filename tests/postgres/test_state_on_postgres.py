@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 import pytest
 import sqlalchemy as sa
 from postgres import behind
+from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import State, database
@@ -181,3 +182,12 @@ def test_a_nul_in_what_feedamp_sends_breaks_no_transaction(state):
         assert connection.execute(asked).all() == [(NOON,)]
         stored = sa.select(watermarks.c.seller_id).order_by(watermarks.c.seller_id)
         assert connection.execute(stored).scalars().all() == ["S2", "S\\x001", "S\\x003"]
+
+
+def test_who_has_less_patience_gives_up_a_lock_and_no_one_else_does(url, state):
+    with closing(State(url, lock_wait_s=0.2)) as impatient:
+        with state.begin(), pytest.raises(OperationalError, match="lock timeout"), impatient.begin():
+            pass
+        with impatient.begin() as connection:
+            put_watermark(connection, NOON)
+    assert watermark(state) == NOON

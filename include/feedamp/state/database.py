@@ -15,7 +15,15 @@ from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.state.leases import Leases, LeaseTimes
-from feedamp.state.reconnect import MARK_COMMIT, OUTAGES, LastingTransaction, Patience, Writers, connect
+from feedamp.state.reconnect import (
+    MARK_COMMIT,
+    OUTAGES,
+    LastingTransaction,
+    Patience,
+    Writers,
+    connect,
+    is_lock_timeout,
+)
 from feedamp.state.upgrade import HEAD, revision_of, upgrade
 
 _UPGRADE_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
@@ -29,7 +37,7 @@ _SLOW_ANSWER_S = 1.0  # the clock is asked again if the answer took longer
 # One round trip; the timeouts apply to this transaction only. If a machine is lost in the middle of a transaction, the
 # others can continue after the timeout. The last value is the transaction's id.
 _TAKE_WRITER_LOCK = sa.select(
-    sa.func.set_config("lock_timeout", f"{LOCK_WAIT_S}s", True),
+    sa.func.set_config("lock_timeout", sa.bindparam("lock_timeout", type_=sa.Text), True),
     sa.func.set_config("idle_in_transaction_session_timeout", f"{LOCK_WAIT_S}s", True),
     sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
     sa.cast(sa.func.pg_current_xact_id(), sa.Text),
@@ -72,7 +80,8 @@ class State:
 
         Args:
             opening_patience_s: how long to wait for its server now; 0 raises the driver's error at once.
-            lock_wait_s: on SQLite, how long a transaction waits for another writer.
+            lock_wait_s: how long a transaction waits for another writer. On a server, it waits again unless this is less
+                than by default.
             before_new: called before the schema of a new database is created; may raise to prevent that.
         """
         self.url = sa.make_url(url)
@@ -87,6 +96,8 @@ class State:
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
         self.engine = _make_engine(self.url, lock_wait_s)
+        self._takes_lock = _TAKE_WRITER_LOCK.params(lock_timeout=f"{int(1000 * lock_wait_s)}ms")
+        self._is_lock_awaited = lock_wait_s >= LOCK_WAIT_S
         self._before_new = before_new
         self._writers, self._outage = Writers(), OUTAGES[self.url]
         self._patience_s = opening_patience_s
@@ -115,7 +126,9 @@ class State:
             with self.engine.begin() as connection:
                 yield connection
             return
-        transaction = self._lasting(begins_with=_TAKE_WRITER_LOCK if alone else None)
+        transaction = self._lasting(
+            begins_with=self._takes_lock if alone else None, is_lock_awaited=self._is_lock_awaited
+        )
         try:
             yield cast("Connection", transaction)
             transaction.commit()
@@ -182,7 +195,7 @@ class State:
                 try:
                     upgrade(connection)
                 except OperationalError as error:
-                    if type(error.orig).__name__ != "LockNotAvailable":
+                    if not is_lock_timeout(error):
                         raise
                     raise BusyError(
                         "The state database is in use and cannot be upgraded now; nothing was changed.",

@@ -154,6 +154,7 @@ class LastingTransaction:
         writers: Writers,
         *,
         begins_with: sa.Executable | None = None,
+        is_lock_awaited: bool = True,
         **options: Any,
     ) -> None:
         self._writers = writers
@@ -161,6 +162,7 @@ class LastingTransaction:
         self._engine = engine
         self._patience = patience
         self._begins_with = begins_with
+        self._is_lock_awaited = is_lock_awaited
         self._options = options
         self._played: list[_Played] = []
         self._rows = 0
@@ -255,7 +257,7 @@ class LastingTransaction:
                 with suppress(DBAPIError):
                     connection.close()
                 if not isinstance(error, DBAPIError) or not (
-                    error.connection_invalidated or _is_lock_timeout(error)
+                    error.connection_invalidated or (self._is_lock_awaited and is_lock_timeout(error))
                 ):
                     raise
                 self._patience.wait_after(error)
@@ -346,7 +348,8 @@ def _values(rows: Any) -> list[tuple[bytes | None, ...]]:
     )
 
 
-def _is_lock_timeout(error: DBAPIError) -> bool:
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether a lock of a server was not free in time."""
     return type(error.orig).__name__ == "LockNotAvailable"
 
 

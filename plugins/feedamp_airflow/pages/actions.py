@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
+from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.pages.page import Refused, form_signer, render
@@ -167,14 +168,16 @@ def run(command: str, *, by: str | None = None, **given: Any) -> Answer:
     """Runs a command of `feedamp` in this process for a user, and says what it said in the words of the pages.
 
     Raises:
-        Refused: another process writes to a SQLite state for too long.
+        Refused: another process writes to the state for too long.
     """
     out = io.StringIO()
     patience = running.lock_wait_s.set(FORM_PATIENCE_S)
     try:
         code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
     except Exception as error:
-        if isinstance(error, OperationalError) and "database is locked" in str(error.orig):
+        if isinstance(error, OperationalError) and (
+            "database is locked" in str(error.orig) or is_lock_timeout(error)
+        ):
             raise Refused(503, LOCKED) from error
         sentence, code = running.explain(error)
         if sentence is None:
