@@ -227,12 +227,11 @@ orders = _table(
     sa.Column("acknowledged_at", UtcTime),
     sa.Column("acknowledged_by", sa.Text),
     sa.Column("acknowledge_reason", sa.Text),
-    sa.Index("orders_to_do", "phase", "next_try_at"),
     sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),
     # Finds the seller of an order that appears in an account.
     sa.Index("orders_by_number", "mp_order_number", "purchase_date"),
-    # For the pages: counts by phase and by seller are read from the first of these alone.
+    # What is to do, by seller; counts of the pages by phase and by seller are read from it alone, too.
     sa.Index("orders_by_phase", "phase", "seller_id", "taken_at"),
     sa.Index("orders_by_delivery", "taken_at"),
     _partial("orders_by_placing", "placed_at", where="adopted_at IS NULL"),

@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateColumn
 from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, leases, manifests, metadata, order_events, orders
 
-HEAD = "0025"
+HEAD = "0026"
 _NEVER = datetime(3000, 1, 1, tzinfo=UTC)
 _revision = sa.Table(
     "feedamp_alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
@@ -107,6 +107,11 @@ def _count_findings_by_seller(connection: Connection) -> None:
     connection.exec_driver_sql("DROP INDEX IF EXISTS findings_by_state")
 
 
+def _find_what_is_to_do_by_seller(connection: Connection) -> None:
+    """`orders_by_phase` begins with the same column, and what is to do is asked for by seller."""
+    connection.exec_driver_sql("DROP INDEX IF EXISTS orders_to_do")
+
+
 _CHANGES = {
     "0002": _note_when_orders_ended,
     "0003": _trust_what_was_loaded,
@@ -114,4 +119,5 @@ _CHANGES = {
     "0009": _tell_reading_back_from_trying_again,
     "0017": _say_since_when_events_are_recorded,
     "0020": _count_findings_by_seller,
+    "0026": _find_what_is_to_do_by_seller,
 }
