@@ -14,5 +14,5 @@ RUN --mount=type=bind,target=/src \
     && uv pip install --no-cache --no-deps /tmp/dist/*.whl \
     && rm -rf /tmp/src /tmp/dist
 
-# Lake, DuckDB file and inbox: a volume that is new takes its owner from here.
-RUN umask 0002 && mkdir -p "${AIRFLOW_HOME}/feedamp/inbox" "${AIRFLOW_HOME}/include" "${AIRFLOW_HOME}/plugins"
+# Lake, DuckDB file, inbox and journal: a volume that is new takes its owner from here.
+RUN umask 0002 && mkdir -p "${AIRFLOW_HOME}/feedamp/inbox" "${AIRFLOW_HOME}/journal" "${AIRFLOW_HOME}/include" "${AIRFLOW_HOME}/plugins"

@@ -111,6 +111,14 @@ def test_the_key_to_sellers_tokens_goes_only_where_tokens_are_used(services):
     assert holders == {"init", "api-server", "worker", "sandbox"}
 
 
+def test_tokens_that_no_store_took_are_where_the_worker_finds_them(services, root):
+    for name in ("api-server", "worker"):
+        journal = services[name]["environment"]["AIRFLOW__FEEDAMP__JOURNAL_URL"]
+        assert targets(services[name])[journal]["source"] == "journal"
+    made = journal.replace("/opt/airflow", "${AIRFLOW_HOME}")
+    assert f'"{made}"' in (root / "Dockerfile").read_text()  # else root would own the volume
+
+
 def test_airflow_waits_until_both_schemas_are_there(services):
     init = "\n".join(services["init"]["command"])
     assert init.index("airflow db migrate") < init.index("feedamp db upgrade")
