@@ -19,6 +19,7 @@ import duckdb
 import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+from airflow.sdk.log import _secrets_masker
 from env_fixtures import empty_state, empty_warehouse
 from order_samples import example_order
 
@@ -172,5 +173,7 @@ def task_states(run: Any) -> dict[str, list[str]]:
 def open_airflow_env(folder: Path, patch: pytest.MonkeyPatch, **options: Any) -> Iterator[AirflowEnv]:
     """An env against a sandbox with these options; its rate limit is out of the way."""
     observer = options.pop("observer", None)
+    # Each new secret costs Airflow more than the one before; a task starts with none.
+    _secrets_masker().reset_masker()
     with running(SandboxOptions(**{**FAST, "sellers": 3, **options}), observer=observer) as sandbox:
         yield AirflowEnv(folder, sandbox, patch)
