@@ -54,7 +54,7 @@ mutants: .venv/installed ## break one promise at a time in a copy of the code; t
 
 bench: .venv/installed ## measure this package beside others, in small sizes; in full: make bench ARGS="--rounds 5"
 	@$(BIN)/python benchmarks/suite.py $(or $(ARGS),--small --rounds 2)
-	@for script in isolation memory completeness carriers; do \
+	@for script in isolation completeness carriers; do \
 		echo "$$script ..."; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 format: .venv/installed ## format the code as `make check` requires

@@ -63,6 +63,9 @@ def told(goal: dict[str, Any]) -> str:
         return f"{goal['over']}{phase}: {limit} {UNITS.get(goal['unit'], goal['unit'])}"
     names = {"pages": "the time the server holds the pages", "peers": "the best peer"}
     over, under = names.get(goal["over"], goal["over"]), names.get(goal["under"], goal["under"])
+    if goal.get("under_phase") and goal["over"] != goal["under"]:
+        phases = f"{goal['phase']} / {under}, {goal['under_phase']}"
+        return f"{over}, {phases}, {UNITS.get(goal['unit'], goal['unit'])}: {limit}"
     if "under_phase" in goal:
         return f"{over}: {goal['phase']} / {goal['under_phase']}, {UNITS.get(goal['unit'], goal['unit'])}: {limit}"
     return f"{over} / {under}{phase}, {UNITS.get(goal['unit'], goal['unit'])}: {limit}"

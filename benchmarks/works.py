@@ -7,6 +7,23 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from growth import (
+    BEFORE,
+    IDLE,
+    IDLE_SELLERS,
+    LARGE,
+    LEDGER_WORKS,
+    MEMORY_FEW,
+    MEMORY_MANY,
+    NOW,
+    SMALL,
+    VALIDATE,
+    VALIDATED_SELLERS,
+    beside_earlier,
+    beside_small_ledger,
+    memory_of_steps,
+)
+from memory import PROMISED_MB
 from placing import IN_POSTGRES, IN_SQLITE, LOOP, place_in_turn
 from reading import BARE, DLT, FEEDAMP, HTTP_OPERATOR, MERGES, Reading, Round, read_in_turn
 from side_by_side import ALONE, TOGETHER, at_the_allowed_rate, four_beside_one
@@ -125,6 +142,54 @@ WORKS: dict[str, Work] = {
         (
             _ours(None, at_least=95, unit="of_rate"),
             _ours(None, at_most=100, unit="most"),
+        ),
+    ),
+    "validate": Work(
+        "{orders} orders with shipments to validate, of 50 sellers",
+        100_000,
+        2_000,
+        lambda options: beside_earlier(
+            "validate",
+            VALIDATED_SELLERS,
+            VALIDATE,
+            options.orders,
+            options.rounds,
+            without_earlier=options.without_peers,
+        ),
+        (
+            Goal(BEFORE, NOW, at_least=20, phase="all new"),
+            Goal(BEFORE, NOW, at_least=100, phase="all new", under_phase="nothing changed"),
+        ),
+    ),
+    "idle": Work(
+        "1,500 sellers with {orders} open orders and nothing new, in one process",
+        150_000,
+        15_000,
+        lambda options: beside_earlier(
+            "idle", IDLE_SELLERS, IDLE, options.orders, options.rounds, without_earlier=options.without_peers
+        ),
+        (
+            Goal(BEFORE, NOW, at_least=10, phase="nothing new"),
+            _ours(None, at_most=1, phase="nothing new", unit="requests"),
+            _ours(None, at_most=0.1, phase="nothing new", unit="transactions"),
+        ),
+    ),
+    "ledger": Work(
+        "A ledger of {orders} orders of 1,500 sellers, a tenth of them open, beside one of 10,000; the least of three",
+        1_000_000,
+        50_000,
+        lambda options: beside_small_ledger(options.orders),
+        tuple(Goal(LARGE, SMALL, at_most=1.5, phase=work) for work in LEDGER_WORKS),
+    ),
+    "memory": Work(
+        "Memory that the steps add to their process, with 20,000 and with {orders} orders of 50 sellers",
+        1_000_000,
+        40_000,
+        lambda options: memory_of_steps(options.orders),
+        tuple(
+            Goal(step, None, at_most=promised, phase=phase, unit="added_mb")
+            for step, promised in PROMISED_MB.items()
+            for phase in (MEMORY_FEW, MEMORY_MANY)
         ),
     ),
 }
