@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -20,11 +21,13 @@ from feedamp.state import (
     order_events,
     overview,
     page_lists,
+    read_only,
     reconciliation_days,
     rejects,
     scorecards,
 )
 from feedamp.state.schema import metadata
+from feedamp.steps.runner import finish
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
@@ -61,6 +64,22 @@ def test_every_order_is_closed_rightly(tmp_path, url):
         with env.state.read() as connection:
             assert rejects.read_open(connection) == []
             assert overview.on_the_way(connection)["manifests"] == 0
+
+
+def test_while_the_switch_of_read_only_is_on_or_locked_nothing_is_sent(tmp_path, url):
+    with open_env(tmp_path, state_url=url) as env, ThreadPoolExecutor(1) as runs:
+        env.deliver("M-1")
+        with env.state.begin() as connection:
+            read_only.switch(connection, on=True, now=env.state.now())
+        assert finish(env.place())["read_only"] is True
+        with env.state.begin() as connection:
+            connection.execute(sa.text("LOCK TABLE switches IN ACCESS EXCLUSIVE MODE"))
+            read_only.switch(connection, on=False, now=env.state.now())
+            placing = runs.submit(env.place)
+            with pytest.raises(TimeoutError):
+                placing.result(0.5)
+            assert env.asked("PUT") == []
+        assert placing.result(30).orders == 1
 
 
 def test_missing_and_overtaken_orders_are_told(tmp_path, url):
