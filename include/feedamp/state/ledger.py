@@ -65,7 +65,13 @@ def to_acknowledge(connection: Connection) -> list[LedgerOrder]:
 
 def write(connection: Connection, order: LedgerOrder) -> None:
     """Stores an order as it is. Safe to repeat."""
-    upsert(connection, orders, [{name: _encoded(order, name) for name in order.__dataclass_fields__}])
+    write_all(connection, [order])
+
+
+def write_all(connection: Connection, to_write: Iterable[LedgerOrder]) -> None:
+    """Stores orders as they are. Safe to repeat."""
+    rows = [{name: _encoded(order, name) for name in order.__dataclass_fields__} for order in to_write]
+    upsert(connection, orders, rows)
 
 
 def save(connection: Connection, before: LedgerOrder, after: LedgerOrder) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.state import outbox
 from feedamp.state.schema import rejected_orders
-from feedamp.state.statements import is_order, upsert
+from feedamp.state.statements import in_parts, is_any_order, is_order, upsert
 from feedamp.tables import RECORDED_AT, REJECTED_ORDERS
 
 INBOX = "inbox"
@@ -102,6 +102,17 @@ def supersede_order(connection: Connection, seller_id: str, mp_order_number: str
         is_order(rejected_orders, seller_id, mp_order_number), rejected_orders.c.stage != LOAD
     )
     return _supersede(connection, condition, now)
+
+
+def orders_with_rejects(connection: Connection, keys: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the orders, by seller and number, of which `supersede_order` would supersede a reject."""
+    left = sa.and_(rejected_orders.c.superseded_at.is_(None), rejected_orders.c.stage != LOAD)
+    query = sa.select(rejected_orders.c.seller_id, rejected_orders.c.mp_order_number).where(left)
+    return {
+        (row[0], row[1])
+        for part in in_parts(dict.fromkeys(keys))
+        for row in connection.execute(query.where(is_any_order(rejected_orders, part)))
+    }
 
 
 def supersede_row(connection: Connection, rejected: Rejected, *, now: datetime) -> int:

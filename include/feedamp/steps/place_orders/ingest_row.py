@@ -1,4 +1,4 @@
-"""One row of an inbox file or query: evaluated against the ledger (`rules/intake.py`), then written there or rejected."""
+"""Rows of an inbox file or query: evaluated against the ledger (`rules/intake.py`), then written there or rejected."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -12,7 +12,8 @@ from feedamp.models import FINAL_STATES
 from feedamp.order_body import Reason
 from feedamp.resources import Resources
 from feedamp.rules.intake import Admission, ObservedState, admit
-from feedamp.rules.order_story import delivered, of_ledger
+from feedamp.rules.order import LedgerOrder
+from feedamp.rules.order_story import Event, delivered, of_ledger
 from feedamp.rules.units import units_shipped
 from feedamp.state import ledger, open_orders, order_events, rejects
 from feedamp.steps.runner import StepResult
@@ -37,44 +38,69 @@ def batches(rows: Iterable[_Row], text: Callable[[_Row], str]) -> Iterator[list[
         yield batch
 
 
-def evaluate_row(connection: Connection, resources: Resources, row: OrderRow | BadRow) -> Admission:
-    """What a row means for the ledger in its current state; writes nothing."""
-    if isinstance(row, BadRow):
-        return Admission(None, row.reasons, rejected=True)
-    known = ledger.read(connection, row.seller_id, row.mp_order_number)
-    is_final = row.body["marketplace_state"] in FINAL_STATES
-    observed = observed_state(connection, row.seller_id, row.mp_order_number) if is_final else ObservedState()
-    return replace(admit(row, known, observed, now=resources.state.now()), before=known)
-
-
 def note_rejected(result: StepResult, row: OrderRow | BadRow, reasons: Sequence[Reason]) -> None:
     """Adds a rejected row to what the step's log tells."""
     told = [(reason.field, reason.code, reason.message) for reason in reasons]
     result.rejected_rows.add(row.source, row.row_number, row.mp_order_number, told)
 
 
-def write_row(
-    connection: Connection,
-    resources: Resources,
-    row: OrderRow | BadRow,
-    admission: Admission,
-    *,
-    run_id: str | None,
-) -> None:
-    """Writes the result of `evaluate_row`. Safe to repeat."""
-    order = admission.order
-    if order is not None:
-        ledger.write(connection, order)
-        now, differs = resources.state.now(), [reason.field for reason in admission.reasons]
-        events = [delivered(order, row.source, row.row_number, differs, now=now)]
-        events += of_ledger(admission.before, order, now=now)
-        order_events.record(connection, events, run_id=run_id)
-        if admission.body_came:  # the order may have waited only for its body
-            open_orders.invalidate_validation(connection, *order.key)
-        if not admission.reasons:
-            rejects.supersede_order(connection, *order.key, now=resources.state.now())
-    if admission.reasons:
-        _reject(connection, resources, row, admission)
+class RowBatch:
+    """Rows of one transaction: what is stored of their orders is read at once, and what they change is written at once.
+
+    A row sees what the rows before it have changed. `write_all` comes last.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        resources: Resources,
+        rows: Iterable[OrderRow | BadRow],
+        *,
+        run_id: str | None,
+    ) -> None:
+        self._connection = connection
+        self._resources = resources
+        self._run_id = run_id
+        keys = [(row.seller_id, row.mp_order_number) for row in rows if isinstance(row, OrderRow)]
+        self._known = ledger.read_all(connection, keys)
+        self._rejected = rejects.orders_with_rejects(connection, keys)
+        self._changed: dict[tuple[str, str], LedgerOrder] = {}
+        self._events: list[Event] = []
+        self._with_new_body: list[tuple[str, str]] = []
+
+    def evaluate(self, row: OrderRow | BadRow) -> Admission:
+        """What a row means for its order in its current state; writes nothing."""
+        if isinstance(row, BadRow):
+            return Admission(None, row.reasons, rejected=True)
+        known = self._known.get((row.seller_id, row.mp_order_number))
+        seen = ObservedState()
+        if row.body["marketplace_state"] in FINAL_STATES:
+            seen = observed_state(self._connection, row.seller_id, row.mp_order_number)
+        return replace(admit(row, known, seen, now=self._resources.state.now()), before=known)
+
+    def write(self, row: OrderRow | BadRow, admission: Admission) -> None:
+        """Writes the result of `evaluate`; what it means for the order, with `write_all`. Safe to repeat."""
+        order = admission.order
+        if order is not None:
+            self._known[order.key] = self._changed[order.key] = order
+            now, differs = self._resources.state.now(), [reason.field for reason in admission.reasons]
+            self._events.append(delivered(order, row.source, row.row_number, differs, now=now))
+            self._events += of_ledger(admission.before, order, now=now)
+            if admission.body_came:  # the order may have waited only for its body
+                self._with_new_body.append(order.key)
+            if not admission.reasons and order.key in self._rejected:
+                rejects.supersede_order(self._connection, *order.key, now=now)
+        if admission.reasons:
+            _reject(self._connection, self._resources, row, admission)
+            if row.seller_id and row.mp_order_number:
+                self._rejected.add((row.seller_id, row.mp_order_number))
+
+    def write_all(self) -> None:
+        """Writes the orders that rows have changed, and their events. Safe to repeat."""
+        ledger.write_all(self._connection, self._changed.values())
+        order_events.record(self._connection, self._events, run_id=self._run_id)
+        open_orders.invalidate_validations(self._connection, self._with_new_body)
+        self._changed, self._events, self._with_new_body = {}, [], []
 
 
 def observed_state(connection: Connection, seller_id: str, mp_order_number: str) -> ObservedState:

@@ -14,7 +14,7 @@ from feedamp.rules.intake import Admission
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, note_rejected, write_row
+from feedamp.steps.place_orders.ingest_row import RowBatch, batches, note_rejected
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
@@ -107,19 +107,22 @@ class _FilePass:
             self._only_evaluate(batch)
             return
         with self._resources.state.begin() as connection:
+            rows = RowBatch(connection, self._resources, batch, run_id=self._run.run_id)
             for row in batch:
-                self._ingest_row(connection, row)
+                self._ingest_row(connection, rows, row)
+            rows.write_all()
 
     def _only_evaluate(self, batch: list[OrderRow | BadRow]) -> None:
         """Counts what would be rejected. A row whose order this file has delivered before is not compared with the ledger."""
         with self._resources.state.read() as connection:
+            rows = RowBatch(connection, self._resources, batch, run_id=None)
             for row in batch:
                 if isinstance(row, OrderRow):
                     key = hash((row.seller_id, row.mp_order_number))
                     if key in self._seen or len(self._seen) >= ORDERS_REMEMBERED:
                         continue
                     self._seen.add(key)
-                admission = evaluate_row(connection, self._resources, row)
+                admission = rows.evaluate(row)
                 before = self._unmatched.get((row.row_number, row.row_hash))
                 self._note(row, admission, before)
 
@@ -150,8 +153,8 @@ class _FilePass:
                 now=now,
             )
 
-    def _ingest_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
-        admission = evaluate_row(connection, self._resources, row)
+    def _ingest_row(self, connection: Connection, rows: RowBatch, row: OrderRow | BadRow) -> None:
+        admission = rows.evaluate(row)
         before = self._unmatched.pop((row.row_number, row.row_hash), None)
         self._note(row, admission, before)
         if admission.reasons:
@@ -170,7 +173,7 @@ class _FilePass:
                 return  # the same reject
             if not admission.reasons and all(reason["code"] == BODY_CHANGED for reason in before.reasons):
                 return  # the order was taken with this difference, which is recorded already
-        write_row(connection, self._resources, row, admission, run_id=self._run.run_id)
+        rows.write(row, admission)
         if admission.reasons:
             return
         now = self._resources.state.now()

@@ -13,7 +13,7 @@ from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
-from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, note_rejected, write_row
+from feedamp.steps.place_orders.ingest_row import RowBatch, batches, note_rejected
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,12 @@ class _QueryPass:
     def take(self, batch: list[OrderRow | BadRow]) -> None:
         begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
+            rows = RowBatch(connection, self._resources, batch, run_id=self._run.run_id)
             for row in batch:
                 self.rows += 1
-                self._ingest_row(connection, row)
+                self._ingest_row(connection, rows, row)
+            if not self._run.dry_run:
+                rows.write_all()
 
     def finish(self) -> None:
         """Supersedes outdated rejects among those whose row the query no longer returns.
@@ -98,8 +101,8 @@ class _QueryPass:
                 if reject.row_hash in self._unmatched and (None in key or key in rejected_again):
                     rejects.supersede_row(connection, reject, now=now)
 
-    def _ingest_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
-        admission = evaluate_row(connection, self._resources, row)
+    def _ingest_row(self, connection: Connection, rows: RowBatch, row: OrderRow | BadRow) -> None:
+        admission = rows.evaluate(row)
         self._unmatched.discard(row.row_hash)
         is_known = row.row_hash in self._rejected_hashes
         before = rejects.of_content(connection, row.source, row.row_hash) if is_known else None
@@ -116,4 +119,4 @@ class _QueryPass:
         if admission.reasons:
             self._rejected_hashes.add(row.row_hash)
         if not self._run.dry_run:
-            write_row(connection, self._resources, row, admission, run_id=self._run.run_id)
+            rows.write(row, admission)

@@ -11,7 +11,7 @@ from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED, Phase
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, observed_state, write_row
+from feedamp.steps.place_orders.ingest_row import RowBatch, batches, observed_state
 
 
 @dataclass
@@ -62,7 +62,8 @@ def _read_again(
         counts.still_rejected += 1
         return
     row = read_again(rejected.source, rejected.row_number, rejected.raw, resources.settings.body)
-    admission = evaluate_row(connection, resources, row)
+    rows = RowBatch(connection, resources, [row], run_id=None)
+    admission = rows.evaluate(row)
     key = _key(rejected)
     is_known = tuple(asdict(reason) for reason in admission.reasons) == rejected.reasons
     if admission.order is not None and isinstance(row, OrderRow):
@@ -72,7 +73,8 @@ def _read_again(
             now = resources.state.now()
             rejects.write(connection, replace(rejected, superseded_at=now), now=now)
     if admission.order is not None or not is_known or key in taken:
-        write_row(connection, resources, row, admission, run_id=None)
+        rows.write(row, admission)
+        rows.write_all()
     if admission.rejected:
         counts.still_rejected += 1
     elif admission.order is not None:
