@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 from postgres import behind
-from wire import KEY, S1, add_seller
+from wire import KEY, S1, S2, add_seller
 
 from feedamp.codec import content_hash
 from feedamp.models import Snapshot
@@ -69,6 +72,59 @@ def test_the_same_snapshot_again_only_moves_the_moment(state):
         said = [keep("shown", moment)(connection) for moment in (NOON, LATER, NOON)]
     assert said == [True, True, False]
     assert kept(state) == ("shown", LATER)
+
+
+def test_transactions_of_two_sellers_write_at_the_same_time(state):
+    with ThreadPoolExecutor(1) as pool, state.begin(of=[S1]):
+        pool.submit(in_a_transaction, state, [S2]).result(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param([S1], [S1], id="two of one seller"),
+        pytest.param([S1, S2], [S2, S1], id="two of several sellers, named in another order"),
+        pytest.param([], [S2], id="one of a seller behind one of all"),
+        pytest.param([S2], [], id="one of all behind one of a seller"),
+    ],
+)
+def test_transactions_that_may_write_the_same_wait_for_each_other(state, first, second):
+    sellers = iter((first, second))
+    behind(state, nothing, nothing, begin=lambda: state.begin(of=next(sellers)))
+
+
+def nothing(connection):
+    """Locks no row."""
+
+
+def test_one_that_waits_for_all_others_holds_no_lock_of_a_seller(state):
+    """Otherwise two would wait for each other: this one behind one of all, and that behind one of this seller."""
+    with ThreadPoolExecutor(2) as pool, state.begin(of=[S2]):
+        pool.submit(in_a_transaction, state, [])
+        wait_until(state, waiting=1)
+        pool.submit(in_a_transaction, state, [S1])
+        wait_until(state, waiting=2)
+        locks = sa.text(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
+        )
+        with state.engine.connect() as connection:
+            assert connection.execute(locks).scalar_one() == 1  # that of S2
+
+
+def in_a_transaction(state, seller_ids):
+    with state.begin(of=seller_ids):
+        pass
+
+
+def wait_until(state, *, waiting):
+    query = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    give_up_at = time.monotonic() + 20
+    while time.monotonic() < give_up_at:
+        with state.engine.connect() as connection:
+            if connection.execute(query).scalar_one() == waiting:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"no {waiting} transactions wait")
 
 
 def put(table_row, connection):

@@ -3,13 +3,15 @@
 import fcntl
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
@@ -28,20 +30,35 @@ from feedamp.state.upgrade import HEAD, revision_of, upgrade
 
 _UPGRADE_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
+_SELLER_LOCKS = 7_236_043  # the first half of the lock of a seller; the second is a digest of its id
 _CLOCK_CHECK_S = 60.0
 LOCK_WAIT_S = 60
 _UPGRADE_WAIT_S = 3
 # How long a transaction waits for a server that is away: longer than a restart or a failover takes.
 STORE_AWAY_S = 120.0
 _SLOW_ANSWER_S = 1.0  # the clock is asked again if the answer took longer
-# One round trip; the timeouts apply to this transaction only. If a machine is lost in the middle of a transaction, the
-# others can continue after the timeout. The last value is the transaction's id.
-_TAKE_WRITER_LOCK = sa.select(
-    sa.func.set_config("lock_timeout", sa.bindparam("lock_timeout", type_=sa.Text), True),
-    sa.func.set_config("idle_in_transaction_session_timeout", f"{LOCK_WAIT_S}s", True),
-    sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
-    sa.cast(sa.func.pg_current_xact_id(), sa.Text),
-).add_cte(MARK_COMMIT)
+
+
+def _begins_with(*locks: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Takes locks, in this order, in one round trip; the timeouts apply to this transaction only.
+
+    If a machine is lost in the middle of a transaction, the others can continue after the timeout. The last value is the
+    transaction's id.
+    """
+    return sa.select(
+        sa.func.set_config("lock_timeout", sa.bindparam("lock_timeout", type_=sa.Text), True),
+        sa.func.set_config("idle_in_transaction_session_timeout", f"{LOCK_WAIT_S}s", True),
+        *locks,
+        sa.cast(sa.func.pg_current_xact_id(), sa.Text),
+    ).add_cte(MARK_COMMIT)
+
+
+_KEYS = sa.func.unnest(sa.bindparam("keys", type_=postgresql.ARRAY(sa.Integer))).column_valued("key")
+_TAKE_WRITER_LOCK = _begins_with(sa.func.pg_advisory_xact_lock(_WRITER_LOCK))
+_TAKE_SELLER_LOCKS = _begins_with(
+    sa.func.pg_advisory_xact_lock_shared(_WRITER_LOCK),
+    sa.select(sa.func.count(sa.func.pg_advisory_xact_lock(_SELLER_LOCKS, _KEYS))).scalar_subquery(),
+)
 # A server whose machine is lost is noticed after a minute instead of the system's default of two hours.
 _LIBPQ_TIMEOUTS = {
     "connect_timeout": 10,
@@ -58,8 +75,8 @@ class State:
     """The state database. Transactions are short; none stays open during a request to FeedAMP.
 
     No other transaction writes between the reads and the writes of one transaction: SQLite begins each with `BEGIN
-    IMMEDIATE`, Postgres takes an advisory lock. `SELECT … FOR UPDATE` is not enough: it does nothing on SQLite, and it
-    cannot lock rows that do not exist yet.
+    IMMEDIATE`, Postgres takes an advisory lock, for some sellers or for all. `SELECT … FOR UPDATE` is not enough: it does
+    nothing on SQLite, and it cannot lock rows that do not exist yet.
 
     On a server, transactions outlive its restart: they wait for it up to `STORE_AWAY_S` and then continue, or raise
     `StoreAwayError`.
@@ -96,7 +113,8 @@ class State:
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
         self.engine = _make_engine(self.url, lock_wait_s)
-        self._takes_lock = _TAKE_WRITER_LOCK.params(lock_timeout=f"{int(1000 * lock_wait_s)}ms")
+        self._lock_timeout = f"{int(1000 * lock_wait_s)}ms"
+        self._takes_lock = _TAKE_WRITER_LOCK.params(lock_timeout=self._lock_timeout)
         self._is_lock_awaited = lock_wait_s >= LOCK_WAIT_S
         self._before_new = before_new
         self._writers, self._outage = Writers(), OUTAGES[self.url]
@@ -117,17 +135,22 @@ class State:
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def begin(self, *, alone: bool = True) -> Iterator[Connection]:
+    def begin(self, *, alone: bool = True, of: Collection[str] = ()) -> Iterator[Connection]:
         """The only writing transaction: commits at the end of the block, rolls back on an exception.
 
-        With `alone=False`, Postgres does not wait for other writers; this is safe for a single atomic statement only.
+        With `of`, it reads and writes only what belongs to these sellers: Postgres then lets transactions of other sellers
+        go on. With `alone=False`, it does not wait for other writers at all; this is safe for a single atomic statement only.
         """
         if self.is_sqlite:
             with self.engine.begin() as connection:
                 yield connection
             return
+        takes_lock = self._takes_lock
+        if of:
+            keys = _seller_keys(of)
+            takes_lock = _TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
         transaction = self._lasting(
-            begins_with=self._takes_lock if alone else None, is_lock_awaited=self._is_lock_awaited
+            begins_with=takes_lock if alone else None, is_lock_awaited=self._is_lock_awaited
         )
         try:
             yield cast("Connection", transaction)
@@ -233,6 +256,11 @@ class State:
             ):  # the lock ends with this transaction, also behind a pooler
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
                 yield
+
+
+def _seller_keys(seller_ids: Collection[str]) -> list[int]:
+    """The locks of sellers, in the order that all transactions take them in; two sellers may have the same one."""
+    return sorted({zlib.crc32(seller_id.encode()) - 2**31 for seller_id in seller_ids})
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:

@@ -75,7 +75,15 @@ def drop(connection: Connection, name: str) -> None:
 
 def release(connection: Connection, held: Collection[Lease]) -> None:
     """Removes leases of this process; once the transaction is committed, they are to be marked as released."""
+    _lock(connection, held)
     connection.execute(sa.delete(leases).where(*_are(held)))
+
+
+def _lock(connection: Connection, held: Collection[Lease]) -> None:
+    """Locks their rows in one order on a server: a heartbeat and a release of several would wait for each other."""
+    if len(held) > 1 and connection.dialect.name != "sqlite":
+        rows = sa.select(leases.c.name).where(*_are(held)).order_by(leases.c.name).with_for_update()
+        connection.execute(rows).all()
 
 
 def _are(held: Collection[Lease]) -> Iterator[sa.ColumnElement[bool]]:
@@ -258,6 +266,7 @@ class Leases:
             sa.update(leases).where(*_are(held)).values(beat=leases.c.beat + 1).returning(leases.c.owner)
         )
         with self._begin(alone=False) as connection:
+            _lock(connection, held)
             renewed = set(connection.execute(statement).scalars())
         for lease in held:
             if lease.owner in renewed:

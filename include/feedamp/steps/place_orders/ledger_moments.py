@@ -62,6 +62,10 @@ class _Acceptance:
     lease: Lease
     was_placed: bool = False
 
+    @property
+    def key(self) -> _Key:
+        return self.order.key
+
 
 class LedgerMoments:
     """For all orders that one task places."""
@@ -97,7 +101,7 @@ class LedgerMoments:
 
     def _begin(self, items: Sequence[_Intent | _Acceptance]) -> AbstractContextManager[Connection]:
         self._asked_at = self._state.leases.elapsed()
-        return self._state.begin()
+        return self._state.begin(of={item.key[0] for item in items})
 
     def _work(self, connection: Connection, items: Sequence[_Intent | _Acceptance]) -> Callable[[], None]:
         acceptances = [item for item in items if isinstance(item, _Acceptance)]
@@ -108,7 +112,7 @@ class LedgerMoments:
         def committed() -> None:
             for acceptance in acceptances:
                 acceptance.lease.is_released = True
-                acceptance.was_placed = acceptance.order.key in placed_before
+                acceptance.was_placed = acceptance.key in placed_before
             for intent, became in zip(intents, begun, strict=True):
                 intent.begun = became
             self._state.leases.keep(became.lease for became in begun if became.lease is not None)
@@ -157,11 +161,11 @@ class LedgerMoments:
         if not acceptances:
             return set()
         now = self._state.now()
-        stored = ledger.read_all(connection, [acceptance.order.key for acceptance in acceptances])
+        stored = ledger.read_all(connection, [acceptance.key for acceptance in acceptances])
         changes: list[tuple[LedgerOrder, LedgerOrder]] = []
         events: list[order_story.Event] = []
         for acceptance in acceptances:
-            before = stored.get(acceptance.order.key, acceptance.order)
+            before = stored.get(acceptance.key, acceptance.order)
             after = before.accepted(acceptance.state, sent_at=acceptance.sent_at, now=now)
             changes.append((before, after))
             events += order_story.of_ledger(before, after, now=now)
@@ -178,7 +182,7 @@ class LedgerMoments:
         for table, row in order_events.store(connection, events, run_id=self._run_id):
             rows[row["seller_id"], row["mp_order_number"]].append((table, row))
         for acceptance in acceptances:
-            key = acceptance.order.key
+            key = acceptance.key
             rows[key] += self._rows(acceptance, is_first=key not in placed_before)
         outbox.put_rows(connection, (row for of_order in rows.values() for row in of_order))
         leases.release(connection, [acceptance.lease for acceptance in acceptances])
