@@ -25,7 +25,12 @@ def encode(value: Any) -> bytes:
 
 def content_hash(value: Any) -> str:
     """A hash of 32 hex characters; equal content gives an equal hash."""
-    return hashlib.sha256(encode(value)).hexdigest()[:32]
+    return encoded_hash(encode(value))
+
+
+def encoded_hash(encoded: bytes) -> str:
+    """The `content_hash` of a value that `encode` has encoded."""
+    return hashlib.sha256(encoded).hexdigest()[:32]
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ JSON. Of two rows with the same key the one that is greater by `rank` of its tab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -53,6 +53,15 @@ class Type(Enum):
 
         return getattr(pa, self._arrow)(*self._arguments)
 
+    def holds(self, values: Iterable[Any], *, is_required: bool) -> bool:
+        """Whether all values are of this type, or None unless `is_required`. Arrow refuses those that would lose anything."""
+        others = set(map(type, values)) - {self._python}
+        if not others <= (set() if is_required else {_NONE}):
+            return False
+        return self is not Type.TIMESTAMP or all(
+            value is None or value.tzinfo is not None for value in values
+        )
+
     def fits(self, value: object) -> bool:
         """Whether a value other than None can be stored as this type without loss."""
         python = type(value)
@@ -80,6 +89,7 @@ class Type(Enum):
 
 _SMALL = 1 << 31
 _AS_USUAL = (Decimal("0.01"), Decimal(1))
+_NONE = type(None)
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ class Table:
         """Columns of a lake file, in order."""
         return (*self.columns, *self.lake_only)
 
-    @property
+    @cached_property
     def lake_schema(self) -> pa.Schema:
         """The Arrow schema of a lake file."""
         import pyarrow as pa
@@ -146,7 +156,33 @@ class Table:
                 return f"{self.name}.{name} is empty"
         return None
 
-    @property
+    def batch(self, columns: Mapping[str, Sequence[Any]], rows: int) -> pa.RecordBatch:
+        """Columns of so many values as they are written to a lake file; those that are not given are null.
+
+        Raises:
+            MisfitError: a value does not fit its column, so that `misfit` of its row says why.
+        """
+        import pyarrow as pa
+
+        arrays = []
+        for column in self.lake_columns:
+            values = columns.get(column.name)
+            if values is None:
+                if column.name in self._required:
+                    raise MisfitError(f"{self.name}.{column.name} is missing.")
+                arrays.append(pa.nulls(rows, column.type.arrow))
+                continue
+            try:
+                fits = column.type.holds(values, is_required=column.name in self._required)
+                array = pa.array(values, column.type.arrow) if fits else None
+            except (pa.ArrowException, ValueError, OverflowError):
+                array = None
+            if array is None:
+                raise MisfitError(f"{self.name}.{column.name} cannot hold one of its values.")
+            arrays.append(array)
+        return pa.RecordBatch.from_arrays(arrays, schema=self.lake_schema)
+
+    @cached_property
     def _required(self) -> tuple[str, ...]:
         return (*self.key, RECORDED_AT)
 

@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
 from feedamp.lake import writer as lake_module
+from feedamp.lake.flatten import VALUE_COLUMNS, order_values, rows_of
 from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress, joined
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
+from feedamp.models import Customer, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.storage import Storage
 from feedamp.tables import RECORDED_AT, WRITER_VERSION
 
@@ -272,6 +274,70 @@ def test_a_row_that_the_table_cannot_hold_costs_itself(lake: Lake, change: dict[
     opened.append("order_lines", [LINE])
     manifest = publish(opened)
     assert [(file.table, file.rows) for file in manifest.files] == [("order_lines", 1)]
+
+
+SHOWN = Order(
+    mp_order_number="M-1",
+    customer=Customer(full_name="Robin Vale"),
+    purchase_date=MOMENT,
+    order_lines=(
+        OrderLine(mp_line_number="A", quantity=2, unit_price=Decimal("25.5"), extra={"color": "red"}),
+    ),
+    fulfillments=(LineFulfillment(mp_line_number="A", shipments=(Shipment(quantity=1, shipped_date=DAY),)),),
+    extra={"gift": True},
+)
+
+
+@pytest.mark.parametrize("key", [pytest.param(None, id="in clear"), pytest.param(b"a key", id="masked")])
+def test_rows_appended_by_column_are_those_that_are_appended_one_by_one(
+    lake: Lake, key: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_module, "LOOSE_BATCHES", 2)
+    orders = [
+        order_values("S1", msgspec.structs.replace(SHOWN, mp_order_number=f"M-{n}"), read_at=MOMENT)
+        for n in range(5)
+    ]
+    by_column, by_row = (writer(lake, slug, Privacy(key)) for slug in ("columns", "rows"))
+    for values in orders:
+        by_column.append_values(values)
+        by_row.append_all(rows_of(values))
+    manifests = publish(by_column), publish(by_row)
+    first, second = (
+        {file.table: pq.read_table(lake.absolute(file.path)) for file in manifest.files}
+        for manifest in manifests
+    )
+    assert {table: len(rows) for table, rows in first.items()} == dict.fromkeys(
+        ("orders", "order_lines", "shipments", "snapshots"), 5
+    )
+    assert first == second
+    assert all(rows.schema.equals(second[table].schema, check_metadata=True) for table, rows in first.items())
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        pytest.param("order_lines", "unit_price", Decimal("1.00001"), id="five decimals"),
+        pytest.param("order_lines", "unit_price", 25.5, id="money as a float"),
+        pytest.param("order_lines", "quantity", 2**63, id="a number beyond 64 bits"),
+        pytest.param("order_lines", "quantity", True, id="a truth as a number"),
+        pytest.param("order_lines", "sku", "\ud800", id="half an emoji"),
+        pytest.param("order_lines", "mp_line_number", None, id="no key"),
+        pytest.param("orders", "purchase_date", datetime(2026, 3, 10), id="a moment without a zone"),  # noqa: DTZ001
+        pytest.param("orders", "purchase_date", 7, id="a number for a moment"),
+    ],
+)
+def test_a_column_that_cannot_hold_a_value_takes_no_row(
+    lake: Lake, table: str, column: str, value: Any
+) -> None:
+    opened = writer(lake)
+    values = order_values("S1", SHOWN, read_at=MOMENT)
+    changed = dict(zip(VALUE_COLUMNS[table], values[table][0], strict=True)) | {column: value}
+    with pytest.raises(MisfitError, match=f"{table}.{column} cannot hold one of its values"):
+        opened.append_values(values | {table: [*values[table], tuple(changed.values())]})
+    opened.append_values(values)
+    assert {file.table: file.rows for file in publish(opened).files} == dict.fromkeys(
+        ("orders", "order_lines", "shipments", "snapshots"), 1
+    )
 
 
 class FailingFiles(LocalFileSystem):

@@ -21,7 +21,7 @@ from env import OTHER, SELLER, Env, shipment
 from fsspec.implementations.local import LocalFileSystem
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake.flatten import order_rows
+from feedamp.lake.flatten import VALUE_COLUMNS, Values, order_values
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
@@ -32,7 +32,6 @@ from feedamp.steps.extract_fulfillments import extract as extract_module
 from feedamp.steps.extract_fulfillments import publisher
 from feedamp.steps.load import load_what_is_whole
 from feedamp.storage import Storage
-from feedamp.tables import Rows
 
 
 class FullDisk(LocalFileSystem):
@@ -97,15 +96,17 @@ def test_a_value_that_no_column_holds_costs_its_own_order_only(
 ) -> None:
     """If such a value got into a file, the other rows of the file would be lost too."""
 
-    def with_fault(seller_id: str, order: Order, **more: Any) -> Rows:
-        rows = order_rows(seller_id, order, **more)
+    def with_fault(seller_id: str, order: Order, **more: Any) -> Values:
+        values = order_values(seller_id, order, **more)
         if order.mp_order_number == "M-1":
-            rows["shipments"][0]["quantity"] = 2**70
-        return rows
+            shipment = list(values["shipments"][0])
+            shipment[VALUE_COLUMNS["shipments"].index("quantity")] = 2**70
+            values["shipments"] = [tuple(shipment)]
+        return values
 
     shipped(env, "M-1", "M-2")
     shipped(env, "N-1", seller=OTHER)
-    monkeypatch.setattr(extract_module, "order_rows", with_fault)
+    monkeypatch.setattr(extract_module, "order_values", with_fault)
     result = env.extract()
     monkeypatch.undo()
     env.load()

@@ -1,138 +1,197 @@
 """PURE: turns orders into rows of the lake tables.
 
-A row is a dict by column name; of two rows of one order, the one with the later `recorded_at` is newer.
+Rows are made as tuples, which become columns without a dict in between; `rows_of` makes dicts by column name of them. Of
+two rows of one order, the one with the later `recorded_at` is newer.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 from typing import Any
 
-import msgspec
-
 from feedamp import carriers
-from feedamp.codec import content_hash, encode
-from feedamp.models import Order, OrderLine
+from feedamp.codec import content_hash, encode, encoded_hash
+from feedamp.models import Address, Cancellation, Customer, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.money import fitted
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.tables import ORDER_DISCOUNTS, ORDER_TAXES, ORDERS, RECORDED_AT, SNAPSHOT_HASH, Row, Rows
+from feedamp.tables import (
+    CANCELLATIONS,
+    ORDER_DISCOUNTS,
+    ORDER_LINES,
+    ORDER_TAXES,
+    ORDERS,
+    RECORDED_AT,
+    SHIPMENTS,
+    SNAPSHOT_HASH,
+    SNAPSHOTS,
+    Rows,
+)
 
 MOST_EXTRA_BYTES = 64 << 10
+Values = dict[str, list[tuple[Any, ...]]]
+"""Rows by table, each as a tuple in the order of `VALUE_COLUMNS`."""
+
 # Fields of an order that are columns of the same name.
-_ORDER_COLUMNS = tuple(name for name in Order.__struct_fields__ if name in ORDERS.names and name != "extra")
+_ORDER_COLUMNS = tuple(
+    name
+    for name in Order.__struct_fields__
+    if name in ORDERS.names and name not in ("mp_order_number", "extra")
+)
+_KEY = ("seller_id", "mp_order_number", RECORDED_AT, SNAPSHOT_HASH)
+_LINE = (*_KEY, "mp_line_number")
+VALUE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    ORDERS.name: (
+        *(*_KEY, "extracted_at", "extra"),
+        *("units_ordered", "units_shipped", "units_cancelled", "units_pending", "units_over"),
+        *_ORDER_COLUMNS,
+        *(f"customer_{name}" for name in Customer.__struct_fields__),
+        *(f"shipping_address_{name}" for name in Address.__struct_fields__),
+    ),
+    ORDER_LINES.name: (
+        *(*_LINE, "sku", "product_name", "quantity", "unit_price", "shipping_price"),
+        *("units_shipped", "units_cancelled", "units_pending", "extra"),
+    ),
+    ORDER_TAXES.name: (*_LINE, "tax_index", "name", "amount", "extra"),
+    ORDER_DISCOUNTS.name: (*_LINE, "discount_index", "name", "amount", "extra"),
+    SHIPMENTS.name: (*_LINE, "shipment_index", "carrier_id", "tracking_check", *Shipment.__struct_fields__),
+    CANCELLATIONS.name: (*_LINE, "cancellation_index", *Cancellation.__struct_fields__),
+    SNAPSHOTS.name: (*_KEY, "snapshot"),
+}
+_of_order = attrgetter(*_ORDER_COLUMNS)
+_of_customer = attrgetter(*Customer.__struct_fields__)
+_of_address = attrgetter(*Address.__struct_fields__)
+_of_shipment = attrgetter(*Shipment.__struct_fields__)
+_of_cancellation = attrgetter(*Cancellation.__struct_fields__)
+
+
+def order_values(seller_id: str, order: Order, *, read_at: datetime) -> Values:
+    """Rows of an order read from FeedAMP: orders and its children, and snapshots."""
+    # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
+    snapshot_hash = content_hash(order)
+    values = _order_and_lines(seller_id, order, read_at, snapshot_hash, extracted_at=read_at)
+    key = (seller_id, order.mp_order_number, read_at)
+    fulfillments = order.fulfillments or ()
+    values[SHIPMENTS.name] = list(_shipments((*key, snapshot_hash), fulfillments))
+    values[CANCELLATIONS.name] = list(_cancellations((*key, snapshot_hash), fulfillments))
+    snapshot = encode(order.snapshot())
+    values[SNAPSHOTS.name] = [(*key, encoded_hash(snapshot), snapshot.decode())]
+    return values
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
-    """Rows of an order read from FeedAMP: orders and its children, and snapshots."""
-    snapshot = order.snapshot()
-    # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
-    snapshot_hash = content_hash(order)
-    rows = _order_and_lines(seller_id, order, read_at, snapshot_hash)
-    rows["orders"][0].update(extracted_at=read_at, snapshot_hash=snapshot_hash)
-    key = {
-        "seller_id": seller_id,
-        "mp_order_number": order.mp_order_number,
-        RECORDED_AT: read_at,
-        SNAPSHOT_HASH: snapshot_hash,
-    }
-    shipments: list[Row] = []
-    cancellations: list[Row] = []
-    # A line may have two entries; the index continues, so that every row has a unique key.
-    first: Counter[str] = Counter()
-    first_cancelled: Counter[str] = Counter()
-    for entry in order.fulfillments or ():
-        line = {**key, "mp_line_number": entry.mp_line_number}
-        for index, shipment in enumerate(entry.shipments, start=first[entry.mp_line_number]):
-            verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
-            shipments.append(
-                {
-                    **line,
-                    **msgspec.structs.asdict(shipment),
-                    "shipment_index": index,
-                    "carrier_id": verdict.carrier_id,
-                    "tracking_check": str(verdict.status),
-                }
-            )
-        for index, cancellation in enumerate(
-            entry.cancellations, start=first_cancelled[entry.mp_line_number]
-        ):
-            cancellations.append(
-                {**line, **msgspec.structs.asdict(cancellation), "cancellation_index": index}
-            )
-        first[entry.mp_line_number] += len(entry.shipments)
-        first_cancelled[entry.mp_line_number] += len(entry.cancellations)
-    rows["shipments"] = shipments
-    rows["cancellations"] = cancellations
-    rows["snapshots"] = [
-        {**key, SNAPSHOT_HASH: content_hash(snapshot), "snapshot": encode(snapshot).decode()}
-    ]
-    return rows
+    """As `order_values`, each row a dict by column name."""
+    return rows_of(order_values(seller_id, order, read_at=read_at))
 
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
     """Rows of an order that was placed and not yet read from FeedAMP; any snapshot replaces them."""
-    return _order_and_lines(seller_id, order, placed_at, "")
+    rows = rows_of(_order_and_lines(seller_id, order, placed_at, "", extracted_at=None))
+    for row in rows[ORDERS.name]:
+        del row["extracted_at"], row[SNAPSHOT_HASH]  # the merge knows by their absence that nothing was read
+    return rows
 
 
-def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime, snapshot_hash: str) -> Rows:
-    key = {"seller_id": seller_id, "mp_order_number": order.mp_order_number, RECORDED_AT: recorded_at}
-    ordered = {line.mp_line_number: line.quantity or 0 for line in order.order_lines}
-    units = count_units(ordered, order.fulfillments or ())
+def rows_of(values: Values) -> Rows:
+    """The same rows as dicts by column name."""
+    return {
+        table: [dict(zip(VALUE_COLUMNS[table], row, strict=True)) for row in rows]
+        for table, rows in values.items()
+    }
+
+
+def joined(orders: Iterable[Values]) -> Values:
+    """The rows of several orders."""
+    all_values: Values = {table: [] for table in VALUE_COLUMNS}
+    for values in orders:
+        for table, rows in values.items():
+            all_values[table] += rows
+    return all_values
+
+
+def _shipments(key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]) -> Iterator[tuple[Any, ...]]:
+    first = Counter[str]()
+    for entry in fulfillments:
+        number = entry.mp_line_number
+        # A line may have two entries; the index continues, so that every row has a unique key.
+        for index, shipment in enumerate(entry.shipments, start=first[number]):
+            verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
+            yield (
+                *(*key, number, index, verdict.carrier_id, verdict.status.value),
+                *_of_shipment(shipment),
+            )
+        first[number] += len(entry.shipments)
+
+
+def _cancellations(
+    key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]
+) -> Iterator[tuple[Any, ...]]:
+    first = Counter[str]()
+    for entry in fulfillments:
+        number = entry.mp_line_number
+        for index, cancellation in enumerate(entry.cancellations, start=first[number]):
+            yield (*key, number, index, *_of_cancellation(cancellation))
+        first[number] += len(entry.cancellations)
+
+
+def _order_and_lines(
+    seller_id: str,
+    order: Order,
+    recorded_at: datetime,
+    snapshot_hash: str,
+    *,
+    extracted_at: datetime | None,
+) -> Values:
+    key = (seller_id, order.mp_order_number, recorded_at, snapshot_hash)
     lines = {line.mp_line_number: line for line in order.order_lines}
-    row: Row = {
-        **key,
-        **{name: getattr(order, name) for name in _ORDER_COLUMNS},
-        "units_ordered": sum(u.ordered for u in units.values()),
-        "units_shipped": sum(u.shipped for u in units.values()),
-        "units_cancelled": sum(u.cancelled for u in units.values()),
-        "units_pending": sum(u.pending for u in units.values()),
-        "units_over": sum(u.over for u in units.values()),
-        "extra": _json(order.extra),
-    }
-    for prefix, part in (("customer", order.customer), ("shipping_address", order.shipping_address)):
-        row.update({f"{prefix}_{name}": value for name, value in msgspec.structs.asdict(part).items()})
-    key[SNAPSHOT_HASH] = snapshot_hash
+    units = count_units(
+        {number: line.quantity or 0 for number, line in lines.items()}, order.fulfillments or ()
+    )
+    counts = units.values()
+    row = (
+        *(*key, extracted_at, _json(order.extra)),
+        sum([u.ordered for u in counts]),
+        sum([u.shipped for u in counts]),
+        sum([u.cancelled for u in counts]),
+        sum([u.pending for u in counts]),
+        sum([u.over for u in counts]),
+        *_of_order(order),
+        *_of_customer(order.customer),
+        *_of_address(order.shipping_address),
+    )
     return {
-        "orders": [row],
-        "order_lines": [_line_row(key, number, lines.get(number), u) for number, u in units.items()],
-        ORDER_TAXES.name: _amount_rows(key, lines, "taxes", "tax_index"),
-        ORDER_DISCOUNTS.name: _amount_rows(key, lines, "discounts", "discount_index"),
+        ORDERS.name: [row],
+        ORDER_LINES.name: [_line(key, number, lines.get(number), u) for number, u in units.items()],
+        ORDER_TAXES.name: list(_amounts(key, lines, "taxes")),
+        ORDER_DISCOUNTS.name: list(_amounts(key, lines, "discounts")),
     }
 
 
-def _line_row(key: Row, number: str, line: OrderLine | None, units: LineUnits) -> Row:
-    extra = dict(line.extra) if line else {}
-    return {
-        **key,
-        "mp_line_number": number,
-        "sku": line and line.sku,
-        "product_name": line and line.product_name,
-        "quantity": units.ordered,
-        "unit_price": line and _money("unit_price", line.unit_price, extra),
-        "shipping_price": line and _money("shipping_price", line.shipping_price, extra),
-        "units_shipped": units.shipped,
-        "units_cancelled": units.cancelled,
-        "units_pending": units.pending,
-        "extra": _json(extra),
-    }
+def _line(key: tuple[Any, ...], number: str, line: OrderLine | None, units: LineUnits) -> tuple[Any, ...]:
+    counts = (units.shipped, units.cancelled, units.pending)
+    if line is None:
+        return (*key, number, None, None, units.ordered, None, None, *counts, None)
+    extra = dict(line.extra)
+    prices = (
+        _money("unit_price", line.unit_price, extra),
+        _money("shipping_price", line.shipping_price, extra),
+    )
+    return (*key, number, line.sku, line.product_name, units.ordered, *prices, *counts, _json(extra))
 
 
-def _amount_rows(key: Row, lines: Mapping[str, OrderLine], member: str, index: str) -> list[Row]:
+def _amounts(key: tuple[Any, ...], lines: Mapping[str, OrderLine], member: str) -> Iterator[tuple[Any, ...]]:
     """Rows of the taxes or discounts of all lines; what is not an object remains only in `extra` of its line."""
-    rows: list[Row] = []
     for number, line in lines.items():
         items = line.extra.get(member)
         for place, item in enumerate(items if isinstance(items, list) else ()):
             if isinstance(item, dict):
                 extra = dict(item)
                 named = next((n for n in ("name", "type") if isinstance(item.get(n), str) and item[n]), None)
-                row = {"mp_line_number": number, index: place, "name": named and extra.pop(named)}
-                amount = _decimal(item.get("amount"))
+                name, amount = named and extra.pop(named), _decimal(item.get("amount"))
                 if amount is not None:
-                    row["amount"] = _money("amount", extra.pop("amount") and amount, extra)
-                rows.append({**key, **row, "extra": _json(extra)})
-    return rows
+                    amount = _money("amount", extra.pop("amount") and amount, extra)
+                yield (*key, number, place, name, amount, _json(extra))
 
 
 def _decimal(value: Any) -> Decimal | None:

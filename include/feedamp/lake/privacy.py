@@ -4,7 +4,9 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from feedamp.rules.known_fields import known_part
 from feedamp.tables import LAKE_TABLES, REJECTED_ORDERS, SNAPSHOT_HASH, SNAPSHOTS, Row, Type
@@ -37,6 +39,22 @@ class Privacy:
             hidden[SNAPSHOT_HASH] = self._pseudonym(hidden[SNAPSHOT_HASH])
         if table == REJECTED_ORDERS.name:
             hidden["reasons"] = _without_words(hidden["reasons"])
+        return hidden
+
+    def hide_columns(self, table: str, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        """Columns of a table of orders as they may be written to the lake: `hide`, of many rows at once."""
+        if self.key is None:
+            return columns
+        hidden = dict(columns)
+        for column in LAKE_TABLES[table].columns:
+            if column.personal and column.name in hidden:
+                is_text = column.type is Type.TEXT
+                hidden[column.name] = [
+                    self._pseudonym(value) if is_text and value is not None else None
+                    for value in hidden[column.name]
+                ]
+        if table != SNAPSHOTS.name and SNAPSHOT_HASH in hidden:
+            hidden[SNAPSHOT_HASH] = [value and self._pseudonym(value) for value in hidden[SNAPSHOT_HASH]]
         return hidden
 
     def _pseudonym(self, value: str) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import FeedAmpError, IncompleteError
+from feedamp.lake.flatten import VALUE_COLUMNS, Values
 from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake, file_path, manifest_path
@@ -19,6 +20,8 @@ from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
 ROWS_PER_GROUP = 10_000
 # Pending dicts are converted to Arrow this often: until the row group is full, Arrow needs a tenth of the memory.
 ROWS_PER_BATCH = 250
+# So many small batches are joined: each array that Arrow holds takes some hundred bytes beside its values.
+LOOSE_BATCHES = 64
 # Sooner if the rows are large, so that memory does not grow with what an order may hold.
 TEXT_PER_BATCH, BYTES_PER_GROUP = 16 << 20, 64 << 20
 
@@ -37,7 +40,7 @@ class LakeWriter:
         self._privacy = privacy
         self._pending: dict[str, list[Row]] = {}
         self._pending_text = Counter[str]()
-        self._batches: dict[str, list[pa.RecordBatch]] = {}
+        self._groups: dict[str, _Group] = {}
         self._open: dict[str, tuple[str, Any, pq.ParquetWriter]] = {}
         self._failure: Exception | None = None
         self._is_closed = False
@@ -70,6 +73,26 @@ class LakeWriter:
                 is_full = self._pending_text[table] >= TEXT_PER_BATCH
                 if is_full or len(self._pending[table]) >= min(ROWS_PER_BATCH, ROWS_PER_GROUP):
                     self._pack(table)
+
+    def append_values(self, values: Values) -> None:
+        """Appends rows of orders, all or none, as `append_all`; they are checked by column.
+
+        Raises:
+            MisfitError: a row does not fit its table; `append_all` says which.
+            IncompleteError: the writer is broken; nothing it wrote will be published.
+        """
+        self._refuse_if_broken()
+        batches = {}
+        for table, rows in values.items():
+            if rows:
+                columns = dict(zip(VALUE_COLUMNS[table], zip(*rows, strict=True), strict=True))
+                batches[table] = LAKE_TABLES[table].batch(
+                    self._privacy.hide_columns(table, columns), len(rows)
+                )
+        with self._breaking():
+            for table, batch in batches.items():
+                self.appended[table] += batch.num_rows
+                self._add(table, batch)
 
     def copy(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
         """Appends rows that were in the lake before, as they are; IncompleteError if `batches` could not be read."""
@@ -140,7 +163,7 @@ class LakeWriter:
         with self._breaking():
             for table in list(self._pending):
                 self._pack(table)
-            for table in list(self._batches):  # a table whose last row filled a batch has nothing pending
+            for table in list(self._groups):  # a table whose last row filled a batch has nothing pending
                 self._flush(table)
             with self._lake.storage.reached():
                 for _, handle, writer in self._open.values():
@@ -172,16 +195,15 @@ class LakeWriter:
             self._add(table, pa.RecordBatch.from_pylist(rows, schema=LAKE_TABLES[table].lake_schema))
 
     def _add(self, table: str, batch: pa.RecordBatch) -> None:
-        batches = self._batches.setdefault(table, [])
-        batches.append(batch)
-        is_large = sum(batch.nbytes for batch in batches) >= BYTES_PER_GROUP
-        if is_large or sum(batch.num_rows for batch in batches) >= ROWS_PER_GROUP:
+        group = self._groups.setdefault(table, _Group())
+        group.add(batch)
+        if group.nbytes >= BYTES_PER_GROUP or group.rows >= ROWS_PER_GROUP:
             self._flush(table)
 
     def _flush(self, table: str) -> None:
-        if not self._batches[table]:
+        if table not in self._groups:
             return
-        group = pa.Table.from_batches(self._batches[table])
+        group = pa.Table.from_batches(self._groups.pop(table).batches)
         with self._lake.storage.reached():
             if table not in self._open:
                 path = file_path(table, self._day, self._name)
@@ -190,7 +212,24 @@ class LakeWriter:
                 handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
                 self._open[table] = (path, handle, pq.ParquetWriter(handle, group.schema, compression="zstd"))
             self._open[table][2].write_table(group)
-        self._batches[table] = []
+
+
+class _Group:
+    """Record batches that will be one row group."""
+
+    def __init__(self) -> None:
+        self.batches: list[pa.RecordBatch] = []
+        self.rows = self.nbytes = self._loose = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.batches.append(batch)
+        self.rows += batch.num_rows
+        self.nbytes += batch.nbytes
+        self._loose += 1
+        if self._loose >= LOOSE_BATCHES:
+            loose = pa.Table.from_batches(self.batches[-LOOSE_BATCHES:])
+            self.batches[-LOOSE_BATCHES:] = loose.combine_chunks().to_batches()
+            self._loose = 0
 
 
 def _broken_by(failure: Exception) -> IncompleteError:

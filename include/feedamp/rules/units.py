@@ -1,13 +1,12 @@
 """PURE: counts the units of each line that were ordered, shipped or cancelled, are still open, or are too many."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from feedamp.models import LineFulfillment
 
 
-@dataclass(frozen=True)
-class LineUnits:
+class LineUnits(NamedTuple):
     """Units of one line; shipped + cancelled + pending - over = ordered."""
 
     ordered: int

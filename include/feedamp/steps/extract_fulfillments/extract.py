@@ -17,8 +17,8 @@ from feedamp.api.clock_check import ClockCheck
 from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, fetch_complete, read_by_number
 from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
 from feedamp.api.pagination import READS_AGAIN, OrderPages, PageDrift
-from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
-from feedamp.lake.flatten import order_rows
+from feedamp.errors import IncompleteError, TransientError, UnclearError
+from feedamp.lake.flatten import Values, order_values
 from feedamp.lake.manifest import SellerProgress
 from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
@@ -183,13 +183,11 @@ class _SellerReader(SellerJob):
                 failed += fresh.failed
                 self._record_missing(fresh.missing, asked_at=asked_at)
                 for unreadable in fresh.unread:
-                    self._store(unreadable)
+                    self._record_unreadable_order(unreadable)
                 stale = self._possibly_stale(fresh.orders)
-                for order, read_at in fresh.orders:
-                    if order.mp_order_number in stale:
-                        await self._read_alone(order.mp_order_number)
-                    else:
-                        self._store(ReadOrder(order, read_at))
+                self._store([read for read in fresh.orders if read.order.mp_order_number not in stale])
+                for number in sorted(stale):
+                    await self._read_alone(number)
         except TransientError as error:
             self.error = error
         self._count(orders_unread=self._unreadable)
@@ -257,20 +255,27 @@ class _SellerReader(SellerJob):
             sellers.check_pause(connection, self._seller_id)
         watch.check(page.orders)
         stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
-        for item in _deduplicate(page.items):
-            number = item.mp_order_number or ""
-            watched.discard(number)
-            try:
-                if number in stale:
-                    await self._read_alone(number)
+        complete: list[ReadOrder] = []
+        try:
+            for item in _deduplicate(page.items):
+                number = item.mp_order_number or ""
+                watched.discard(number)
+                try:
+                    if number in stale:
+                        await self._read_alone(number)
+                        continue
+                    read = await fetch_complete(self._client, item, page.read_at)
+                except UnclearError as error:
+                    # Only this order fails. The rest of the page is read, but the watermark will not move.
+                    failed.append(error)
+                    if len(failed) >= FAILURES_THAT_END_A_SELLER:
+                        raise
                     continue
-                complete = await fetch_complete(self._client, item, page.read_at)
-            except UnclearError as error:
-                # Only this order fails. The rest of the page is read, but the watermark will not move.
-                failed.append(error)
-                if len(failed) >= FAILURES_THAT_END_A_SELLER:
-                    raise
-                continue
+                if isinstance(read, UnreadableOrder):
+                    self._record_unreadable_order(read)
+                else:
+                    complete.append(read)
+        finally:
             self._store(complete)
 
     def _record_unread(self, *, is_over: bool) -> None:
@@ -301,32 +306,38 @@ class _SellerReader(SellerJob):
             with self._state.begin() as connection:
                 ledger.read_back_later(connection, self._seller_id, number, now=self._state.now())
             return
-        self._store(read)
-
-    def _store(self, read: ReadOrder | UnreadableOrder) -> None:
-        """Writes an order to the lake; counts an unreadable one and adds a warning that names it."""
         if isinstance(read, UnreadableOrder):
-            self._warn(read.sentence)
-            self._unreadable += 1
-            if len(self._unread) < MOST_UNREAD:
-                self._unread[read.mp_order_number or ""] = read.where or "the top"
-            return
-        order, read_at = read
-        try:
-            rows = order_rows(self._seller_id, order, read_at=read_at)
-        except Exception as error:  # noqa: BLE001 - whatever one order's values raise costs that order alone
-            self._store(UnreadableOrder(order.mp_order_number, type(error).__name__))
-            return
-        try:
-            self._publisher.take(rows)
-        except MisfitError as error:
-            # Counts as unreadable: in a file, its rows would make those of other orders fail, too.
-            self._store(UnreadableOrder(order.mp_order_number, error.message))
+            self._record_unreadable_order(read)
         else:
-            self._count(orders=1)
-            self._stored += 1
-            if order.mp_order_number in self._unread_before:
-                self._readable_again.add(order.mp_order_number)
+            self._store([read])
+
+    def _record_unreadable_order(self, order: UnreadableOrder) -> None:
+        """Counts it and adds a warning that names it."""
+        self._warn(order.sentence)
+        self._unreadable += 1
+        if len(self._unread) < MOST_UNREAD:
+            self._unread[order.mp_order_number or ""] = order.where or "the top"
+
+    def _store(self, orders: Iterable[ReadOrder]) -> None:
+        """Writes orders to the lake. One whose values do not fit counts as unreadable: in a file, its rows would make those
+        of other orders fail, too."""
+        numbers: list[str] = []
+        flat: list[Values] = []
+        for order, read_at in orders:
+            try:
+                flat.append(order_values(self._seller_id, order, read_at=read_at))
+            except Exception as error:  # noqa: BLE001 - whatever one order's values raise costs that order alone
+                self._record_unreadable_order(UnreadableOrder(order.mp_order_number, type(error).__name__))
+            else:
+                numbers.append(order.mp_order_number)
+        misfits = self._publisher.take(flat)
+        for position, misfit in misfits.items():
+            self._record_unreadable_order(UnreadableOrder(numbers[position], misfit.message))
+        stored = [number for position, number in enumerate(numbers) if position not in misfits]
+        if stored:
+            self._count(orders=len(stored))
+            self._stored += len(stored)
+            self._readable_again |= self._unread_before.intersection(stored)
 
     def _next_watermark(
         self,

@@ -1,12 +1,13 @@
 """Writes an extraction's rows to the lake, in manifests small enough to be loaded with little memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from feedamp.errors import MisfitError
+from feedamp.lake.flatten import Values, joined, rows_of
 from feedamp.lake.manifest import SellerProgress
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import manifests
-from feedamp.tables import Row
 
 # A manifest is merged in one transaction, whose memory grows with the rows.
 ORDERS_PER_MANIFEST = 20_000
@@ -28,19 +29,36 @@ class ManifestPublisher:
         """Names manifests of earlier runs without whose rows the sellers' progress is not valid."""
         self.published += manifests
 
-    def take(self, rows: Mapping[str, Sequence[Row]]) -> None:
-        """Adds all rows of one order, by table; they stay together in one manifest.
+    def take(self, orders: Sequence[Values]) -> dict[int, MisfitError]:
+        """Adds orders; all rows of one order stay together in one manifest.
 
-        Raises:
-            MisfitError: a value does not fit its column; no row was added, and other orders can follow.
-            IncompleteError: the lake could not be written; no row of the open manifest will count.
+        Returns the orders, by position, of which a value does not fit its column; none of their rows was added.
+        Raises an IncompleteError if the lake could not be written; no row of the open manifest will count.
         """
-        if self._orders >= ORDERS_PER_MANIFEST:
-            self.publish()
-            self._writer = self._resources.lake_writer(self._run, self._step, self._shard)
-            self._orders = 0
-        self._writer.append_all(rows)
-        self._orders += 1
+        misfits: dict[int, MisfitError] = {}
+        start = 0
+        while start < len(orders):
+            if self._orders >= ORDERS_PER_MANIFEST:
+                self.publish()
+                self._writer = self._resources.lake_writer(self._run, self._step, self._shard)
+                self._orders = 0
+            some = orders[start : start + ORDERS_PER_MANIFEST - self._orders]
+            try:
+                self._writer.append_values(joined(some))
+            except MisfitError:
+                misfits |= self._take_one_by_one(some, start)
+            self._orders += len(some)
+            start += len(some)
+        return misfits
+
+    def _take_one_by_one(self, orders: Sequence[Values], start: int) -> dict[int, MisfitError]:
+        misfits: dict[int, MisfitError] = {}
+        for position, values in enumerate(orders, start):
+            try:
+                self._writer.append_all(rows_of(values))
+            except MisfitError as error:
+                misfits[position] = error
+        return misfits
 
     def publish(self, sweeps: Sequence[SellerProgress] = ()) -> None:
         """Publishes the rows added since the last call, after the task's earlier manifests; raises as `LakeWriter.publish`."""
