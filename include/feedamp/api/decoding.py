@@ -1,7 +1,7 @@
 """Decodes FeedAMP's JSON tolerantly: unknown fields are stored, coercions are counted, wrong types are errors.
 
-Implements promise 12. `read_order` returns an `Order` or raises `UnreadableError`, which names the field. Values
-that have another type but a clear meaning are accepted and counted in `Coercions`: a number as a decimal string, a
+Implements promise 12. `read_order` returns an `Order` or raises `UnreadableError`, which names the field. An order whose
+values all have the types of the contract is read at once (`plain_orders`), any other one value by value. Values that have another type but a clear meaning are accepted and counted in `Coercions`: a number as a decimal string, a
 date as a date-time, a time without zone (which the contract says is UTC in bodies).
 """
 
@@ -9,6 +9,14 @@ import re
 from typing import Any, TypeVar
 
 from feedamp.api.json_fields import Coercions, Fields, JsonObject
+from feedamp.api.plain_orders import (
+    CANCELLATION_FIELDS,
+    FULFILLMENT_FIELDS,
+    LINE_FIELDS,
+    ORDER_FIELDS,
+    SHIPMENT_FIELDS,
+    read_plain_order,
+)
 from feedamp.codec import decode_json
 from feedamp.errors import UnreadableError
 from feedamp.models import (
@@ -25,11 +33,6 @@ from feedamp.models import (
 _Flat = TypeVar("_Flat", Customer, Address)
 
 
-_ORDER_FIELDS = frozenset(Order.__struct_fields__) - {"extra"}
-_LINE_FIELDS = frozenset(OrderLine.__struct_fields__) - {"extra"}
-_SHIPMENT_FIELDS = frozenset(Shipment.__struct_fields__)
-_CANCELLATION_FIELDS = frozenset(Cancellation.__struct_fields__)
-_FULFILLMENT_FIELDS = frozenset({"mp_line_number", "shipments", "cancellations", "status", "pending"})
 _ANSWER_FIELDS = frozenset({"status", "is_marketplace_fulfilled", "fulfillments"})
 _ORDER_TEXTS = ("sales_channel", "currency", "status", "marketplace_state", "delivery_notes")
 _ORDER_FLAGS = ("acknowledged", "is_marketplace_fulfilled")
@@ -92,6 +95,12 @@ def read_order(item: Any, coercions: Coercions) -> Order:
     Raises:
         UnreadableError: a known field has a type that cannot be converted, or the conversion failed in any other way.
     """
+    plain = read_plain_order(item, coercions)
+    return read_tolerantly(item, coercions) if plain is None else plain
+
+
+def read_tolerantly(item: Any, coercions: Coercions) -> Order:
+    """As `read_order`, value by value, whatever their types are."""
     try:
         return _read_order(item, coercions)
     except UnreadableError:
@@ -103,12 +112,12 @@ def read_order(item: Any, coercions: Coercions) -> Order:
 def _read_order(item: Any, coercions: Coercions) -> Order:
     fields = Fields(item, "order", "", "", coercions, {})
     number = fields.identifier("mp_order_number", "The order has no number.")
-    fields.keep_unknown(_ORDER_FIELDS)
+    fields.keep_unknown(ORDER_FIELDS)
     values: dict[str, Any] = {
         "customer": _flat(fields, "customer", Customer),
         "shipping_address": _flat(fields, "shipping_address", Address),
         "order_lines": tuple(
-            _read_line(line) for line in fields.each("order_lines", _LINE_FIELDS, apart=True)
+            _read_line(line) for line in fields.each("order_lines", LINE_FIELDS, apart=True)
         ),
         "fulfillments": _if_readable(fields),
         "errors": _read_errors(fields),
@@ -157,15 +166,15 @@ def _has_inferred_shape(value: Any) -> bool:
     for item in value:
         if not isinstance(item, dict) or not isinstance(item.get("mp_line_number"), str | int):
             return False
-        members = item.keys() & (_FULFILLMENT_FIELDS - {"mp_line_number"})
-        if not members or item.keys() & ((_SHIPMENT_FIELDS | _CANCELLATION_FIELDS) - _FULFILLMENT_FIELDS):
+        members = item.keys() & (FULFILLMENT_FIELDS - {"mp_line_number"})
+        if not members or item.keys() & ((SHIPMENT_FIELDS | CANCELLATION_FIELDS) - FULFILLMENT_FIELDS):
             return False
     return True
 
 
 def _read_line_fulfillments(fields: Fields) -> tuple[LineFulfillment, ...]:
     read = []
-    for entry in fields.each("fulfillments", _FULFILLMENT_FIELDS):
+    for entry in fields.each("fulfillments", FULFILLMENT_FIELDS):
         number = entry.identifier("mp_line_number", "A fulfillment names no line.")
         if isinstance(entry.values.get("pending"), dict):
             entry.inner("pending", {"quantity"})
@@ -177,11 +186,11 @@ def _read_line_fulfillments(fields: Fields) -> tuple[LineFulfillment, ...]:
                 shipped_date=shipment.day("shipped_date"),
                 tracking_url=shipment.text("tracking_url"),
             )
-            for shipment in entry.each("shipments", _SHIPMENT_FIELDS)
+            for shipment in entry.each("shipments", SHIPMENT_FIELDS)
         ]
         cancellations = [
             Cancellation(quantity=cancellation.units("quantity"), reason=cancellation.text("reason"))
-            for cancellation in entry.each("cancellations", _CANCELLATION_FIELDS)
+            for cancellation in entry.each("cancellations", CANCELLATION_FIELDS)
         ]
         read.append(
             LineFulfillment(

@@ -17,6 +17,7 @@ JsonObject = dict[str, Any]
 
 
 LONGEST_IDENTIFIER = 128
+LARGEST_WHOLE = 2**31 - 1
 _DECIMAL_TEXT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 _NO_MOMENT = re.compile(r"[0:.+\-TZ\s]*")  # also MySQL's 0000-00-00 00:00:00
@@ -142,9 +143,10 @@ class Fields:
         value = self._get(key, (int, Decimal))
         if value is None:
             return None
-        if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
+        meant = decimal_in(value) if isinstance(value, str) else None
+        if meant is not None:
             self.coercions["number_as_text"] += 1
-            value = value.strip()
+            value = meant
         elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
             raise self._wrong(key, "something other than a number")
         number = Decimal(value)
@@ -190,13 +192,12 @@ class Fields:
         if text is None:
             return None
         try:
-            moment = datetime.fromisoformat(text.upper())
-            if moment.tzinfo is None:
-                self.coercions["time_without_zone"] += 1
-                return moment.replace(tzinfo=UTC)
-            return moment.astimezone(UTC)  # overflows at both ends of the calendar
+            moment, has_zone = moment_in(text)
         except (ValueError, OverflowError) as error:
             raise self._wrong(key, "something other than a date-time") from error
+        if not has_zone:
+            self.coercions["time_without_zone"] += 1
+        return moment
 
     def day(self, key: str) -> date | None:
         """A date; a date-time is cut to its date and counted."""
@@ -222,8 +223,28 @@ class Fields:
         return None if _NO_MOMENT.fullmatch(text) else text
 
 
+def decimal_in(text: str) -> Decimal | None:
+    """The number that a text means; None if it means none."""
+    digits = text.strip()
+    return Decimal(digits) if _DECIMAL_TEXT.fullmatch(digits) else None
+
+
+def moment_in(text: str) -> tuple[datetime, bool]:
+    """The time that a text means, in UTC, and whether it names its zone; without one it is UTC.
+
+    Raises:
+        ValueError, OverflowError: it means none, or one beyond the calendar.
+    """
+    moment = datetime.fromisoformat(text.upper())
+    if moment.tzinfo is UTC:
+        return moment, True
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC), False
+    return moment.astimezone(UTC), True  # overflows at both ends of the calendar
+
+
 def _is_whole(number: Decimal) -> bool:
-    return number == int(number) and abs(number) <= 2**31 - 1
+    return number == int(number) and abs(number) <= LARGEST_WHOLE
 
 
 def _is_empty(value: Any) -> bool:

@@ -1,0 +1,194 @@
+"""An order that is read at once is what the tolerant reader makes of it, value for value."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from order_samples import example_order, good_line
+
+from feedamp.api.decoding import read_order, read_tolerantly
+from feedamp.api.json_fields import Coercions
+from feedamp.api.plain_orders import read_plain_order
+from feedamp.codec import decode_json, encode
+from feedamp.errors import UnreadableError
+from feedamp.models import Order
+
+SHIPMENT = {
+    "quantity": 1,
+    "carrier": "UPS",
+    "tracking_number": "1Z999AA10123456784",
+    "shipped_date": "2026-03-04",
+    "tracking_url": None,
+}
+PLAIN: dict[str, Any] = example_order(
+    "M-1",
+    customer={"full_name": "Robin Vale", "email": None},
+    order_lines=[
+        good_line(mp_line_number="A", shipping_price=6, taxes=[{"type": "ITEM", "amount": 1.25}]),
+        good_line(mp_line_number="B", unit_price="25.50"),
+    ],
+    fulfillments=[
+        {"mp_line_number": "A", "shipments": [SHIPMENT, SHIPMENT], "cancellations": [], "status": "PART"},
+        {
+            "mp_line_number": "B",
+            "shipments": None,
+            "cancellations": [{"quantity": 1, "reason": "lost"}],
+            "pending": {"quantity": 0},
+        },
+    ],
+    errors=[{"code": "C", "message": "m", "mp_line_number": "A"}],
+    earliest_ship_date="2026-03-02T14:05:00.123Z",
+    latest_ship_date="2026-03-02T16:05:00+02:00",
+    status="PART",
+    acknowledged=True,
+    is_marketplace_fulfilled=False,
+)
+TEXTS = (
+    *("", " ", "x", "1", "true", "x" * 128, "x" * 129, "a\0b", "\ufffd"),
+    *(
+        "25.50",
+        "25,50",
+        " 7 ",
+        "1_000",
+        "1e2",
+        "1.00001",
+        "NaN",
+        "sNaN",
+        "Infinity",
+        ".5",
+        "5.",
+        "-3",
+        "\u0662",
+    ),
+    *("2026-03-02", "20260302", "2026-W10-1", "2026-02-30", "0000-00-00", "0000-00-00T00:00:00Z"),
+    *("2026-03-02T14:05:00", "2026-03-02T14:05:00z", "2026-03-02t14:05:00Z", "2026-03-02 14:05Z"),
+    *("2026-03-02T14:05:00.1234567Z", "2026-03-02T14:05:00-05:30", " 2026-03-02T14:05:00Z "),
+    *("2026-03-02T24:00:00Z", "2026-03-02T14:05:60Z", "2026-03-02ß14:05:00Z"),
+    *("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
+)
+NUMBERS = (
+    *(
+        "0",
+        "1",
+        "-1",
+        "2.0",
+        "2.5",
+        "25.50",
+        "1e2",
+        "1.00001",
+        "-0.0",
+        "0e9",
+        "0.10000",
+        "1e14",
+        "1e400",
+        "NaN",
+    ),
+    *("99999999999999.99995", "2147483647", "2147483648", "-2147483648", str(2**63), str(10**30), "9" * 500),
+)
+OTHERS = (
+    *(
+        "null",
+        "true",
+        "false",
+        "[]",
+        "{}",
+        "[[]]",
+        "[{}]",
+        "[null]",
+        "[1,2]",
+        '{"0":{}}',
+        '{"a":1}',
+        '{"é":null}',
+    ),
+    *('{"quantity":1,"gift":2}', "[" * 40 + "]" * 40, '{"a":' * 40 + "0" + "}" * 40, '"\\ud83d"'),
+)
+# As they are in the text of a page.
+VALUES = st.sampled_from([*map(json.dumps, TEXTS), *NUMBERS, *OTHERS])
+NAMES = st.sampled_from(
+    ["gift", "extra", "quantity", "carrier", "status", "pending", "0", "mp_line_number", "errors"]
+)
+MARK = "@value@"
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all objects, lists and values below `value`."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, below in inner for place in places_in(below, (*path, key)))]
+
+
+@st.composite
+def changed_orders(draw: st.DrawFn) -> str:
+    """The JSON of an order with up to three changes: a value replaced, removed, added under another name, or sent twice."""
+    order, values = deepcopy(PLAIN), []
+    for _ in range(draw(st.integers(0, 3))):
+        path = draw(st.sampled_from(places_in(order)[1:]))
+        at = order
+        for key in path[:-1]:
+            at = at[key]
+        change = draw(st.sampled_from(["replace", "replace", "remove", "add", "twice"]))
+        if change == "remove":
+            del at[path[-1]]
+        elif change == "twice" and isinstance(at, dict):
+            at[f"{MARK}{path[-1]}"] = f"{MARK}{len(values)}"
+            values.append(draw(VALUES))
+        else:
+            if change == "add" and isinstance(at, dict):
+                at[draw(NAMES)] = f"{MARK}{len(values)}"
+            else:
+                at[path[-1]] = f"{MARK}{len(values)}"
+            values.append(draw(VALUES))
+    text = json.dumps(order, default=float)
+    for number, value in enumerate(values):
+        text = text.replace(f'"{MARK}{number}"', value)
+    return text.replace(MARK, "")
+
+
+def outcome(read: Any, item: Any) -> tuple[Any, Coercions]:
+    """What a reader makes of an item, down to the digits of each amount, and what it counts."""
+    coercions: Coercions = Counter()
+    try:
+        order = read(item, coercions)
+    except UnreadableError as error:
+        return (error.message, error.where), coercions
+    return order and (order, encode(order)), coercions
+
+
+@given(changed_orders())
+@settings(max_examples=400, deadline=None)
+@example(json.dumps(PLAIN, default=float))
+def test_both_readers_give_the_same_order_whatever_a_page_holds(text: str) -> None:
+    item = decode_json(text.encode())
+    at_once, counted = outcome(read_plain_order, item)
+    tolerant = outcome(read_tolerantly, item)
+    if at_once is None:
+        assert not counted
+    else:
+        assert (at_once, counted) == tolerant
+    assert outcome(read_order, item) == tolerant
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="as the contract says"),
+        pytest.param({"gift": {"wrap": True}}, id="an unknown member"),
+        pytest.param(
+            {"order_lines": [good_line(unit_price="25.50", gift=1)]}, id="of a line, amount as text"
+        ),
+        pytest.param(dict.fromkeys(["customer", "errors", "purchase_date"]), id="null for what is absent"),
+        pytest.param({"purchase_date": "2026-03-02T14:05:00"}, id="a time without zone"),
+        pytest.param(
+            {"fulfillments": [{"mp_line_number": "A", "shipments": [SHIPMENT | {"by": 1}]}]},
+            id="of a shipment",
+        ),
+    ],
+)
+def test_orders_like_these_are_read_at_once(change: dict[str, Any]) -> None:
+    item = decode_json(json.dumps(PLAIN | change, default=float).encode())
+    assert isinstance(read_plain_order(item, Counter()), Order)
