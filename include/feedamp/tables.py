@@ -7,9 +7,9 @@ JSON. Of two rows with the same key the one that is greater by `rank` of its tab
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
@@ -53,14 +53,24 @@ class Type(Enum):
 
         return getattr(pa, self._arrow)(*self._arguments)
 
-    def holds(self, values: Iterable[Any], *, is_required: bool) -> bool:
-        """Whether all values are of this type, or None unless `is_required`. Arrow refuses those that would lose anything."""
-        others = set(map(type, values)) - {self._python}
-        if not others <= (set() if is_required else {_NONE}):
-            return False
-        return self is not Type.TIMESTAMP or all(
-            value is None or value.tzinfo is not None for value in values
-        )
+    def array(self, values: Sequence[Any], *, is_required: bool) -> pa.Array:
+        """The values as Arrow, exactly; None is null.
+
+        Raises:
+            ValueError: one is not of this type, or is None although that is required; so do Arrow's errors and OverflowError.
+        """
+        import pyarrow as pa
+
+        kinds = set(map(type, values))
+        if kinds == {_NONE} and not is_required:
+            return pa.nulls(len(values), self.arrow)
+        if not kinds <= ({self._python} if is_required else {self._python, _NONE}):
+            raise ValueError(f"not all are {self.label}")  # Arrow would accept a number as a timestamp
+        if self is not Type.TIMESTAMP:
+            return pa.array(values, self.arrow)
+        # By way of numbers, since Arrow asks the zone of each moment for its offset.
+        microseconds = {value: None if value is None else _microseconds(value) for value in set(values)}
+        return pa.array([microseconds[value] for value in values], pa.int64()).view(self.arrow)
 
     def fits(self, value: object) -> bool:
         """Whether a value other than None can be stored as this type without loss."""
@@ -90,6 +100,14 @@ class Type(Enum):
 _SMALL = 1 << 31
 _AS_USUAL = (Decimal("0.01"), Decimal(1))
 _NONE = type(None)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _microseconds(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise ValueError("no zone")
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 @dataclass(frozen=True)
@@ -173,13 +191,9 @@ class Table:
                 arrays.append(pa.nulls(rows, column.type.arrow))
                 continue
             try:
-                fits = column.type.holds(values, is_required=column.name in self._required)
-                array = pa.array(values, column.type.arrow) if fits else None
-            except (pa.ArrowException, ValueError, OverflowError):
-                array = None
-            if array is None:
-                raise MisfitError(f"{self.name}.{column.name} cannot hold one of its values.")
-            arrays.append(array)
+                arrays.append(column.type.array(values, is_required=column.name in self._required))
+            except (pa.ArrowException, ValueError, OverflowError) as error:
+                raise MisfitError(f"{self.name}.{column.name} cannot hold one of its values.") from error
         return pa.RecordBatch.from_arrays(arrays, schema=self.lake_schema)
 
     @cached_property

@@ -4,7 +4,6 @@ Rows are made as tuples, which become columns without a dict in between; `rows_o
 two rows of one order, the one with the later `recorded_at` is newer.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -59,6 +58,7 @@ VALUE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     CANCELLATIONS.name: (*_LINE, "cancellation_index", *Cancellation.__struct_fields__),
     SNAPSHOTS.name: (*_KEY, "snapshot"),
 }
+_NO_UNITS = (0, 0, 0, 0, 0)
 _of_order = attrgetter(*_ORDER_COLUMNS)
 _of_customer = attrgetter(*Customer.__struct_fields__)
 _of_address = attrgetter(*Address.__struct_fields__)
@@ -111,28 +111,26 @@ def joined(orders: Iterable[Values]) -> Values:
 
 
 def _shipments(key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]) -> Iterator[tuple[Any, ...]]:
-    first = Counter[str]()
+    first: dict[str, int] = {}
     for entry in fulfillments:
         number = entry.mp_line_number
         # A line may have two entries; the index continues, so that every row has a unique key.
-        for index, shipment in enumerate(entry.shipments, start=first[number]):
+        for index, shipment in enumerate(entry.shipments, start=first.get(number, 0)):
             verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
-            yield (
-                *(*key, number, index, verdict.carrier_id, verdict.status.value),
-                *_of_shipment(shipment),
-            )
-        first[number] += len(entry.shipments)
+            found = (number, index, verdict.carrier_id, str(verdict.status))
+            yield (*key, *found, *_of_shipment(shipment))
+        first[number] = first.get(number, 0) + len(entry.shipments)
 
 
 def _cancellations(
     key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]
 ) -> Iterator[tuple[Any, ...]]:
-    first = Counter[str]()
+    first: dict[str, int] = {}
     for entry in fulfillments:
         number = entry.mp_line_number
-        for index, cancellation in enumerate(entry.cancellations, start=first[number]):
+        for index, cancellation in enumerate(entry.cancellations, start=first.get(number, 0)):
             yield (*key, number, index, *_of_cancellation(cancellation))
-        first[number] += len(entry.cancellations)
+        first[number] = first.get(number, 0) + len(entry.cancellations)
 
 
 def _order_and_lines(
@@ -148,14 +146,10 @@ def _order_and_lines(
     units = count_units(
         {number: line.quantity or 0 for number, line in lines.items()}, order.fulfillments or ()
     )
-    counts = units.values()
+    counts = [(*u, u.pending, u.over) for u in units.values()]
     row = (
         *(*key, extracted_at, _json(order.extra)),
-        sum([u.ordered for u in counts]),
-        sum([u.shipped for u in counts]),
-        sum([u.cancelled for u in counts]),
-        sum([u.pending for u in counts]),
-        sum([u.over for u in counts]),
+        *(map(sum, zip(*counts, strict=True)) if counts else _NO_UNITS),
         *_of_order(order),
         *_of_customer(order.customer),
         *_of_address(order.shipping_address),
@@ -172,7 +166,7 @@ def _line(key: tuple[Any, ...], number: str, line: OrderLine | None, units: Line
     counts = (units.shipped, units.cancelled, units.pending)
     if line is None:
         return (*key, number, None, None, units.ordered, None, None, *counts, None)
-    extra = dict(line.extra)
+    extra = dict(line.extra) if line.extra else {}
     prices = (
         _money("unit_price", line.unit_price, extra),
         _money("shipping_price", line.shipping_price, extra),
@@ -209,7 +203,7 @@ def _money(name: str, amount: Decimal | None, extra: dict[str, Any]) -> Decimal 
     if amount is None:
         return None
     held = fitted(amount)
-    if held is None or held != amount:
+    if held is not amount and (held is None or held != amount):
         extra.setdefault(name, amount if amount.is_finite() else str(amount))
     return held
 

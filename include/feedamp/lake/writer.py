@@ -224,7 +224,9 @@ class _Group:
     def add(self, batch: pa.RecordBatch) -> None:
         self.batches.append(batch)
         self.rows += batch.num_rows
-        self.nbytes += batch.nbytes
+        # To add up `nbytes` of many small arrays takes longer than to make them.
+        is_small = batch.num_rows < ROWS_PER_BATCH
+        self.nbytes += batch.get_total_buffer_size() if is_small else batch.nbytes
         self._loose += 1
         if self._loose >= LOOSE_BATCHES:
             loose = pa.Table.from_batches(self.batches[-LOOSE_BATCHES:])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from feedamp.models import LineFulfillment
+from feedamp.models import Cancellation, LineFulfillment, Shipment
 
 
 class LineUnits(NamedTuple):
@@ -38,12 +38,20 @@ def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillme
     cancelled: dict[str, int] = {}
     for entry in fulfillments:
         line = entry.mp_line_number
-        shipped[line] = shipped.get(line, 0) + sum(max(0, s.quantity or 0) for s in entry.shipments)
-        cancelled[line] = cancelled.get(line, 0) + sum(max(0, c.quantity or 0) for c in entry.cancellations)
+        shipped[line] = shipped.get(line, 0) + _counted(entry.shipments)
+        cancelled[line] = cancelled.get(line, 0) + _counted(entry.cancellations)
     return {
         line: LineUnits(ordered.get(line, 0), shipped.get(line, 0), cancelled.get(line, 0))
         for line in dict.fromkeys((*ordered, *shipped))
     }
+
+
+def _counted(parts: Iterable[Shipment | Cancellation]) -> int:
+    units = 0
+    for part in parts:
+        if part.quantity is not None and part.quantity > 0:
+            units += part.quantity
+    return units
 
 
 def units_shipped(fulfillments: Iterable[LineFulfillment]) -> int:
