@@ -32,6 +32,7 @@ from feedamp.state.schema import (
     manifests,
     order_events,
     orders,
+    reconciliation_days,
     rejected_orders,
     scorecards,
     sellers,
@@ -115,6 +116,7 @@ def fill(url: str, seller_count: int, order_count: int) -> None:
                 if step < 2 or at % 2
             ),
         )
+        _put(state, reconciliation_days, _compared(order_count, seller_count, now))
         _put(state, rejected_orders, (_reject(at, now) for at in range(0, order_count, 60)))
         _put(
             state,
@@ -160,6 +162,19 @@ def _seller(at: int) -> dict[str, Any]:
         "paused": at % 100 == 0,
         "added_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
+
+
+def _compared(order_count: int, seller_count: int, now: datetime) -> Iterator[dict[str, Any]]:
+    """The days of all orders that are over, by seller, each compared an hour after its end."""
+    keys = {
+        (order["purchase_date"].date(), order["seller_id"])
+        for order in (_order(at, seller_count, now) for at in range(order_count))
+    }
+    none = {"run_id": "r", "differences": "{}", "repaired": "{}", "remaining": 0, "unread": 0}
+    of_all = {(day, "") for day, _ in keys}
+    for day, seller_id in sorted(key for key in keys | of_all if key[0] < now.date()):
+        checked_at = datetime(day.year, day.month, day.day, 1, tzinfo=UTC) + timedelta(days=1)
+        yield {**none, "day": day, "seller_id": seller_id, "compared": 1, "checked_at": checked_at}
 
 
 def _figures(seller_count: int, now: datetime, back: int) -> Iterator[dict[str, Any]]:

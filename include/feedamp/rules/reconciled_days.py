@@ -53,8 +53,9 @@ class Counts:
         self.planned += other.planned
         self.compared += other.compared
         self.unread += other.unread
-        self.found += other.found
-        self.repaired += other.repaired
+        if other.found or other.repaired:  # an addition looks at all that is in it already
+            self.found += other.found
+            self.repaired += other.repaired
 
     def line(self) -> str:
         """Everything in one line for a log."""

@@ -105,8 +105,9 @@ def _by_day(rows: Iterable[T], day_of: Callable[[T], date]) -> Callable[[date], 
 
 def _with_late(found: CheckedDay, late: Mapping[str, int]) -> CheckedDay:
     """The same with the orders that came after it, as not compared."""
-    counts = replace(found.counts, planned=found.counts.planned + late.get(found.seller_id, 0))
-    return replace(found, counts=counts)
+    if not (count := late.get(found.seller_id)):  # of the 100,000 rows of a month nearly all
+        return found
+    return replace(found, counts=replace(found.counts, planned=found.counts.planned + count))
 
 
 def together(counts: Iterable[Counts]) -> Counts:

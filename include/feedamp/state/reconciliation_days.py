@@ -159,15 +159,21 @@ def unfinished(
 
 
 def _checked(connection: Connection, query: sa.Select[Any]) -> Iterator[CheckedDay]:
-    for row in connection.execute(query):
-        counts = Counts(
-            row.compared + row.unread + row.remaining,
-            row.compared,
-            row.unread,
-            _counter(row.differences),
-            _counter(row.repaired),
-        )
-        yield CheckedDay(row.day, row.seller_id, row.run_id, row.checked_at, counts)
+    names = ("day", "seller_id", "run_id", "checked_at", "compared", "unread", "remaining")
+    chosen = query.with_only_columns(*(days.c[name] for name in (*names, "differences", "repaired")))
+    for (
+        day,
+        seller_id,
+        run_id,
+        checked_at,
+        compared,
+        unread,
+        remaining,
+        found,
+        repaired,
+    ) in connection.execute(chosen):
+        counts = Counts(compared + unread + remaining, compared, unread, _counter(found), _counter(repaired))
+        yield CheckedDay(day, seller_id, run_id, checked_at, counts)
 
 
 def not_compared(connection: Connection, first: date, last: date) -> Iterator[tuple[date, str, int]]:
@@ -212,4 +218,4 @@ def first_day(connection: Connection) -> date | None:
 
 
 def _counter(text: str) -> Counter[str]:
-    return Counter(msgspec.json.decode(text, type=dict[str, int]))
+    return Counter(msgspec.json.decode(text, type=dict[str, int]) if text != "{}" else {})

@@ -77,6 +77,11 @@ def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Selle
     return [Seller(**row._mapping) for row in rows if not wanted or row.seller_id in wanted]
 
 
+def ids(connection: Connection) -> list[str]:
+    """The ids of all registered sellers, in order."""
+    return list(connection.execute(sa.select(sellers.c.seller_id).order_by(sellers.c.seller_id)).scalars())
+
+
 def workable(connection: Connection, seller_ids: Sequence[str] = ()) -> list[Seller]:
     """Sellers with a live grant who are not paused."""
     return [seller for seller in find(connection, seller_ids) if seller.blocked_by is None]

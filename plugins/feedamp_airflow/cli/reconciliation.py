@@ -127,7 +127,7 @@ def days_reported(connection: Connection, first: date, last: date, *, now: datet
         last,
         reconciliation_days.between(connection, first, last),
         not_compared=reconciliation_days.not_compared(connection, first, last),
-        known_sellers=[seller.seller_id for seller in sellers.find(connection)],
+        known_sellers=sellers.ids(connection),
         first_order=min(filter(None, known), default=None),
         now=now,
     )
