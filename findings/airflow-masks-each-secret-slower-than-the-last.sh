@@ -1,5 +1,5 @@
 #!/bin/sh
-# Airflow's secrets masker compiles one pattern of all known secrets anew for each secret that it is told.
+# Airflow's secrets masker compiles one pattern of all known secrets again for each secret that it is told.
 #
 # One would expect: `mask_secret` of one more value costs about the same each time, and many values given as one list are
 # taken in one step.
