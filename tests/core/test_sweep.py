@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from contextlib import aclosing
+
 import pytest
 from scripted import answer
 from wire import S1, speaking, wired
@@ -28,6 +32,12 @@ async def note_numbers(sweep, read):
 async def numbers_of(sweep):
     await note_numbers(sweep, read := [])
     return read
+
+
+@pytest.fixture(params=[pytest.param(False, id="one by one"), pytest.param(True, id="ahead")], autouse=True)
+def asking(request, monkeypatch):
+    """Each test of this module is also true of pages that are asked for ahead."""
+    monkeypatch.setitem(OrderPages.__init__.__kwdefaults__, "asks_ahead", request.param)
 
 
 @pytest.fixture
@@ -256,14 +266,42 @@ async def test_pages_read_before_an_outage_are_kept_and_the_sweep_is_incomplete(
 
 
 async def test_a_grant_that_ends_in_the_middle_leaves_the_sweep_incomplete(wire):
-    place_many(wire, 11)
+    place_many(wire, 31)
     sweep = OrderPages(wire.client(), TEN)
     pages = sweep.pages()
     await anext(pages)
     wire.sandbox.revoke(S1)
     with pytest.raises(AuthorizationError):
-        await anext(pages)
+        async for _ in pages:
+            pass
     assert not sweep.complete
+
+
+async def test_only_the_next_page_is_requested_while_a_page_is_worked_on(wire):
+    def requested():
+        return sum(request.path.endswith("/orders") for request in wire.sandbox.requests)
+
+    place_many(wire, 40)
+    async with aclosing(OrderPages(wire.client(), TEN, asks_ahead=True).pages()) as pages:
+        for number in (2, 3):
+            await anext(pages)
+            for _ in range(1_000):
+                if requested() >= number:
+                    break
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert requested() == number
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_a_page_that_is_no_longer_wanted_ends_without_a_trace(status, caplog):
+    answers = [answer({"orders": [M1], "next_cursor": "a"}), answer({"orders": [M2]}, status)]
+    async with speaking(*answers) as (client, _):
+        sweep = OrderPages(client, TEN, asks_ahead=True)
+        async with aclosing(sweep.pages()) as pages:
+            await anext(pages)
+    gc.collect()
+    assert (sweep.complete, sweep.next_cursor, caplog.text) == (False, "a", "")
 
 
 async def test_the_filters_are_repeated_with_every_cursor(wire):

@@ -1,5 +1,6 @@
 """Reads all pages of a filter without losing any: guards cursors, and asks for a page without orders again."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 
@@ -32,11 +33,23 @@ class OrderPages:
     the last read.
     """
 
-    def __init__(self, client: FeedAmpClient, filters: Filters, *, start: str | None = None) -> None:
-        """`start` is the cursor of the first page that the first read asks for; None: the beginning of the list."""
+    def __init__(
+        self,
+        client: FeedAmpClient,
+        filters: Filters,
+        *,
+        start: str | None = None,
+        asks_ahead: bool = False,
+    ) -> None:
+        """`start` is the cursor of the first page that the first read asks for; None: the beginning of the list.
+
+        With `asks_ahead`, the next page is requested before a page is yielded, so that FeedAMP makes it while the page is
+        worked on. No more than these two are held. Close the generator, or that request goes on after it.
+        """
         self._client = client
         self._filters = filters
         self._start = start
+        self._asks_ahead = asks_ahead
         self._most = PAGES_BY_NUMBER if filters.mp_order_numbers else None
         self.next_cursor: str | None = None
         self.complete = False
@@ -56,38 +69,44 @@ class OrderPages:
             seen: set[str] = set()
             lost_page = False
             fruitless, numbers = 0, set[str | None]()
-            while True:
-                try:
-                    page = await self._page(cursor)
-                except RejectedError as error:
-                    if cursor is None or error.status != 400:
-                        raise
-                    self.missing = "the cursor expired again and again"
-                    cursor = None
-                    break
-                if self.server_time is None:
-                    self.server_time = page.server_time
-                if cursor is None or self.began_at is None:
-                    self.began_at = min(page.read_at, page.server_time or page.read_at)
-                self.has_several_pages = cursor is not None
-                self.next_cursor = page.next_cursor
-                yield page
-                before, numbers = numbers, {item.mp_order_number for item in page.items}
-                fruitless = fruitless + 1 if numbers <= before else 0
-                # Still null after it was requested again: its orders are not read (promise 3).
-                lost_page = lost_page or (page.was_null and page.next_cursor is not None)
-                if page.next_cursor is None:
-                    self.complete = not lost_page
-                    self.missing = "a page came without its orders" if lost_page else None
-                    return
-                if page.next_cursor in seen:
-                    self.missing = "the cursor repeats"
-                    return
-                if fruitless >= FRUITLESS_PAGES or (self._most and len(seen) >= self._most):
-                    self.missing = "the list has no end"
-                    return
-                seen.add(page.next_cursor)
-                cursor = page.next_cursor
+            ahead: asyncio.Task[OrderPage] | None = None
+            try:
+                while True:
+                    try:
+                        page = await (self._page(cursor) if ahead is None else ahead)
+                    except RejectedError as error:
+                        if cursor is None or error.status != 400:
+                            raise
+                        self.missing = "the cursor expired again and again"
+                        cursor = None
+                        break
+                    if self.server_time is None:
+                        self.server_time = page.server_time
+                    if cursor is None or self.began_at is None:
+                        self.began_at = min(page.read_at, page.server_time or page.read_at)
+                    self.has_several_pages = cursor is not None
+                    self.next_cursor = cursor = page.next_cursor
+                    before, numbers = numbers, {item.mp_order_number for item in page.items}
+                    fruitless = fruitless + 1 if numbers <= before else 0
+                    is_endless = fruitless >= FRUITLESS_PAGES or bool(self._most and len(seen) >= self._most)
+                    repeats = cursor in seen
+                    if self._asks_ahead and cursor is not None and not repeats and not is_endless:
+                        ahead = asyncio.create_task(self._page(cursor))
+                        await asyncio.sleep(0)  # the request is on its way before the page is worked on
+                    yield page
+                    # Still null after it was requested again: its orders are not read (promise 3).
+                    lost_page = lost_page or (page.was_null and cursor is not None)
+                    if cursor is None:
+                        self.complete = not lost_page
+                        self.missing = "a page came without its orders" if lost_page else None
+                        return
+                    if repeats or is_endless:
+                        self.missing = "the cursor repeats" if repeats else "the list has no end"
+                        return
+                    seen.add(cursor)
+            finally:
+                if ahead is not None:
+                    await _end(ahead)
 
     async def _page(self, cursor: str | None) -> OrderPage:
         """A page; one with `"orders": null` is requested again, up to twice, before it is accepted."""
@@ -97,6 +116,14 @@ class OrderPages:
                 break
             page = await self._client.list_orders(self._filters, cursor)
         return page
+
+
+async def _end(request: asyncio.Task[OrderPage]) -> None:
+    """Ends a request whose page is no longer wanted, however it ends."""
+    request.cancel()
+    await asyncio.wait({request})
+    if not request.cancelled():
+        request.exception()  # seen, or asyncio would log it
 
 
 class PageDrift:

@@ -150,6 +150,7 @@ class _SellerReader(SellerJob):
             self._client,
             Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size),
             start=place.cursor if place else None,
+            asks_ahead=True,
         )
         started_at = self._state.now()
         if place is not None:
