@@ -149,7 +149,9 @@ async def _what_is_wrong(
     if others_are_known:
         page = await _first_page(client, Filters(page_size=_PAGE_SIZE))
         with state.read() as connection:
-            foreign = known_orders.foreign_order(connection, seller, page.orders)
+            foreign = known_orders.foreign_order(
+                connection, seller, known_orders.strangers_among(connection, seller.seller_id, page.orders)
+            )
         if foreign is not None and not foreign.is_forced:
             other_id = foreign.other_id
             what.append(

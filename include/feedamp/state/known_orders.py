@@ -6,7 +6,7 @@ date and lines, with the marks of orders that other accounts have shown.
 "Other sellers" are those of the same connection: another connection is another FeedAMP account of the marketplace.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,17 +76,18 @@ def nothing_to_compare(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def foreign_order(connection: Connection, seller: Seller, shown: Sequence[Order]) -> ForeignOrder | None:
+def foreign_order(
+    connection: Connection, seller: Seller, strangers: Mapping[str, Order]
+) -> ForeignOrder | None:
     """The first order in a seller's account that was placed for another seller, proven by its date and lines.
 
-    If there are several, an order for which `--force` was used for neither of the two sellers takes precedence. Orders
+    `strangers` is the result of `strangers_among`. If there are several, an order for which `--force` was used for neither of the two sellers takes precedence. Orders
     that were placed before a person resumed this seller do not count.
     """
-    grant = _grant(connection, seller)
+    grant = _grant(connection, seller) if strangers else None
     if grant is None:
         return None
     forced: ForeignOrder | None = None
-    strangers = _strangers(connection, seller.seller_id, shown)
     for known, is_forced in _of_others(connection, seller, strangers):
         is_new = grant.others_known_until is None or known.placed_at > grant.others_known_until
         if is_new and proves(strangers[known.mp_order_number], known):
@@ -101,8 +102,8 @@ def shared_order(connection: Connection, seller: Seller, marked: Mapping[str, st
 
     None if a person has resumed the seller.
     """
-    grant = _grant(connection, seller)
-    if not marked or grant is None or grant.others_known_until is not None:
+    grant = _grant(connection, seller) if marked else None
+    if grant is None or grant.others_known_until is not None:
         return None
     query = (
         sa.select(account_marks)
@@ -151,9 +152,8 @@ def _of_others(
             yield _order(connection.execute(one).one()), bool(row.account_forced)
 
 
-def marks_of(connection: Connection, seller: Seller, shown: Sequence[Order]) -> dict[str, str]:
-    """Mark -> order number, for those of the orders that the ledger does not have as the seller's own."""
-    strangers = _strangers(connection, seller.seller_id, shown)
+def marks_of(strangers: Mapping[str, Order]) -> dict[str, str]:
+    """Mark -> order number of the result of `strangers_among`."""
     return {digest: number for number, order in strangers.items() if (digest := mark(order)) is not None}
 
 
@@ -172,7 +172,7 @@ def is_marked(connection: Connection, seller_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _strangers(connection: Connection, seller_id: str, shown: Iterable[Order]) -> dict[str, Order]:
+def strangers_among(connection: Connection, seller_id: str, shown: Iterable[Order]) -> dict[str, Order]:
     """Those of the orders, by number, that the ledger does not have as the seller's own."""
     strangers = {order.mp_order_number: order for order in shown}
     query = sa.select(orders.c.mp_order_number, orders.c.purchase_date).where(

@@ -4,7 +4,7 @@ If the grant of one of the two was accepted with `--force`, such orders are list
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from feedamp.errors import AuthorizationError
 from feedamp.models import Order
@@ -38,11 +38,12 @@ class AccountWatch:
         if not remote_orders:
             return
         with self._resources.state.read() as connection:
-            foreign = known_orders.foreign_order(connection, self._seller, remote_orders)
+            strangers = known_orders.strangers_among(connection, self._seller.seller_id, remote_orders)
+            foreign = known_orders.foreign_order(connection, self._seller, strangers)
         if foreign is not None:
             self._handle_foreign(foreign)
-        if self._is_first_check:
-            self._compare_with_other_accounts(remote_orders)
+        if self._is_first_check and strangers:
+            self._compare_with_other_accounts(known_orders.marks_of(strangers))
 
     def _handle_foreign(self, foreign: ForeignOrder) -> None:
         if foreign.is_forced and self._has_warned:
@@ -57,9 +58,7 @@ class AccountWatch:
             )
         self._warn(evidence)
 
-    def _compare_with_other_accounts(self, remote_orders: Sequence[Order]) -> None:
-        with self._resources.state.read() as connection:
-            marked = known_orders.marks_of(connection, self._seller, remote_orders)
+    def _compare_with_other_accounts(self, marked: Mapping[str, str]) -> None:
         if marked and not self._is_marked:
             # Written before other sellers' marks are read, so that of two sellers read at the same time, at least one finds
             # the other's marks.
