@@ -61,10 +61,11 @@ class Resources:
         """Where the token pairs of grants are stored."""
         return PairStorage(self.state, self.cipher, self.journal, on_secret=self.on_secret)
 
-    def clients(self, run: Run, *, gives_way: bool = False) -> Clients:
+    def clients(self, run: Run, *, gives_way: bool = False, goes_first: bool = False) -> Clients:
         """Clients for any seller, with one connection pool per FeedAMP account; use with `async with`.
 
-        With `gives_way`, their requests leave room for live work, as option `reconcile_rate_share` says.
+        With `gives_way`, their requests leave room for live work, as option `reconcile_rate_share` says. Those that go
+        first are for a person or a program that waits.
         """
         return Clients(
             self.state,
@@ -76,6 +77,7 @@ class Resources:
             on_secret=self.on_secret,
             before_change=self.read_only.check,
             history_share=self.settings.reconcile_rate_share if gives_way else None,
+            goes_first=goes_first,
         )
 
     def lake_writer(self, run: Run, step: str, shard: int) -> LakeWriter:

@@ -125,7 +125,7 @@ class FeedAmpHook(HttpHook):
         async with FeedAmpHook().client() as clients:
             order, read_at = await (await clients.for_seller("S1")).get_order("MKT-70031")
         """
-        return self._resources.clients(Run("hook", "hook", started_at=datetime.now(UTC)))
+        return self._clients(goes_first=False)
 
     def check_response(self, response: Response) -> None:
         """Raises the error of `feedamp.errors` for a bad status; FeedAMP's body goes into `reasons`, never into a log."""
@@ -148,13 +148,17 @@ class FeedAmpHook(HttpHook):
             for name, value in request.headers.items()
         }
         sent = api.Request(self.method, request.path_url, _bytes(request.body), headers, timeout_s)
-        async with self.client() as clients:
+        async with self._clients(goes_first=True) as clients:
             client = await clients.for_seller(seller, via=self.feedamp_conn_id)
             answer, _ = await client.exchange(sent)
             return answer
 
     def _check_change(self) -> None:
         self._resources.read_only.check()
+
+    def _clients(self, *, goes_first: bool) -> Clients:
+        run = Run("hook", "hook", started_at=datetime.now(UTC))
+        return self._resources.clients(run, goes_first=goes_first)
 
     @cached_property
     def _account(self) -> FeedAmpAccount:

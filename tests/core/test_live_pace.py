@@ -31,7 +31,9 @@ def state(clock):
 
 def take(connection, moment_s, share=None, seller_id=S1):
     now = NOON + timedelta(seconds=moment_s)
-    return request_slots.take(connection, seller_id, now=now, interval_s=INTERVAL_S, history_share=share)
+    return request_slots.take(
+        connection, seller_id, process="one", now=now, interval_s=INTERVAL_S, history_share=share
+    ).wait_s
 
 
 def sent(state, *answered_after_s, history=3, share=0.5, live_ends_s=SLOTS * INTERVAL_S):

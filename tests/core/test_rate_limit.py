@@ -26,7 +26,7 @@ def state(clock):
 
 @pytest.fixture
 def rate_limiters(state, clock):
-    """Two limiters of two requests a second, as two processes would have them."""
+    """Two limiters of two requests a second in one process."""
     return [
         RateLimiter(state, requests_per_second=2, sleep=clock.sleep, monotonic=clock.elapsed_s)
         for _ in range(2)

@@ -171,16 +171,23 @@ def test_two_loads_at_once_never_claim_the_same_row(state):
 @pytest.mark.parametrize("share", [None, 0.5], ids=["live work", "work on history"])
 def test_of_two_who_want_to_send_at_the_same_moment_one_waits(state, share):
     take = partial(request_slots.take, seller_id=S1, now=NOON, interval_s=0.5, history_share=share)
-    assert behind(state, take, take) == pytest.approx(0.5)
+    said = behind(state, partial(take, process="one"), partial(take, process="other"))
+    assert said.wait_s == pytest.approx(0.5)
     with state.begin() as connection:
-        assert take(connection, now=NOON + timedelta(seconds=0.5)) == 0
+        assert take(connection, process="other", now=NOON + timedelta(seconds=0.5)).wait_s == 0
+
+
+def test_of_two_who_want_to_hold_a_rate_at_the_same_moment_one_gets_it(state):
+    hold = partial(request_slots.hold, seller_ids=[S1], now=NOON)
+    assert behind(state, partial(hold, process="one"), partial(hold, process="other")) == {}
 
 
 def test_the_longer_pause_counts_whoever_asks_for_it_last(state):
     with state.begin() as connection:
         for seconds in (10, 60, 2):
             request_slots.postpone(connection, S1, now=NOON, seconds=seconds)
-        assert request_slots.take(connection, S1, now=NOON, interval_s=0.5) == pytest.approx(60)
+        slot = request_slots.take(connection, S1, process="one", now=NOON, interval_s=0.5)
+        assert slot.wait_s == pytest.approx(60)
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from threading import BrokenBarrierError
 from typing import Any
@@ -21,7 +22,10 @@ from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
-from feedamp.state import State
+from feedamp.errors import NotFoundError
+from feedamp.resources import Resources
+from feedamp.run import Run
+from feedamp.state import State, sellers
 from feedamp.state.token_cipher import TokenCipher, key_beside
 from feedamp.storage import open_storage
 
@@ -112,6 +116,29 @@ def take_turns(_number: int, url: str, turns: int) -> list[float]:
 
     with closing(State(url)) as state:
         return asyncio.run(work(state))
+
+
+def send_for(fixtures: Fixtures, seconds: float, pipe: Any) -> None:
+    """Reads an order of every seller again and again; sends the number of requests at the end."""
+
+    async def read(client: FeedAmpClient, ends_at: float) -> None:
+        while time.monotonic() < ends_at:
+            with suppress(NotFoundError):
+                await client.get_order("M-1")
+
+    async def work(resources: Resources) -> int:
+        with resources.state.read() as connection:
+            found = sellers.find(connection, [])
+        async with resources.clients(Run("test", f"of-{os.getpid()}", resources.state.now())) as clients:
+            clients.hold_rates([seller.seller_id for seller in found])
+            ends_at = time.monotonic() + seconds
+            await asyncio.gather(*[read(await clients.client(seller), ends_at) for seller in found])
+            return clients.requests
+
+    resources = fixtures.resources()
+    with closing(resources.state):
+        use_quick_leases(resources.state)
+        pipe.send(asyncio.run(work(resources)))
 
 
 def ask_after_each_expiry(

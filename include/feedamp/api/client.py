@@ -345,6 +345,7 @@ class FeedAmpClient:
                         body=request.body,
                         timeout_s=request.timeout_s,
                         max_bytes=request.max_bytes,
+                        before_leaving=left.require_prompt,
                         on_leaving=left,
                         in_room=True,
                     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -41,6 +41,7 @@ class Clients:
         on_secret: Callable[[str], None],
         before_change: Callable[[], None],
         history_share: float | None = None,
+        goes_first: bool = False,
     ) -> None:
         self._state = state
         self._cipher = cipher
@@ -51,6 +52,7 @@ class Clients:
         self._on_secret = on_secret
         self._before_change = before_change
         self._history_share = history_share
+        self._goes_first = goes_first
         self._clock_check: ClockCheck | None = None
         self._stack = AsyncExitStack()
         self._accounts: dict[str, tuple[Transport, Tokens, RateLimiter]] = {}
@@ -63,12 +65,20 @@ class Clients:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
+        self._state.rates.join()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        try:
+            await self._stack.aclose()
+        finally:
+            self._state.rates.leave()
+
+    def hold_rates(self, seller_ids: Sequence[str]) -> None:
+        """Takes the request rates of sellers whose work begins now, so that no request of theirs needs a transaction."""
+        self._state.rates.hold(seller_ids)
 
     @property
     def requests(self) -> int:
@@ -195,6 +205,7 @@ class Clients:
                     requests_per_second=account.requests_per_second,
                     sleep=self._sleep,
                     history_share=self._history_share,
+                    goes_first=self._goes_first,
                 )
                 tokens = Tokens(
                     self._state,

@@ -1,20 +1,24 @@
-"""Keeps the requests of all processes within a seller's rate: each one reserves a slot in the state database."""
+"""Keeps the requests of all processes within a seller's rate; who may send the next one is agreed on in the state database."""
 
 import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
+from dataclasses import dataclass, field
 
-from feedamp.errors import ThrottledError
-from feedamp.state import State, request_slots
+from feedamp.errors import ThrottledError, TransientError
+from feedamp.state import State
+from feedamp.state.leases import elapsed_s
 
 Sleep = Callable[[float], Awaitable[None]]
 # Slots are evenly spaced, but requests reach FeedAMP with network jitter: 10 % more distance keeps them within the rate.
 SPACING = 1.1
+# After an answer, FeedAMP has had the request: no jitter can bring the next one closer, so only the clocks may differ.
+SPACING_AFTER_ANSWER = 1.002
 QUICK_RETRIES = 3  # within a task, of a request that is safe to repeat
 LATE = 0.02  # seconds; how long after its slot a request may be sent without postponing the next slot
+SLOT_LASTS_S = 2.0  # a request that is about to be sent so long after it got its slot is not: others may have sent meanwhile
 
 
 def quick_pause_s(attempt: int) -> float:
@@ -22,13 +26,33 @@ def quick_pause_s(attempt: int) -> float:
     return 0.5 * 2.0**attempt * random.uniform(0.8, 1.2)
 
 
+@dataclass
+class Departure:
+    """A request that has its slot. Call it with the `time.monotonic()` at which the request was sent."""
+
+    _tell: Callable[[float], None]
+    _granted_at: float = field(default_factory=elapsed_s)
+
+    def __call__(self, left_at: float) -> None:
+        self._tell(left_at)
+
+    def require_prompt(self) -> None:
+        """Call this in any thread immediately before the request is sent.
+
+        Raises:
+            TransientError: this process was stopped since it got the slot.
+        """
+        if elapsed_s() - self._granted_at > SLOT_LASTS_S:
+            raise TransientError("This process stood still before a request could be sent; nothing was sent.")
+
+
 class RateLimiter:
     """Hands out request slots. Waits at most `patience_s` for one; if it takes longer, a later run does the work.
 
-    A slot is reserved at the moment of sending, never ahead of it: a process that is delayed between the two would
-    send all its reserved requests in one burst.
+    A slot is taken at the moment of sending, never ahead of it: a process that is delayed between the two would
+    send all its slots' requests in one burst. See `rate_leases` for where a slot comes from.
 
-    `history_share` makes it give way to live work; see `request_slots.take`.
+    `history_share` makes it give way to live work, and one that `goes_first` gets the next slot; see `request_slots.take`.
     """
 
     def __init__(
@@ -38,27 +62,28 @@ class RateLimiter:
         requests_per_second: float,
         sleep: Sleep,
         history_share: float | None = None,
+        goes_first: bool = False,
         patience_s: float = 60.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._state = state
+        self._rates = state.rates
         self._interval_s = SPACING / requests_per_second
+        self._shortest_s = SPACING_AFTER_ANSWER / requests_per_second
         self._sleep = sleep
         self._history_share = history_share
+        self._goes_first = goes_first
         self._patience_s = patience_s
         self._monotonic = monotonic
         self._queues: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
-    async def leaving(
-        self, seller_id: str, room: asyncio.Semaphore
-    ) -> AsyncIterator[Callable[[float], None]]:
+    async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[Departure]:
         """Reserves a free connection of the pool and then a request slot; send the request immediately inside.
 
         `room` counts the pool's free connections. In the reverse order, slots would be reserved while requests wait for
         the pool; the requests would then be sent in a burst, or during a pause that FeedAMP asked for meanwhile.
 
-        Call the yielded function with the `time.monotonic()` at which the request was sent. Until then this process reserves no other slot for the
+        Call what is yielded with the `time.monotonic()` at which the request was sent. Until then this process reserves no other slot for the
         seller: opening a connection can take longer than the distance between two slots, and the requests waiting for it
         would all be sent together.
 
@@ -71,7 +96,19 @@ class RateLimiter:
             until_left.callback(queue.release)
             slot_at = await self._wait_for_slot(seller_id, room)
             until_answered.callback(room.release)
-            yield partial(self._left, seller_id, slot_at, until_left)
+            not_left = until_left.enter_context(ExitStack())
+            not_left.callback(self._rates.not_left, seller_id)
+            after_last: float | None = None
+
+            def left(left_at: float) -> None:
+                nonlocal after_last
+                not_left.pop_all()
+                after_last = self._left(seller_id, slot_at, left_at)
+                until_left.close()
+
+            yield Departure(left)
+            if after_last is not None:
+                self._rates.answered(seller_id, after_last, shortest_s=self._shortest_s)
 
     async def _wait_for_slot(self, seller_id: str, room: asyncio.Semaphore) -> float:
         """Waits for a slot and returns its monotonic time. Holds a connection of `room` then, but not while it sleeps."""
@@ -92,22 +129,26 @@ class RateLimiter:
             await self._sleep(wait_s)
 
     def _take(self, seller_id: str) -> float:
-        with self._state.begin(alone=False) as connection:
-            return request_slots.take(
-                connection,
-                seller_id,
-                now=self._state.now(),
-                interval_s=self._interval_s,
-                history_share=self._history_share,
-            )
+        return self._rates.take(
+            seller_id,
+            interval_s=self._interval_s,
+            history_share=self._history_share,
+            goes_first=self._goes_first,
+        )
 
-    def _left(self, seller_id: str, slot_at: float, until_left: ExitStack, left_at: float) -> None:
-        """Lets the next request reserve a slot; postpones that slot if this request was sent late."""
-        if left_at - slot_at > LATE:
+    def _left(self, seller_id: str, slot_at: float, left_at: float) -> float | None:
+        """Postpones the next slot if this request was sent late; what `answered` takes, if the rate is held here."""
+        ago_s = max(0.0, self._monotonic() - left_at)
+        after_last = self._rates.left(
+            seller_id,
+            self._rates.elapsed_s() - ago_s,
+            interval_s=self._interval_s,
+            shortest_s=self._shortest_s,
+        )
+        if after_last is None and left_at - slot_at > LATE:
             self.pause(seller_id, self._interval_s)
-        until_left.close()
+        return after_last
 
     def pause(self, seller_id: str, seconds: float) -> None:
         """Postpones the seller's next slot in all processes, as Retry-After demands."""
-        with self._state.begin(alone=False) as connection:
-            request_slots.postpone(connection, seller_id, now=self._state.now(), seconds=seconds)
+        self._rates.pause(seller_id, seconds)

@@ -241,6 +241,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes | Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        before_leaving: Callable[[], None] = lambda: None,
         on_leaving: Callable[[float], None] | None = None,
         in_room: bool = False,
         max_bytes: int | None = None,
@@ -254,7 +255,8 @@ class Transport:
 
         `timeout_s` limits the time to the end of the answer; None: as the connection says. `on_leaving` is called in the
         caller's task with the `time.monotonic()` at which the request was sent, which is later if a connection must
-        be opened first. Redirects are not followed, because a token must not be sent to another host.
+        be opened first. `before_leaving` is called just before the request is made, in another thread, and raises if it must not be
+        sent. Redirects are not followed, because a token must not be sent to another host.
 
         `max_bytes` bounds the body once decompressed; None: `MAX_BODY_BYTES`. Of a token call, a 2xx answer whose end was
         lost, and any that is too large, is returned with what came of its body.
@@ -263,7 +265,7 @@ class Transport:
             TransientError: nothing reached FeedAMP.
             UnclearError: the request may have reached FeedAMP, but no complete answer came back.
             BrokenAnswerError: the answer is too large.
-            FeedAmpError: what `before_change` raises; nothing was sent.
+            FeedAmpError: what `before_change` or `before_leaving` raises; nothing was sent.
         """
         if not is_token_call and method.upper() not in READING:
             self._before_change()
@@ -273,7 +275,16 @@ class Transport:
         leaving = _Leaving(asyncio.get_running_loop().create_future())
         exchange = self._network.start(
             self._exchange(
-                session, method, path_and_query, headers, body, timeout_s, leaving, max_bytes, is_token_call
+                session,
+                method,
+                path_and_query,
+                headers,
+                body,
+                timeout_s,
+                leaving,
+                before_leaving,
+                max_bytes,
+                is_token_call,
             )
         )
         first: set[asyncio.Future[Any]] = {exchange, leaving.left_at}
@@ -298,6 +309,7 @@ class Transport:
         body: bytes | Mapping[str, str] | None,
         timeout_s: float | None,
         leaving: _Leaving,
+        before_leaving: Callable[[], None],
         max_bytes: int | None,
         is_token_call: bool,
     ) -> Answer:
@@ -305,6 +317,7 @@ class Transport:
         import aiohttp
 
         url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
+        before_leaving()
         self.requests += 1
         allowed = max_bytes or MAX_BODY_BYTES
         # A header that does not fit the body must not cost the token in it, so only the body tells.

@@ -16,7 +16,8 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
-from feedamp.state.leases import Leases, LeaseTimes
+from feedamp.state.leases import Leases, LeaseTimes, elapsed_s
+from feedamp.state.rate_leases import RateLeases
 from feedamp.state.reconnect import (
     MARK_COMMIT,
     OUTAGES,
@@ -106,6 +107,7 @@ class State:
         self._offset = timedelta()
         self._offset_until = 0.0
         self.leases = Leases(self.begin, self.now, lease_times)
+        self.rates = RateLeases(self, elapsed_s if clock is None else lambda: clock().timestamp())
         if self.url.get_backend_name() == "sqlite":
             self._prepare_file()
         elif self.url.drivername in ("postgresql", "postgres"):
@@ -227,6 +229,7 @@ class State:
                 connection.commit()
 
     def close(self) -> None:
+        self.rates.give_all_back()
         self.leases.close()
         self.engine.dispose()
 

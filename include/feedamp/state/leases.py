@@ -249,7 +249,9 @@ class Leases:
 
     def clear(self, connection: Connection, name: str) -> bool:
         """Removes a lease that is free; False if a process holds it. Until the transaction ends, none can take it."""
-        row = connection.execute(sa.select(leases).where(leases.c.name == name)).first()
+        # Also locks the row on a server, so that its holder cannot renew it before it is removed.
+        locked = sa.update(leases).where(leases.c.name == name).values(owner=leases.c.owner)
+        row = connection.execute(locked.returning(leases)).first()
         if row is not None and not self._is_free(row, began=self.elapsed()):
             return False
         drop(connection, name)

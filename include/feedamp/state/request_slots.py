@@ -1,6 +1,13 @@
-"""The allowed request rate per seller, counted over all processes (promise 10)."""
+"""The allowed request rate per seller, counted over all processes (promise 10): the rows of table `slots`.
 
+A process either reserves one slot after the other here, or holds a seller's rate and paces its requests in memory
+(`rate_leases`). All moments in the table are epoch seconds by the state database's clock.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -18,47 +25,267 @@ LONGEST_PAUSE_S = 86_400.0
 # A live request waits one slot at most for a request of history, so live work gets a tenth slower at most.
 QUIET, OVER, RARELY = 10, 15, 20
 LOOK_AGAIN_S = 10.0  # history that waits for live work looks at least so often whether that is over
+# How long two processes reserve slots one by one after both have sent requests for a seller; then one may hold the rate. An
+# answer that demands a pause is heard by the other meanwhile, because each slot is reserved here.
+CALM_S = 5.0
+TURN_S = 0.3  # how long a slot is kept for a process that goes first, once it is due
+SHORTEST_WAIT_S = 0.001
+ASK_EVERY_S = 0.1  # how often a process that waits for another one's turn or rate asks again
+
+
+@dataclass
+class Pace:
+    """Moments in seconds of one clock: when the next request may leave, when live work last wanted to send one, and when
+    history last did."""
+
+    next_at: float
+    live_at: float
+    history_at: float
+
+    def take(self, moment: float, interval_s: float, history_share: float | None) -> float:
+        """Takes the slot that is free now. Returns 0.0, or the seconds until it should be asked for again."""
+        wait_s = self.wait_s(moment, interval_s, history_share)
+        if wait_s > 0:
+            if history_share is None:
+                self.live_at = self.next_at
+            return max(SHORTEST_WAIT_S, wait_s)
+        self.next_at = moment + interval_s
+        if history_share is None:
+            self.live_at = moment
+        else:
+            self.history_at = moment
+        return 0.0
+
+    def wait_s(self, moment: float, interval_s: float, history_share: float | None) -> float:
+        """Seconds until a slot should be asked for; work on history also waits for live work."""
+        wait_s = _until(self.next_at, moment)
+        if history_share is None:
+            return wait_s
+        given_way_until = _given_way_until(self.live_at, self.history_at, interval_s, history_share)
+        return max(wait_s, min(LOOK_AGAIN_S, _until(given_way_until, moment)))
+
+    def postpone(self, moment: float, seconds: float) -> None:
+        """Lets no request leave until `seconds` have passed; never shortens a longer pause."""
+        seconds = min(seconds, LONGEST_PAUSE_S)
+        if _until(self.next_at, moment) < seconds:
+            self.next_at = moment + seconds
+
+    def moved(self, seconds: float) -> "Pace":
+        """The same by a clock that is so many seconds ahead."""
+        return Pace(self.next_at + seconds, self.live_at + seconds, self.history_at + seconds)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The answer to `take`: the seconds to wait, 0.0 if a slot was taken.
+
+    `held_by`: the other process that holds the rate; `pace`: that of the rate, if this process holds it now.
+    """
+
+    wait_s: float
+    held_by: str | None = None
+    pace: Pace | None = None
 
 
 def take(
     connection: Connection,
     seller_id: str,
     *,
+    process: str,
     now: datetime,
     interval_s: float,
     history_share: float | None = None,
-) -> float:
-    """Reserves a request slot. Returns 0.0, or the seconds until it should be asked for again; then none was taken.
+    goes_first: bool = False,
+    holds: bool = False,
+) -> Slot:
+    """Reserves a request slot; none is free while another process holds the seller's rate.
 
     Live work that has to wait leaves the time at which it wants its slot. Work on history gives `history_share`, the part
-    of the rate that it takes at most while live work wants requests, and takes all of it otherwise.
+    of the rate that it takes at most while live work wants requests, and takes all of it otherwise. The next slot is kept
+    for a process that `goes_first`. With `holds`, the process takes the rate as well, unless another one used it lately.
     """
     moment, is_live = now.timestamp(), history_share is None
     of_seller = slots.c.seller_id == seller_id
-    is_free = sa.or_(slots.c.next_at <= moment, slots.c.next_at > moment + LONGEST_PAUSE_S)
+    is_free = sa.and_(
+        _is_over(slots.c.next_at, moment),
+        _is_held_by_none_but(process),
+        sa.or_(
+            slots.c.turn_of.is_(None), slots.c.turn_of == process, _is_over(slots.c.next_at, moment - TURN_S)
+        ),
+    )
     if history_share is not None:
         seen = connection.execute(sa.select(slots).where(of_seller)).first()
         if seen is not None:
-            given_way_until = _given_way_until(seen.live_at, seen.history_at, interval_s, history_share)
-            wait_s = max(_until(seen.next_at, moment), min(LOOK_AGAIN_S, _until(given_way_until, moment)))
-            if wait_s > 0:
-                return wait_s
+            wait_s = _pace(seen).wait_s(moment, interval_s, history_share)
+            if wait_s > 0 and seen.held_by in (None, process):
+                return Slot(wait_s)
             is_free &= sa.and_(slots.c.live_at == seen.live_at, slots.c.history_at == seen.history_at)
-    values = {"next_at": moment + interval_s, "live_at" if is_live else "history_at": moment}
+    values = {
+        "next_at": moment + interval_s,
+        "live_at" if is_live else "history_at": moment,
+        "used_by": process,
+        "held_by": process if holds else None,
+    }
+    was_shared = sa.and_(slots.c.used_by != process, ~_is_over(slots.c.next_at, moment - CALM_S))
+    may_hold = sa.and_(_is_over(slots.c.shared_at, moment - CALM_S), sa.func.coalesce(~was_shared, sa.true()))
+    changes = {
+        **values,
+        "turn_of": None,
+        "wanted_at": 0.0,
+        "shared_at": sa.case((was_shared, moment), else_=slots.c.shared_at),
+        "held_by": sa.case((may_hold, process), else_=None) if holds else None,
+    }
     taken = connection.execute(
         insert(connection, slots)
         .values(seller_id=seller_id, **values)
-        .on_conflict_do_update(index_elements=["seller_id"], set_=values, where=is_free)
-        .returning(slots.c.seller_id)
+        .on_conflict_do_update(index_elements=["seller_id"], set_=changes, where=is_free)
+        .returning(slots)
+    ).first()
+    if taken is not None:  # not every driver counts the rows of an upsert
+        return Slot(0.0, pace=_pace(taken) if taken.held_by == process else None)
+    wishes: dict[str, Any] = {"live_at": slots.c.next_at} if is_live else {}
+    wishes |= {"turn_of": process} if goes_first else {}
+    found = connection.execute(
+        sa.update(slots).where(of_seller).values(**wishes).returning(slots.c.next_at, slots.c.held_by)
+        if wishes
+        else sa.select(slots.c.next_at, slots.c.held_by).where(of_seller)
+    ).one()
+    if found.held_by not in (None, process):
+        return Slot(ASK_EVERY_S, found.held_by)
+    return Slot(max(SHORTEST_WAIT_S, _until(found.next_at, moment) or min(ASK_EVERY_S, interval_s)))
+
+
+def hold(
+    connection: Connection, seller_ids: Collection[str], *, process: str, now: datetime
+) -> dict[str, Pace]:
+    """Takes the rates of sellers that no other process holds or has used lately; the pace of those that it got."""
+    moment = now.timestamp()
+    is_calm = sa.and_(
+        _is_over(slots.c.shared_at, moment - CALM_S),
+        sa.or_(
+            slots.c.used_by.is_(None), slots.c.used_by == process, _is_over(slots.c.next_at, moment - CALM_S)
+        ),
+        slots.c.turn_of.is_(None),
     )
-    if taken.first() is not None:  # not every driver counts the rows of an upsert
-        return 0.0
-    next_at = connection.execute(
-        sa.update(slots).where(of_seller).values(live_at=slots.c.next_at).returning(slots.c.next_at)
-        if is_live
-        else sa.select(slots.c.next_at).where(of_seller)
-    ).scalar_one()
-    return max(0.001, float(next_at) - moment)
+    rows = [
+        {"seller_id": seller_id, "next_at": 0.0, "used_by": process, "held_by": process}
+        for seller_id in sorted(set(seller_ids))
+    ]
+    held: dict[str, Pace] = {}
+    for first in range(0, len(rows), _ROWS_A_STATEMENT):
+        found = connection.execute(
+            insert(connection, slots)
+            .values(rows[first : first + _ROWS_A_STATEMENT])
+            .on_conflict_do_update(
+                index_elements=["seller_id"],
+                set_={"used_by": process, "held_by": process, "wanted_at": 0.0},
+                where=sa.and_(_is_held_by_none_but(process), is_calm),
+            )
+            .returning(slots)
+        )
+        held |= {row.seller_id: _pace(row) for row in found}
+    return held
+
+
+_ROWS_A_STATEMENT = 500
+
+
+def want(connection: Connection, seller_id: str, *, now: datetime) -> None:
+    """Asks the process that holds the seller's rate to give it up."""
+    connection.execute(
+        sa.update(slots).where(slots.c.seller_id == seller_id).values(wanted_at=now.timestamp())
+    )
+
+
+def take_over(
+    connection: Connection, seller_id: str, *, held_by: str, now: datetime, interval_s: float
+) -> None:
+    """Ends a dead process's hold; it may have sent its last request a moment ago, so that one is counted from now."""
+    _give_back_one(
+        connection,
+        seller_id,
+        held_by,
+        now.timestamp(),
+        {"next_at": now.timestamp() + interval_s, "used_by": None},
+    )
+
+
+def wanted(connection: Connection, process: str) -> dict[str, float]:
+    """Of the sellers whose rate this process holds, those that another process wants to send requests for, and since when."""
+    rows = connection.execute(
+        sa.select(slots.c.seller_id, slots.c.wanted_at).where(
+            slots.c.held_by == process, slots.c.wanted_at > 0
+        )
+    )
+    return {row.seller_id: row.wanted_at for row in rows}
+
+
+def give_back(
+    connection: Connection, paces: Mapping[str, Pace], *, process: str, now: datetime, is_wanted: bool
+) -> None:
+    """Ends the hold on sellers and leaves their pace to the next process.
+
+    If the rate `is_wanted`, no process holds it for the next `CALM_S`.
+    """
+    moment = now.timestamp()
+    for seller_id, pace in sorted(paces.items()):
+        values: dict[str, Any] = {"shared_at": moment} if is_wanted else {"used_by": None}
+        for name in ("next_at", "live_at", "history_at"):
+            values[name] = getattr(pace, name)
+        _give_back_one(connection, seller_id, process, moment, values)
+
+
+def _give_back_one(
+    connection: Connection, seller_id: str, process: str, moment: float, values: Mapping[str, Any]
+) -> None:
+    moments = {name: value for name, value in values.items() if name in ("next_at", "live_at", "history_at")}
+    connection.execute(
+        sa.update(slots)
+        .where(slots.c.seller_id == seller_id, slots.c.held_by == process)
+        .values(
+            {**values, "held_by": None}
+            | {name: _later(slots.c[name], value, moment) for name, value in moments.items()}
+        )
+    )
+
+
+def postpone(
+    connection: Connection, seller_id: str, *, now: datetime, seconds: float, process: str = ""
+) -> None:
+    """Blocks all requests for this seller until `seconds` have passed (Retry-After); never shortens a longer block.
+
+    If another process than `process` holds the rate, it is asked to give it up: it does not look here before each request.
+    """
+    moment = now.timestamp()
+    until = moment + min(seconds, LONGEST_PAUSE_S)
+    statement = insert(connection, slots).values(seller_id=seller_id, next_at=until)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["seller_id"],
+            set_={
+                "next_at": _later(slots.c.next_at, until, moment),
+                "wanted_at": sa.case((slots.c.held_by == process, slots.c.wanted_at), else_=moment),
+            },
+        )
+    )
+
+
+def _pace(row: Any) -> Pace:
+    return Pace(row.next_at, row.live_at, row.history_at)
+
+
+def _is_held_by_none_but(process: str) -> sa.ColumnElement[bool]:
+    return sa.or_(slots.c.held_by.is_(None), slots.c.held_by == process)
+
+
+def _is_over(column: sa.ColumnElement[float], moment: float) -> sa.ColumnElement[bool]:
+    """Whether a stored moment has come, or lies further ahead than any pause, as a wrong clock had it."""
+    return sa.or_(column <= moment, column > moment + LONGEST_PAUSE_S)
+
+
+def _later(column: sa.ColumnElement[float], value: float, moment: float) -> sa.ColumnElement[float]:
+    """The later of what is stored and a value; what is stored counts only up to a day ahead."""
+    return sa.case((column.between(value, moment + LONGEST_PAUSE_S), column), else_=value)
 
 
 def _given_way_until(live_at: float, history_at: float, interval_s: float, share: float) -> float:
@@ -73,16 +300,3 @@ def _given_way_until(live_at: float, history_at: float, interval_s: float, share
 def _until(then: float, moment: float) -> float:
     """Seconds until `then`; none if it lies further ahead than any pause, as a wrong clock had it."""
     return then - moment if moment < then <= moment + LONGEST_PAUSE_S else 0.0
-
-
-def postpone(connection: Connection, seller_id: str, *, now: datetime, seconds: float) -> None:
-    """Blocks all requests for this seller until `seconds` have passed (Retry-After); never shortens a longer block."""
-    latest = now.timestamp() + LONGEST_PAUSE_S
-    until = now.timestamp() + min(seconds, LONGEST_PAUSE_S)
-    statement = insert(connection, slots).values(seller_id=seller_id, next_at=until)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["seller_id"],
-            set_={"next_at": sa.case((slots.c.next_at.between(until, latest), slots.c.next_at), else_=until)},
-        )
-    )

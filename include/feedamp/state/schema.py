@@ -163,6 +163,16 @@ slots = _table(
     sa.Column("next_at", sa.Float, nullable=False),
     sa.Column("live_at", sa.Float, nullable=False, server_default="0"),
     sa.Column("history_at", sa.Float, nullable=False, server_default="0"),
+    # The process that holds the rate and paces its requests itself; it has a lease of this name.
+    sa.Column("held_by", sa.String(64)),
+    # The process that sent the last request; null once it has ended.
+    sa.Column("used_by", sa.String(64)),
+    # When another process last sent requests in between, or asked the holder to give up the rate.
+    sa.Column("shared_at", sa.Float, nullable=False, server_default="0"),
+    sa.Column("wanted_at", sa.Float, nullable=False, server_default="0"),
+    # The process for which the next slot is kept.
+    sa.Column("turn_of", sa.String(64)),
+    _partial("slots_held", "held_by", where="held_by IS NOT NULL"),
 )
 
 inbox_files = _table(

@@ -189,6 +189,7 @@ async def run_per_seller(
     started_at = resources.state.now()
     async with resources.clients(run, gives_way=gives_way) as clients:
         try:
+            clients.hold_rates([seller.seller_id for seller in sellers])
             await _run_all(
                 clients, sellers, result, work, refusal_is_failure=refusal_is_failure, planned=planned
             )

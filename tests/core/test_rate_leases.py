@@ -1,0 +1,251 @@
+"""A process that holds a seller's request rate paces its requests itself, and gives the rate up when others want it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import closing
+from itertools import pairwise
+
+import pytest
+import sqlalchemy as sa
+from other_leases import ELSEWHERE, QUICK, leave_lease, use_quick_leases
+from wire import S1, S2, opened_state, take_slot, wired
+
+from crashes.clock import NOON, Clock
+from feedamp.api import rate_limit
+from feedamp.api.rate_limit import SPACING, RateLimiter
+from feedamp.errors import TransientError
+from feedamp.state import State, rate_leases, request_slots
+from feedamp.state.lease_owner import new_owner
+from feedamp.state.schema import leases, slots
+
+RATE = 10
+_machine, _pid, _began, _ = new_owner().split(".")
+DEAD = f"{_machine}.{_pid}.{int(_began) + 1}.0"  # a process of this machine that has ended
+
+
+@pytest.fixture
+def clock():
+    return Clock(keeps_still=True)
+
+
+@pytest.fixture
+def state(clock):
+    with opened_state(clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def two(tmp_path):
+    """The states of two processes on one database, in real time."""
+    url = f"sqlite:///{tmp_path}/state.db"
+    with closing(State(url)) as one, closing(State(url)) as other:
+        yield one, other
+
+
+def limiter_of(state, **options):
+    return RateLimiter(state, **{"requests_per_second": RATE, "sleep": asyncio.sleep, **options})
+
+
+def row_of(state, seller_id=S1):
+    with state.read() as connection:
+        return connection.execute(sa.select(slots).where(slots.c.seller_id == seller_id)).one()
+
+
+def held(state, *seller_ids, live_at=0.0):
+    """Another process holds these rates."""
+    with state.begin() as connection:
+        connection.execute(
+            sa.insert(slots),
+            [
+                {
+                    "seller_id": s,
+                    "next_at": 0.0,
+                    "held_by": "rate/other",
+                    "used_by": "rate/other",
+                    "live_at": live_at,
+                }
+                for s in seller_ids
+            ],
+        )
+
+
+async def test_no_request_of_a_held_rate_needs_a_transaction(state, clock):
+    begun, here = [], threading.current_thread()
+    state.rates.hold([S1, S2])
+
+    @sa.event.listens_for(state.engine, "begin")
+    def count(_connection):
+        if threading.current_thread() is here:  # another thread looks whether the rates are wanted
+            begun.append(1)
+
+    limiter = limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s)
+    for _ in range(50):
+        async with limiter.leaving(S1, asyncio.Semaphore()) as left:
+            left(clock.elapsed_s())
+        await take_slot(limiter, S2)
+    assert begun == []
+    assert clock.elapsed_s() >= 49 / RATE
+
+
+@pytest.mark.parametrize(
+    ("is_answered", "distance"), [(True, 1.002), (False, SPACING)], ids=["answered at once", "not answered"]
+)
+async def test_after_an_answer_no_jitter_is_allowed_for(state, clock, is_answered, distance):
+    limiter, room, is_over = (
+        limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s),
+        asyncio.Semaphore(9),
+        asyncio.Event(),
+    )
+    state.rates.hold([S1])
+    moments = []
+
+    async def send():
+        async with limiter.leaving(S1, room) as left:
+            moments.append(clock.elapsed_s())
+            left(clock.elapsed_s())
+            if not is_answered:
+                await is_over.wait()
+
+    sent = [asyncio.ensure_future(send()) for _ in range(4)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    is_over.set()
+    await asyncio.gather(*sent)
+    assert [after - before for before, after in pairwise(moments)] == pytest.approx(
+        [distance / RATE] * 3, abs=2e-3
+    )
+
+
+async def test_a_pause_is_not_shortened_by_an_answer(state, clock):
+    limiter, room = limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s), asyncio.Semaphore(9)
+    state.rates.hold([S1])
+    async with limiter.leaving(S1, room) as left:
+        left(clock.elapsed_s())
+        limiter.pause(S1, 7)
+    await take_slot(limiter, S1)
+    assert clock.elapsed_s() == pytest.approx(7, abs=0.01)
+    assert row_of(state).next_at - NOON.timestamp() == pytest.approx(7, abs=0.01)
+
+
+async def test_a_held_rate_is_given_up_within_a_second_and_the_distance_is_kept(two):
+    one, _ = two
+    one.rates.hold([S1, S2])
+    first, second = (limiter_of(state, requests_per_second=2) for state in two)
+    moments, is_over = [], asyncio.Event()
+
+    async def busy():
+        while not is_over.is_set():
+            async with first.leaving(S1, asyncio.Semaphore()) as left:
+                moments.append(time.monotonic())
+                left(moments[-1])
+
+    working = asyncio.ensure_future(busy())
+    await asyncio.sleep(0.3)
+    wanted_at = time.monotonic()
+    async with asyncio.timeout(5), second.leaving(S1, asyncio.Semaphore()) as left:
+        moments.append(time.monotonic())
+        left(moments[-1])
+    assert time.monotonic() - wanted_at < 1 + 0.5  # half a second for a machine that is busy
+    is_over.set()
+    await working
+    assert len(moments) >= 3
+    assert min(after - before for before, after in pairwise(sorted(moments))) >= 0.5
+    assert row_of(one).held_by is None
+    assert row_of(one, S2).held_by is not None  # no one wants that one
+
+
+async def test_a_pause_that_another_process_hears_ends_the_hold(two):
+    one, other = two
+    one.rates.hold([S1])
+    limiter = limiter_of(one, patience_s=0.5)
+    await take_slot(limiter, S1)
+    other.rates.pause(S1, 30)
+    await asyncio.sleep(2 * rate_leases.LOOK_EVERY_S)
+    with pytest.raises(TransientError):
+        await take_slot(limiter, S1)
+
+
+async def test_a_rate_that_was_given_back_is_held_again_once_the_other_has_stopped(two, monkeypatch):
+    monkeypatch.setattr(request_slots, "CALM_S", 0.3)
+    one, other = two
+    one.rates.hold([S1])
+    await take_slot(limiter_of(other), S1)
+    mine = limiter_of(one)
+    async with asyncio.timeout(5):
+        while row_of(one).held_by is None:
+            await take_slot(mine, S1)
+    one.rates.give_all_back()
+    assert row_of(one).held_by is None
+    with one.read() as connection:
+        assert connection.execute(sa.select(leases)).all() == []
+
+
+@pytest.mark.parametrize("owner", [DEAD, ELSEWHERE, None], ids=["dead", "silent, on another machine", "gone"])
+async def test_the_rate_of_a_dead_process_is_taken_one_distance_after_its_end(two, owner):
+    state, _ = two
+    held(state, S1)
+    use_quick_leases(state)
+    if owner is not None:
+        leave_lease(state, "rate/other", owner)
+    began = time.monotonic()
+    await take_slot(limiter_of(state), S1)
+    waited_s = time.monotonic() - began
+    assert waited_s >= 1 / RATE + (QUICK.free_after_s if owner == ELSEWHERE else 0)
+    assert waited_s < 3
+
+
+async def test_a_live_process_keeps_what_it_holds_until_it_gives_it_back(two):
+    """Also when it is taken for dead, as one that was stopped: it finds out before it sends."""
+    one, other = two
+    one.rates.hold([S1])
+    mine, theirs = limiter_of(one), limiter_of(other)
+    await take_slot(mine, S1)
+    with one.begin() as connection:  # what another process does after a long silence
+        connection.execute(sa.delete(leases))
+    one.rates._lease.renewed_at -= one.leases._times.free_after_s
+    await take_slot(theirs, S1)
+    taken_at = time.monotonic()
+    await take_slot(mine, S1)
+    assert time.monotonic() - taken_at >= 1 / RATE
+
+
+async def test_a_request_is_not_sent_long_after_it_got_its_slot(monkeypatch):
+    monkeypatch.setattr(rate_limit, "SLOT_LASTS_S", 0.05)
+    async with wired() as wire:
+        client = wire.client()
+        with pytest.raises(TransientError, match="stood still"):
+            await client.put_order(
+                "M-1", {}, right_after=wire.clock.now(), before_sending=lambda: time.sleep(0.1)
+            )
+        assert wire.asked() == []
+
+
+async def test_history_gives_up_the_rate_that_live_work_wants(two):
+    one, other = two
+    history, live = limiter_of(one, history_share=0.5), limiter_of(other)
+    one.rates.hold([S1])
+    await take_slot(history, S1)
+    await take_slot(live, S1)
+    began = time.monotonic()
+    await take_slot(history, S1)
+    assert time.monotonic() - began >= (request_slots.QUIET - 1) / RATE
+
+
+async def test_one_that_goes_first_gets_the_next_slot(state, clock):
+    def take(process, **options):
+        with state.begin() as connection:
+            return request_slots.take(
+                connection, S1, process=process, now=clock.now(), interval_s=0.5, **options
+            ).wait_s
+
+    assert take("busy") == 0
+    assert take("hook", goes_first=True) == pytest.approx(0.5)
+    clock.skip(seconds=0.5)
+    assert take("busy") > 0
+    assert take("hook", goes_first=True) == 0
+    assert take("hook", goes_first=True) == pytest.approx(0.5)
+    clock.skip(seconds=0.5 + request_slots.TURN_S)
+    assert take("busy") == 0  # it no longer wants the slot that was kept for it

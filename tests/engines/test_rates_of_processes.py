@@ -1,0 +1,77 @@
+"""Processes that send requests for the same sellers at the same time, and one that is killed and one that is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+
+from other_leases import use_quick_leases
+from processes import send_for
+
+from crashes.fixtures import Fixtures
+from crashes.forking import CONTEXT
+from feedamp.errors import NotFoundError
+from feedamp.run import Run
+from feedamp_sandbox import SandboxOptions, running
+
+RATE, SELLERS, SECONDS = 10.0, 2, 5.0
+
+
+async def ask_once(resources, seller_id):
+    """As `hook.run` does; returns the seconds it took."""
+    began = time.monotonic()
+    run = Run("hook", "hook", datetime.now(UTC))
+    async with resources.clients(run, goes_first=True) as clients:
+        client = await clients.for_seller(seller_id)
+        try:
+            await client.get_order("M-1")
+        except NotFoundError:
+            return time.monotonic() - began
+
+
+def _stop(pid, goes_on):
+    os.kill(pid, signal.SIGSTOP)
+    goes_on.start()
+
+
+def test_no_process_is_too_fast_whichever_dies_or_stands_still(tmp_path, url):
+    options = SandboxOptions(sellers=SELLERS, requests_per_second=RATE, burst=2, behaviors=(("never", 1),))
+    with running(options) as sandbox:
+        fixtures = Fixtures.of(tmp_path, sandbox, state_url=url, requests_per_second=RATE)
+        workers = []
+        for _ in range(3):
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(target=send_for, args=(fixtures, SECONDS, theirs), daemon=True)
+            process.start()
+            workers.append((process, ours))
+        resources = fixtures.resources()
+        waits, seller_id = [], sandbox.sellers[0]["seller_id"]
+        (killed, _), (stopped, told), (_, also_told) = workers
+        try:
+            with closing(resources.state):
+                use_quick_leases(resources.state)
+                while not sandbox.requests:
+                    time.sleep(0.01)
+                # By a timer: while a process is stopped in the middle of a transaction, no one writes to SQLite.
+                goes_on = threading.Timer(1.0, os.kill, (stopped.pid, signal.SIGCONT))
+                for trouble in (None, killed.kill, partial(_stop, stopped.pid, goes_on), None):
+                    waits.append(asyncio.run(ask_once(resources, seller_id)))
+                    if trouble:
+                        trouble()
+                    time.sleep(0.6)
+                counts = [pipe.recv() for pipe in (told, also_told) if pipe.poll(30)]
+        finally:
+            for process, _ in workers:
+                process.kill()
+                process.join()
+        assert len(counts) == 2
+        assert min(counts) > 0
+        assert max(waits) < 2
+        assert sandbox.broken_rules == []
+        assert len(sandbox.requests) > 20
