@@ -13,7 +13,7 @@ from feedamp.state import open_orders, overview, schema
 from feedamp.state.open_orders import UNDECODABLE, decode_stored
 from feedamp.steps.runner import finish
 
-NUMBERS = [f"M-{n:02d}" for n in range(52)]  # 50 are validated in one transaction
+NUMBERS = [f"M-{n:02d}" for n in range(52)]  # all are validated in one transaction
 BROKEN = "M-07"
 DAMAGES = [
     pytest.param("{", id="cut off"),
@@ -135,3 +135,17 @@ def test_reading_one_names_its_order(shipped: Env) -> None:
     damage(shipped)
     with shipped.state.read() as connection, pytest.raises(UnreadableError, match=BROKEN):
         open_orders.read(connection, SELLER, BROKEN)
+
+
+def test_an_order_whose_body_cannot_be_read_fails_no_other(env: Env) -> None:
+    numbers = NUMBERS[:3]
+    env.placed(*numbers)
+    for number in numbers:
+        env.fulfill(number, shipment(2))
+    env.read()
+    with env.state.begin() as connection:  # as a disk may do it
+        orders = schema.orders
+        connection.execute(sa.update(orders).where(orders.c.mp_order_number == numbers[1]).values(body="{"))
+    result = env.validate()
+    assert result.orders == 2
+    assert [numbers[1] in undone for undone in result.undone] == [True]

@@ -28,4 +28,4 @@ def tracking_numbers(snapshot: Snapshot) -> list[str]:
 
 def comparable(tracking_number: str) -> str:
     """A tracking number in upper case, reduced to letters and digits."""
-    return "".join(character for character in tracking_number.upper() if character.isalnum())
+    return "".join(filter(str.isalnum, tracking_number.upper()))

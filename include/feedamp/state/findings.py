@@ -14,7 +14,7 @@ from feedamp.rules.finding import TO_REPORT, StoredFinding
 from feedamp.rules.order_story import of_finding
 from feedamp.state import order_events, outbox
 from feedamp.state.schema import findings
-from feedamp.state.statements import by_seller, is_order, upsert
+from feedamp.state.statements import by_seller, in_parts, is_any_order, is_order, upsert
 from feedamp.tables import FINDINGS, RECORDED_AT
 
 _OF_ORDER = (
@@ -27,6 +27,18 @@ _OF_ORDER = (
 def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> list[StoredFinding]:
     """All findings of an order, also resolved ones, oldest first."""
     return _read(connection, _OF_ORDER, of_seller=seller_id, of_number=mp_order_number)
+
+
+def of_orders(
+    connection: Connection, keys: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], list[StoredFinding]]:
+    """As `of_order`, of several orders by seller and number; those without any are left out."""
+    found: dict[tuple[str, str], list[StoredFinding]] = {}
+    for part in in_parts(dict.fromkeys(keys)):
+        query = sa.select(findings).where(is_any_order(findings, part))
+        for finding in _read(connection, query.order_by(findings.c.found_at, findings.c.finding_id)):
+            found.setdefault((finding.seller_id, finding.mp_order_number), []).append(finding)
+    return found
 
 
 def read(connection: Connection, finding_id: str) -> StoredFinding | None:
@@ -76,8 +88,13 @@ def write(
 ) -> None:
     """Stores findings and puts them in the outbox, with what has happened to them."""
     items = list(changed)
-    stored = sa.select(findings).where(findings.c.finding_id.in_([f.finding_id for f in items]))
-    known = {f.finding_id: f for f in _read(connection, stored)} if items else {}
+    if not items:
+        return
+    known = {
+        stored.finding_id: stored
+        for part in in_parts(finding.finding_id for finding in items)
+        for stored in _read(connection, sa.select(findings).where(findings.c.finding_id.in_(part)))
+    }
     events = [event for f in items for event in of_finding(known.get(f.finding_id), f, now=now)]
     order_events.record(connection, events, run_id=run_id)
     upsert(connection, findings, [{n: getattr(f, n) for n in f.__dataclass_fields__} for f in items])

@@ -39,11 +39,8 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Ledger
 
 def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, LedgerOrder]:
     """Orders of one seller, by number; unknown numbers are left out."""
-    found: dict[str, LedgerOrder] = {}
-    for part in in_parts(dict.fromkeys(numbers)):
-        query = sa.select(orders).where(orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(part))
-        found.update((row.mp_order_number, _order(row)) for row in connection.execute(query))
-    return found
+    found = read_all(connection, ((seller_id, number) for number in numbers))
+    return {number: order for (_, number), order in found.items()}
 
 
 def read_all(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], LedgerOrder]:

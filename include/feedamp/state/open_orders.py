@@ -25,6 +25,7 @@ from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, findings, orders, snap
 from feedamp.state.statements import (
     by_seller,
     change_order,
+    change_orders,
     in_parts,
     insert,
     is_any_order,
@@ -241,6 +242,20 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Stored
     return None if row is None else _stored(row)
 
 
+def read_all(
+    connection: Connection, keys: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], StoredSnapshot | UnreadableError]:
+    """As `read`, for several orders by seller and number, with the error of a text that cannot be decoded."""
+    found: dict[tuple[str, str], StoredSnapshot | UnreadableError] = {}
+    for part in in_parts(dict.fromkeys(keys)):
+        for row in connection.execute(sa.select(snapshots).where(is_any_order(snapshots, part))).all():
+            try:
+                found[row.seller_id, row.mp_order_number] = _stored(row)
+            except UnreadableError as error:
+                found[row.seller_id, row.mp_order_number] = error
+    return found
+
+
 def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
     """Numbers of open orders whose newest snapshot is not validated, by seller."""
     return _numbers(connection, sa.text(IS_CHANGED), seller_ids)
@@ -284,13 +299,15 @@ def watched(connection: Connection, seller_id: str) -> list[str]:
     return _numbers(connection, condition, [seller_id]).get(seller_id, [])
 
 
-def record_validation(connection: Connection, stored: StoredSnapshot, **values: Any) -> bool:
-    """Stores the result of a validation; False if the snapshot has changed meanwhile."""
-    is_unchanged = snapshots.c.snapshot_hash == stored.snapshot_hash
-    values["validated_hash"] = stored.snapshot_hash
-    return change_order(
-        connection, snapshots, stored.seller_id, stored.mp_order_number, is_unchanged, **values
+def record_validations(
+    connection: Connection, validated: Iterable[tuple[StoredSnapshot, Mapping[str, Any]]]
+) -> None:
+    """Stores results of validations, of snapshots that were read in the same transaction."""
+    changes = (
+        ((stored.seller_id, stored.mp_order_number), {**values, "validated_hash": stored.snapshot_hash})
+        for stored, values in validated
     )
+    change_orders(connection, snapshots, changes)
 
 
 def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:

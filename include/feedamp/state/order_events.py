@@ -68,8 +68,20 @@ def save_order(
     connection: Connection, before: LedgerOrder, after: LedgerOrder, *, run_id: str | None, now: datetime
 ) -> None:
     """Stores what a transition changed, and what that means for the order's story."""
-    ledger.save(connection, before, after)
-    record(connection, of_ledger(before, after, now=now), run_id=run_id)
+    save_orders(connection, [(before, after)], run_id=run_id, now=now)
+
+
+def save_orders(
+    connection: Connection,
+    changes: Sequence[tuple[LedgerOrder, LedgerOrder]],
+    *,
+    run_id: str | None,
+    now: datetime,
+) -> None:
+    """As `save_order`, for transitions of several orders."""
+    ledger.save_all(connection, changes)
+    events = (event for before, after in changes for event in of_ledger(before, after, now=now))
+    record(connection, events, run_id=run_id)
 
 
 def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> list[Row]:

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import hashlib
 import hmac
 import os
 import stat
@@ -44,11 +43,11 @@ class TokenCipher:
 
     def fingerprint(self, purpose: str, value: str) -> str:
         """A keyed hash of 32 hex characters, by which a value can be recognized but not read."""
-        return hmac.new(self.derived_key(purpose), value.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self.derived_key(purpose), value.encode(), "sha256").hex()[:32]
 
     def derived_key(self, purpose: str) -> bytes:
         """A separate key for each purpose; one reveals nothing about another."""
-        return hmac.new(self._root, purpose.encode(), hashlib.sha256).digest()
+        return hmac.digest(self._root, purpose.encode(), "sha256")
 
 
 def key_file_of(state_file: str) -> Path:

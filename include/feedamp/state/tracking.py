@@ -3,7 +3,7 @@
 How long, and for which recipient, a number counts as shared: `rules/shared_tracking.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,43 +11,75 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.state.schema import tracking_uses
-from feedamp.state.statements import is_order, upsert
+from feedamp.state.statements import in_parts, upsert
 
 
-def shared(
-    connection: Connection,
-    seller_id: str,
-    mp_order_number: str,
-    hashes: Sequence[str],
-    recipient_hash: str,
-    *,
-    now: datetime,
-) -> set[str]:
-    """Those of the hashes that another order of the seller used for another recipient within `SHARED_WITHIN`."""
-    if not hashes:
-        return set()
-    query = sa.select(tracking_uses.c.tracking_hash).where(
-        tracking_uses.c.seller_id == seller_id,
-        tracking_uses.c.tracking_hash.in_(hashes),
-        tracking_uses.c.mp_order_number != mp_order_number,
-        tracking_uses.c.recipient_hash != recipient_hash,
-        tracking_uses.c.seen_at >= now - SHARED_WITHIN,
-    )
-    return set(connection.execute(query).scalars())
+class TrackingUses:
+    """What is stored of the tracking numbers that some orders of a seller use now, or used before; `hashes` are of those.
 
+    An order sees what orders before it have remembered. `write_all` comes last.
+    """
 
-def remember(
-    connection: Connection,
-    seller_id: str,
-    mp_order_number: str,
-    hashes: Sequence[str],
-    recipient_hash: str,
-    *,
-    now: datetime,
-) -> None:
-    """Records the tracking numbers that an order uses now, and removes those it no longer uses. Safe to repeat."""
-    of_order = is_order(tracking_uses, seller_id, mp_order_number)
-    connection.execute(sa.delete(tracking_uses).where(of_order, tracking_uses.c.tracking_hash.not_in(hashes)))
-    use = {"seller_id": seller_id, "mp_order_number": mp_order_number, "recipient_hash": recipient_hash}
-    rows = [{**use, "tracking_hash": value, "seen_at": now} for value in hashes]
-    upsert(connection, tracking_uses, rows)
+    def __init__(
+        self, connection: Connection, seller_id: str, numbers: Iterable[str], hashes: Iterable[str]
+    ) -> None:
+        self._connection = connection
+        self._seller_id = seller_id
+        self._by_hash: dict[str, dict[str, tuple[str, datetime]]] = {}
+        self._by_number: dict[str, set[str]] = {}
+        self._changed: set[tuple[str, str]] = set()
+        for column, values in (
+            (tracking_uses.c.mp_order_number, numbers),
+            (tracking_uses.c.tracking_hash, hashes),
+        ):
+            for part in in_parts(dict.fromkeys(values)):
+                of_seller = sa.select(tracking_uses).where(tracking_uses.c.seller_id == seller_id)
+                for row in connection.execute(of_seller.where(column.in_(part))):
+                    self._set(row.mp_order_number, row.tracking_hash, (row.recipient_hash, row.seen_at))
+
+    def _set(self, number: str, tracking_hash: str, use: tuple[str, datetime]) -> None:
+        self._by_hash.setdefault(tracking_hash, {})[number] = use
+        self._by_number.setdefault(number, set()).add(tracking_hash)
+
+    def shared(
+        self, mp_order_number: str, hashes: Sequence[str], recipient_hash: str, *, now: datetime
+    ) -> set[str]:
+        """Those of the hashes that another order of the seller used for another recipient within `SHARED_WITHIN`."""
+        return {
+            tracking_hash
+            for tracking_hash in hashes
+            for number, (recipient, seen_at) in self._by_hash.get(tracking_hash, {}).items()
+            if number != mp_order_number and recipient != recipient_hash and seen_at >= now - SHARED_WITHIN
+        }
+
+    def remember(
+        self, mp_order_number: str, hashes: Sequence[str], recipient_hash: str, *, now: datetime
+    ) -> None:
+        """Records the tracking numbers that an order uses now, and removes those it no longer uses."""
+        for tracking_hash in self._by_number.get(mp_order_number, set()) - set(hashes):
+            del self._by_hash[tracking_hash][mp_order_number]
+            self._by_number[mp_order_number].remove(tracking_hash)
+            self._changed.add((mp_order_number, tracking_hash))
+        for tracking_hash in hashes:
+            self._set(mp_order_number, tracking_hash, (recipient_hash, now))
+            self._changed.add((mp_order_number, tracking_hash))
+
+    def write_all(self) -> None:
+        """Writes what orders remember. Safe to repeat."""
+        rows, gone = [], []
+        for number, tracking_hash in sorted(self._changed):
+            row = {
+                "seller_id": self._seller_id,
+                "mp_order_number": number,
+                "tracking_hash": tracking_hash,
+            }
+            use = self._by_hash[tracking_hash].get(number)
+            if use is None:
+                gone.append(tuple(row.values()))
+            else:
+                rows.append({**row, "recipient_hash": use[0], "seen_at": use[1]})
+        for part in in_parts(gone):
+            same = sa.tuple_(*tracking_uses.primary_key.columns).in_(part)
+            self._connection.execute(sa.delete(tracking_uses).where(same))
+        upsert(self._connection, tracking_uses, rows)
+        self._changed.clear()

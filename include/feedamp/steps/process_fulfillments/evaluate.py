@@ -1,7 +1,9 @@
-"""Evaluates one order: loads what is known of it, asks `rules/evaluation.py`, saves the answer. For validate and close."""
+"""Evaluates orders: loads what is known of them, asks `rules/evaluation.py`, saves the answers. For validate and close."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -12,8 +14,9 @@ from feedamp.rules.evaluation import Evaluation, evaluate, is_checked
 from feedamp.rules.follow_up import hold_back
 from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.shared_tracking import recipient_of, tracking_numbers
-from feedamp.state import findings, ledger, open_orders, order_events, outbox, tracking
+from feedamp.state import findings, ledger, open_orders, order_events, outbox
 from feedamp.state.open_orders import StoredSnapshot
+from feedamp.state.tracking import TrackingUses
 from feedamp.tables import CLOSURES
 
 log = logging.getLogger(__name__)
@@ -31,34 +34,60 @@ def evaluate_order(
 
     `order` was read in the same transaction.
     """
-    is_to_be_checked = is_checked(order, stored.snapshot)
+    return evaluate_orders(connection, resources, [(order, stored)], run_id=run_id)[0]
+
+
+def evaluate_orders(
+    connection: Connection,
+    resources: Resources,
+    to_evaluate: Sequence[tuple[LedgerOrder, StoredSnapshot]],
+    *,
+    run_id: str | None,
+) -> list[Close | Wait]:
+    """As `evaluate_order`, for several orders of one seller in this order: what is stored is read and written at once."""
     now = resources.state.now()
-    evaluation = evaluate(
-        order,
-        stored,
-        findings.of_order(connection, *order.key),
-        _shared_tracking(connection, resources, order, stored.snapshot, now=now) if is_to_be_checked else (),
-        listing_works=is_to_be_checked and findings.any_ever_listed(connection),
-        error_codes=resources.settings.error_codes,
-        error_clear=resources.settings.error_clear,
-        untracked=resources.settings.untracked_for(order.seller_id),
-        now=now,
-    )
-    if evaluation.order.phase == Phase.CLOSED:
-        _save_closed(connection, order, evaluation, stored.snapshot, run_id=run_id, now=now)
-    else:
-        order_events.save_order(connection, order, evaluation.order, run_id=run_id, now=now)
-        findings.write(connection, evaluation.findings, run_id=run_id, now=now)
-        wait = None if isinstance(evaluation.decision, Close) else evaluation.decision
-        open_orders.record_validation(
-            connection,
+    known = findings.of_orders(connection, [order.key for order, _ in to_evaluate])
+    checked = [one for one in to_evaluate if is_checked(one[0], one[1].snapshot)]
+    listing_works = bool(checked) and findings.any_ever_listed(connection)
+    shared = _shared_tracking(connection, resources, checked, now=now)
+    evaluations = [
+        evaluate(
+            order,
             stored,
-            closable=wait is None,
-            waits_for=None if wait is None else wait.reason,
-            needs_person=wait is not None and wait.needs_person,
-            error_lingers_since=evaluation.error_lingers_since,
+            known.get(order.key, ()),
+            shared.get(order.key, ()),
+            listing_works=listing_works and order.key in shared,
+            error_codes=resources.settings.error_codes,
+            error_clear=resources.settings.error_clear,
+            untracked=resources.settings.untracked_for(order.seller_id),
+            now=now,
         )
-    return evaluation.decision
+        for order, stored in to_evaluate
+    ]
+    still_open = []
+    for (order, stored), evaluation in zip(to_evaluate, evaluations, strict=True):
+        if evaluation.order.phase == Phase.CLOSED:
+            _save_closed(connection, order, evaluation, stored.snapshot, run_id=run_id, now=now)
+        else:
+            still_open.append((order, stored, evaluation))
+    changes = [(order, new.order) for order, _, new in still_open if new.order is not order]
+    order_events.save_orders(connection, changes, run_id=run_id, now=now)
+    changed = [finding for _, _, evaluation in still_open for finding in evaluation.findings]
+    findings.write(connection, changed, run_id=run_id, now=now)
+    results = [(stored, _result_of(evaluation)) for _, stored, evaluation in still_open]
+    open_orders.record_validations(connection, results)
+    return [evaluation.decision for evaluation in evaluations]
+
+
+def _result_of(evaluation: Evaluation) -> dict[str, Any]:
+    """The columns of `snapshots` that say what a validation has found."""
+    wait = None if isinstance(evaluation.decision, Close) else evaluation.decision
+    return {
+        "closable": wait is None,
+        "waits_for": None if wait is None else wait.reason,
+        "needs_person": wait is not None and wait.needs_person,
+        "error_lingers_since": evaluation.error_lingers_since,
+    }
 
 
 def record_closed(
@@ -102,13 +131,32 @@ def _save_closed(
 
 
 def _shared_tracking(
-    connection: Connection, resources: Resources, order: LedgerOrder, snapshot: Snapshot, *, now: datetime
-) -> list[str]:
-    """The order's tracking numbers that another recipient's order has, too; remembers all of them."""
-    numbers = {
-        resources.cipher.fingerprint("tracking", number): number for number in tracking_numbers(snapshot)
+    connection: Connection,
+    resources: Resources,
+    checked: Sequence[tuple[LedgerOrder, StoredSnapshot]],
+    *,
+    now: datetime,
+) -> dict[tuple[str, str], list[str]]:
+    """For each order, its tracking numbers that another recipient's order has, too; remembers all of them."""
+    if not checked:
+        return {}
+    fingerprint = resources.cipher.fingerprint
+    numbers_of = {
+        order.key: {fingerprint("tracking", number): number for number in tracking_numbers(stored.snapshot)}
+        for order, stored in checked
     }
-    recipient = resources.cipher.fingerprint("recipient", recipient_of(order.body))
-    shared = tracking.shared(connection, *order.key, list(numbers), recipient, now=now)
-    tracking.remember(connection, *order.key, list(numbers), recipient, now=now)
-    return [numbers[value] for value in shared]
+    uses = TrackingUses(
+        connection,
+        checked[0][0].seller_id,
+        [order.mp_order_number for order, _ in checked],
+        [tracking_hash for numbers in numbers_of.values() for tracking_hash in numbers],
+    )
+    shared: dict[tuple[str, str], list[str]] = {}
+    for order, _ in checked:
+        number, numbers = order.mp_order_number, numbers_of[order.key]
+        recipient = fingerprint("recipient", recipient_of(order.body))
+        found = uses.shared(number, list(numbers), recipient, now=now)
+        shared[order.key] = [name for tracking_hash, name in numbers.items() if tracking_hash in found]
+        uses.remember(number, list(numbers), recipient, now=now)
+    uses.write_all()
+    return shared

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
 
 from feedamp import errors
 from feedamp.api.client import Check
@@ -20,13 +21,14 @@ from feedamp.resources import Resources
 from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
 from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
+from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.sellers import Seller
-from feedamp.steps.process_fulfillments.evaluate import evaluate_order
+from feedamp.steps.process_fulfillments.evaluate import evaluate_orders
 from feedamp.steps.read_back import store_order
 from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller, unexpected
 
 log = logging.getLogger(__name__)
-ORDERS_PER_TRANSACTION = 50
+ORDERS_PER_TRANSACTION = 200
 
 
 def plan_process(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -91,25 +93,39 @@ def _to_evaluate(connection: Connection, resources: Resources, seller_ids: list[
 def _evaluate_all(
     resources: Resources, run: Run, seller_id: str, numbers: Sequence[str], result: StepResult
 ) -> None:
-    with resources.state.begin() as connection:
-        ledger_orders = ledger.read_many(connection, seller_id, numbers)
-        for number in numbers:
-            if number not in ledger_orders:
-                continue
-            try:
-                stored = open_orders.read(connection, seller_id, number)
-                if stored is None:
-                    continue
-                with connection.begin_nested():
-                    evaluate_order(connection, resources, ledger_orders[number], stored, run_id=run.run_id)
-            except errors.UnreadableError as error:
-                result.count(seller_id, orders_unread=1)
-                result.add_warning(seller_id, f"{error} The next extraction reads the order again.")
-                open_orders.set_aside(connection, seller_id, number)
-            except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
-                result.record_failure(seller_id, unexpected(error, number), cause=error)
-            else:
-                result.count(seller_id, orders=1)
+    """Evaluates orders in one transaction; if that fails, each in one of its own, so that none fails another."""
+    try:
+        with resources.state.begin(of=[seller_id]) as connection:
+            orders = ledger.read_many(connection, seller_id, numbers)
+            stored = open_orders.read_all(connection, [order.key for order in orders.values()])
+            unread = {
+                key: error for key, error in stored.items() if isinstance(error, errors.UnreadableError)
+            }
+            to_evaluate = [
+                (orders[number], snapshot)
+                for number in numbers
+                if number in orders
+                and isinstance(snapshot := stored.get((seller_id, number)), StoredSnapshot)
+            ]
+            evaluate_orders(connection, resources, to_evaluate, run_id=run.run_id)
+            for key in unread:
+                open_orders.set_aside(connection, *key)
+    except Exception as error:
+        if isinstance(error, errors.StoreAwayError | OperationalError):
+            raise
+        if len(numbers) == 1:
+            result.record_failure(seller_id, unexpected(error, numbers[0]), cause=error)
+            return
+    else:
+        for failure in unread.values():
+            result.add_warning(seller_id, f"{failure} The next extraction reads the order again.")
+        if unread:
+            result.count(seller_id, orders_unread=len(unread))
+        if to_evaluate:
+            result.count(seller_id, orders=len(to_evaluate))
+        return
+    for number in numbers:  # outside of the handler, whose traceback holds what the transaction had read
+        _evaluate_all(resources, run, seller_id, [number], result)
 
 
 class _Reporter(SellerJob):
