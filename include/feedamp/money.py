@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 MAX_MONEY = Decimal(10) ** 14  # exclusive
 DECIMALS = 4
 _STEP = Decimal(1).scaleb(-DECIMALS)
-_UNITS, _CENTS = Decimal(1), Decimal("0.01")
+_UNITS, _TENTHS, _CENTS = Decimal(1), Decimal("0.1"), Decimal("0.01")
 # Wide enough for every amount below the bound; digits beyond the fourth decimal are rounded without a signal.
 _CONTEXT = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[])
 
@@ -17,9 +17,8 @@ def fitted(amount: Decimal) -> Decimal | None:
     """
     if not amount.is_finite() or amount.copy_abs() >= MAX_MONEY:
         return None
-    if amount.same_quantum(_CENTS) or amount.same_quantum(
-        _UNITS
-    ):  # nearly all are; `as_tuple` takes ten times as long
+    # Nearly all are such; `as_tuple` takes ten times as long.
+    if amount.same_quantum(_CENTS) or amount.same_quantum(_UNITS) or amount.same_quantum(_TENTHS):
         return amount or amount.copy_abs()
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and -DECIMALS <= exponent <= 0:

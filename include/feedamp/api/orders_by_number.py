@@ -18,8 +18,7 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.models import Order, ReadOrder
-from feedamp.rules.units import count_units
+from feedamp.models import Cancellation, Order, ReadOrder, Shipment
 
 # At most so many numbers, and so many bytes of them, are in one request.
 NUMBERS_PER_REQUEST, QUERY_BYTES = 50, 4096
@@ -77,8 +76,11 @@ async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
 def _contradicts_itself(order: Order) -> bool:
     if order.status not in _SAYS_SETTLED:
         return False
-    units = count_units({}, order.fulfillments or ())
-    return not any(line.shipped or line.cancelled for line in units.values())
+    for entry in order.fulfillments or ():
+        parts: tuple[Shipment | Cancellation, ...] = (*entry.shipments, *entry.cancellations)
+        if any(part.quantity is not None and part.quantity > 0 for part in parts):
+            return False
+    return True
 
 
 async def fetch_complete(

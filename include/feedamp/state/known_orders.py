@@ -27,6 +27,35 @@ _IS_KNOWN = sa.and_(orders.c.placed_at.is_not(None), orders.c.missing_since.is_(
 _KNOWN = sa.select(
     *(orders.c[name] for name in ("seller_id", "mp_order_number", "purchase_date", "body", "placed_at"))
 )
+# Asked for each page of an extraction: to build them each time takes longer than to run them.
+_NUMBERS: sa.BindParameter[list[str]] = sa.bindparam("numbers", expanding=True)
+_SELLER_ID: sa.BindParameter[str] = sa.bindparam("seller_id")
+_IS_OTHER = sa.and_(sellers.c.conn_id == sa.bindparam("conn_id"), sellers.c.seller_id != _SELLER_ID)
+_OWN = sa.select(orders.c.mp_order_number, orders.c.purchase_date).where(
+    orders.c.seller_id == _SELLER_ID, orders.c.mp_order_number.in_(_NUMBERS)
+)
+_GRANT = sa.select(grants.c.account_forced, grants.c.others_known_until).where(
+    grants.c.seller_id == _SELLER_ID
+)
+_OF_OTHERS = (
+    sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.purchase_date, grants.c.account_forced)
+    .join(sellers, sellers.c.seller_id == orders.c.seller_id)
+    .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
+    .where(
+        _IS_OTHER,
+        orders.c.mp_order_number.in_(_NUMBERS),
+        # A date range, not a list: with two lists, the database would look up every combination.
+        orders.c.purchase_date.between(sa.bindparam("earliest"), sa.bindparam("latest")),
+        _IS_KNOWN,
+    )
+    .order_by(orders.c.mp_order_number, orders.c.seller_id)
+)
+_SHARED = (
+    sa.select(account_marks)
+    .join(sellers, sellers.c.seller_id == account_marks.c.seller_id)
+    .where(account_marks.c.mark.in_(sa.bindparam("marks", expanding=True)), _IS_OTHER)
+    .order_by(account_marks.c.seller_id, account_marks.c.mp_order_number)
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +80,8 @@ def newest(connection: Connection, seller_id: str, *, limit: int) -> list[KnownO
 def others_are_known(connection: Connection, seller: Seller) -> bool:
     """Whether orders of other sellers are known, by which their accounts would be recognized."""
     placed = sa.exists().where(orders.c.seller_id == sellers.c.seller_id, _IS_KNOWN)
-    query = sa.select(sa.literal(1)).where(_is_other(seller), placed).limit(1)
-    return connection.execute(query).first() is not None
+    query = sa.select(sa.literal(1)).where(_IS_OTHER, placed).limit(1)
+    return connection.execute(query, _named(seller)).first() is not None
 
 
 def to_compare(connection: Connection, seller_ids: Collection[str]) -> dict[str, bool]:
@@ -81,8 +110,8 @@ def foreign_order(
 ) -> ForeignOrder | None:
     """The first order in a seller's account that was placed for another seller, proven by its date and lines.
 
-    `strangers` is the result of `strangers_among`. If there are several, an order for which `--force` was used for neither of the two sellers takes precedence. Orders
-    that were placed before a person resumed this seller do not count.
+    `strangers` is the result of `strangers_among`. If there are several, an order for which `--force` was used for neither
+    of the two sellers takes precedence. Orders that were placed before a person resumed this seller do not count.
     """
     grant = _grant(connection, seller) if strangers else None
     if grant is None:
@@ -105,19 +134,12 @@ def shared_order(connection: Connection, seller: Seller, marked: Mapping[str, st
     grant = _grant(connection, seller) if marked else None
     if grant is None or grant.others_known_until is not None:
         return None
-    query = (
-        sa.select(account_marks)
-        .join(sellers, sellers.c.seller_id == account_marks.c.seller_id)
-        .where(account_marks.c.mark.in_(list(marked)), _is_other(seller))
-        .order_by(account_marks.c.seller_id, account_marks.c.mp_order_number)
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_SHARED, {**_named(seller), "marks": list(marked)}).first()
     return None if row is None else ForeignOrder(row.seller_id, row.mp_order_number)
 
 
 def _grant(connection: Connection, seller: Seller) -> Any:
-    query = sa.select(grants.c.account_forced, grants.c.others_known_until)
-    return connection.execute(query.where(grants.c.seller_id == seller.seller_id)).first()
+    return connection.execute(_GRANT, {"seller_id": seller.seller_id}).first()
 
 
 def _of_others(
@@ -131,22 +153,13 @@ def _of_others(
     }
     if not dates:
         return
-    # A date range, not a list: with two lists, the database would look up every combination.
-    query = (
-        sa.select(
-            orders.c.seller_id, orders.c.mp_order_number, orders.c.purchase_date, grants.c.account_forced
-        )
-        .join(sellers, sellers.c.seller_id == orders.c.seller_id)
-        .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
-        .where(
-            _is_other(seller),
-            orders.c.mp_order_number.in_(list(dates)),
-            orders.c.purchase_date.between(min(dates.values()), max(dates.values())),
-            _IS_KNOWN,
-        )
-        .order_by(orders.c.mp_order_number, orders.c.seller_id)
-    )
-    for row in connection.execute(query).all():
+    wanted = {
+        **_named(seller),
+        "numbers": list(dates),
+        "earliest": min(dates.values()),
+        "latest": max(dates.values()),
+    }
+    for row in connection.execute(_OF_OTHERS, wanted).all():
         if row.purchase_date == dates[row.mp_order_number]:
             one = _KNOWN.where(is_order(orders, row.seller_id, row.mp_order_number))
             yield _order(connection.execute(one).one()), bool(row.account_forced)
@@ -175,18 +188,15 @@ def is_marked(connection: Connection, seller_id: str) -> bool:
 def strangers_among(connection: Connection, seller_id: str, shown: Iterable[Order]) -> dict[str, Order]:
     """Those of the orders, by number, that the ledger does not have as the seller's own."""
     strangers = {order.mp_order_number: order for order in shown}
-    query = sa.select(orders.c.mp_order_number, orders.c.purchase_date).where(
-        orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(list(strangers))
-    )
-    for row in connection.execute(query):
+    for row in connection.execute(_OWN, {"seller_id": seller_id, "numbers": list(strangers)}):
         purchased_at = strangers[row.mp_order_number].purchase_date
         if purchased_at is None or purchased_at.replace(microsecond=0) == row.purchase_date:
             del strangers[row.mp_order_number]
     return strangers
 
 
-def _is_other(seller: Seller) -> sa.ColumnElement[bool]:
-    return sa.and_(sellers.c.conn_id == seller.conn_id, sellers.c.seller_id != seller.seller_id)
+def _named(seller: Seller) -> dict[str, Any]:
+    return {"conn_id": seller.conn_id, "seller_id": seller.seller_id}
 
 
 def _order(row: Any) -> KnownOrder:
