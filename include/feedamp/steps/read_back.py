@@ -52,7 +52,7 @@ async def read_back(
             error,
         )
         return
-    with resources.state.begin() as connection:
+    with resources.state.begin(of=[client.seller_id]) as connection:
         for number in fresh.missing:
             log.warning(
                 "FeedAMP does not have order %s of seller %s; reconcile it.", number, client.seller_id

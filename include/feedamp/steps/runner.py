@@ -347,7 +347,7 @@ class SellerJob:
         """Records orders that FeedAMP does not have: it answered 404 when it was asked for them at `asked_at`."""
         if not numbers:
             return  # no empty transaction for each list that was read
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             for number in numbers:
                 self._warn(
                     f"order {number} is no longer in the seller's FeedAMP account; "

@@ -179,7 +179,7 @@ class SellerBatch(SellerJob):
     ) -> bool:
         """Stores the order that was read, and decides on the newest snapshot."""
         is_held = lease.renew()  # the read may have taken very long
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             store_order(connection, order.seller_id, remote_order, read_at, run_id=self._run.run_id)
             current = _still_to_cancel(connection, order)
             if current is None:
@@ -199,7 +199,7 @@ class SellerBatch(SellerJob):
         reason = (
             f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
         )
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             current = _still_to_cancel(connection, order)
             if current is not None:
                 held = current.cancellation_held(reason, read_back_at=self._state.now())
@@ -207,7 +207,7 @@ class SellerBatch(SellerJob):
 
     def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         self._warn(f"FeedAMP does not have order {order.mp_order_number}, so CANCELLED was not sent")
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             current = _still_to_cancel(connection, order)
             if current is not None:
                 reason = "CANCELLED was not sent: FeedAMP does not have the order"
@@ -243,7 +243,7 @@ class SellerBatch(SellerJob):
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
             "`feedamp rejected list` shows the reasons"
         )
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             current = ledger.read(connection, *order.key) or order
             if current.phase in (Phase.TO_PLACE, Phase.HELD):  # not closed meanwhile by another process
                 reason = f"FeedAMP answered {error.status}: {error.words}"
@@ -272,7 +272,7 @@ class SellerBatch(SellerJob):
             )
 
     def _record_never_placed(self, order: LedgerOrder) -> None:
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             current = _still_to_cancel(connection, order)
             if current is not None:
                 never_placed = current.cancelled_before_placing(now=self._state.now())
@@ -282,7 +282,7 @@ class SellerBatch(SellerJob):
         """Schedules the order's next try with a backoff, so that other orders go first in the next run."""
         self._failures += 1
         wait = wait_of_unanswered(order.attempts, asked_s=error.retry_after_s)
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             current = ledger.read(connection, *order.key) or order
             if current.phase == Phase.TO_PLACE:
                 until = self._state.now() + wait
@@ -302,7 +302,7 @@ class SellerBatch(SellerJob):
         reason = str(error)
         if isinstance(error, errors.PausedError):  # the same reason that `plan_place` records
             wait, reason = BLOCKED_WAIT, sellers.PAUSED
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             now = self._state.now()
             ledger.explain_waiting(connection, self._seller_id, reason=reason, next_try_at=now + wait)
 

@@ -124,7 +124,7 @@ class _Closer(SellerJob):
 
         Only this snapshot decides. The intent to close is recorded, for CANCELLED only if the order was read alone.
         """
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             order = ledger.read(connection, self._seller_id, fresh.mp_order_number)
             if order is None or not order.is_open:
                 return None
@@ -173,7 +173,7 @@ class _Closer(SellerJob):
         self._count(orders=1, **{state.lower(): 1})
         # A closed order has the status COMPLETE (contract 7.1); the warehouse must not depend on the read that follows.
         final = msgspec.structs.replace(fresh, marketplace_state=str(state), status=COMPLETE)
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             closing = order.closing(state, at=sent_at)
             now = self._state.now()
             record_closed(connection, closing, final.snapshot(), run_id=self._run.run_id, now=now)
@@ -187,5 +187,5 @@ class _Closer(SellerJob):
             f"order {order.mp_order_number}: FeedAMP refused to close it; "
             "`feedamp orders show` shows FeedAMP's message. It is not sent again before the seller changes the order"
         )
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {error.words}")

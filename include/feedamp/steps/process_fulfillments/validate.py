@@ -236,7 +236,7 @@ class _Reporter(SellerJob):
                 for f in arrived
             ]
         )
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             store_order(connection, self._seller_id, order, read_at, run_id=self._run.run_id)
         _evaluate_all(self._resources, self._run, self._seller_id, [number], self._result)
         return self._pending(number)
@@ -266,7 +266,7 @@ class _Reporter(SellerJob):
 
     def _write(self, changed: list[StoredFinding]) -> None:
         """Stores the result of a report, except for findings that were waived meanwhile."""
-        with self._state.begin() as connection:
+        with self._state.begin(of=[self._seller_id]) as connection:
             current = [(finding, findings.read(connection, finding.finding_id)) for finding in changed]
             to_write = [finding for finding, stored in current if stored is None or stored.state == TO_REPORT]
             now = self._state.now()
