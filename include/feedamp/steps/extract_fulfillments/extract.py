@@ -36,6 +36,8 @@ from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResu
 log = logging.getLogger(__name__)
 FEWEST_SHOWN = 20  # below that, `max_unread_ratio` says nothing
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
+# With more of them side by side FeedAMP is at work anyway, and a second page of each takes a megabyte.
+MOST_SELLERS_ASKING_AHEAD = 8
 
 
 def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -80,7 +82,14 @@ async def extract(
     async def work(seller: Seller, clients: Clients) -> None:
         client = await clients.client(seller)
         reader = _SellerReader(
-            resources, run, result, client, publisher=publisher, clock=clients.clock_check, ends_at=ends_at
+            resources,
+            run,
+            result,
+            client,
+            publisher=publisher,
+            clock=clients.clock_check,
+            ends_at=ends_at,
+            asks_ahead=len(found) <= MOST_SELLERS_ASKING_AHEAD,
         )
         progress.append(await reader.read(seller, since=since))
         if reader.error is not None:
@@ -121,11 +130,13 @@ class _SellerReader(SellerJob):
         publisher: ManifestPublisher,
         clock: ClockCheck,
         ends_at: datetime,
+        asks_ahead: bool,
     ) -> None:
         super().__init__(resources, run, result, client)
         self._publisher = publisher
         self._clock = clock
         self._ends_at = ends_at
+        self._asks_ahead = asks_ahead
         self._stored = self._unreadable = 0
         self._unread: dict[str, str] = {}  # number -> reason
         self._unread_before: set[str] = set()
@@ -150,7 +161,7 @@ class _SellerReader(SellerJob):
             self._client,
             Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size),
             start=place.cursor if place else None,
-            asks_ahead=True,
+            asks_ahead=self._asks_ahead,
         )
         started_at = self._state.now()
         if place is not None:
