@@ -43,8 +43,8 @@ def open_way(job: Job) -> Once:
             yield from client.paginate("/orders", params={"page_size": 50}, data_selector="orders")
 
     def once() -> None:
-        # For Postgres dlt offers no Parquet without another package; its default are INSERT statements.
-        chosen = {} if job.target == "postgres" else {"loader_file_format": "parquet"}
+        # By COPY; dlt's default for Postgres are INSERT statements.
+        chosen = {"loader_file_format": "csv" if job.target == "postgres" else "parquet"}
         pipeline.run(orders(), **chosen).raise_on_failed_jobs()
 
     return once
