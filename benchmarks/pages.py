@@ -271,7 +271,7 @@ def page_server() -> Iterator[PageServer]:
     process = context.Process(target=_serve, args=(ready,), daemon=True)
     process.start()
     try:
-        yield PageServer(f"http://127.0.0.1:{ready.get(timeout=30)}")
+        yield PageServer(f"http://127.0.0.1:{ready.get(timeout=120)}")
     finally:
         process.terminate()
         process.join(10)
