@@ -20,22 +20,17 @@ def suite(root, monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.timeout(300)  # it starts three programs, which a busy machine lets wait
 def test_the_suite_measures_ours_beside_the_bare_limit(root):
-    works = [word for name in ("odd", "duckdb") for word in ("--only", name)]
-    sizes = ["--orders", str(SIZE), "--rounds", "1", "--without-peers"]
-    command = [sys.executable, "benchmarks/suite.py", *works, *sizes]
+    sizes = ["--only", "odd", "--orders", str(SIZE), "--rounds", "1", "--without-peers"]
+    command = [sys.executable, "benchmarks/suite.py", *sizes]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
-    assert ["bare limit", "first"] in [row[:2] for row in cells]
-    assert [row[1] for row in cells if row[0] == "feedamp"] == [
-        "first",
-        "first",
-        "all changed",
-        "nothing changed",
-    ]
-    assert all(0 < float(row[2]) < 60 for row in cells if row[0] == "feedamp")
-    assert sum("not measured" in row[-1] for row in cells) == 4  # the goals beside dlt
+    figures = {row[0]: row for row in cells if row[1:2] == ["first"]}
+    assert figures.keys() == {"bare limit", "feedamp"}
+    assert 0 < float(figures["bare limit"][2]) < float(figures["feedamp"][2])
+    assert sum("not measured" in row[-1] for row in cells) == 1  # the goal beside dlt
 
 
 def test_a_way_that_wrote_too_few_lines_has_no_figures(suite, tmp_path):
