@@ -40,7 +40,7 @@ def measured_on() -> dict[str, Any]:
 
     changed = " with changes" if git("status", "--porcelain", "include", "plugins") else ""
     return {
-        "commit": git("rev-parse", "--short", "HEAD") + changed,
+        "commit": git("log", "-1", "--format=%h", "--", "include", "plugins") + changed,
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
