@@ -36,7 +36,7 @@ from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResu
 log = logging.getLogger(__name__)
 FEWEST_SHOWN = 20  # below that, `max_unread_ratio` says nothing
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
-# With more of them side by side FeedAMP is at work anyway, and a second page of each takes a megabyte.
+# With more of them side by side FeedAMP makes the pages of others meanwhile, and each would hold a second page.
 MOST_SELLERS_ASKING_AHEAD = 8
 
 
