@@ -18,6 +18,7 @@ from feedamp_sandbox.wire import Call, Refusal, Reply, pairs
 from feedamp_sandbox.world import LoggedRequest, World
 
 BASE = "/api/v1"
+ICON = "/favicon.ico"  # every browser asks for it, also one that only shows the page of a consent
 DRIPS = 10
 
 
@@ -100,6 +101,8 @@ class Server:
                 control.answer, self.world, request.method, path, query_text, body
             )
             return self._response(reply)
+        if path == ICON and request.method in ("GET", "HEAD"):
+            return self._response(Reply(204))
         query: tuple[tuple[str, str], ...] = ()
         try:
             query = pairs(query_text)

@@ -48,7 +48,8 @@ def who_is_signed_in(world: World, given: Mapping[str, str]) -> Reply:
         f'<li><a href="?{escape(urlencode({**given, SELLER_PARAMETER: seller_id}))}">{escape(seller_id)}</a></li>'
         for seller_id in world.orders.seller_ids
     )
-    page = f"<!doctype html><title>FeedAMP sandbox</title><h1>Which seller is signed in, and consents?</h1><ul>{links}</ul>"
+    head = '<!doctype html><title>FeedAMP sandbox</title><link rel="icon" href="data:,">'
+    page = f"{head}<h1>Which seller is signed in, and consents?</h1><ul>{links}</ul>"
     return Reply(200, headers={"Content-Type": "text/html; charset=utf-8"}, raw=page.encode())
 
 

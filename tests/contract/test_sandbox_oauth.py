@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from html import unescape
@@ -118,9 +119,21 @@ def test_a_browser_is_asked_which_seller_is_signed_in(start):
         "redirect_url": "https://market.example/cb",
     }
     asked = probe.send("GET", "/authorize", query=query, headers={"Accept": "text/html,*/*"})
-    links = [unescape(link) for link in re.findall('href="([^"]+)"', asked.body.decode())]
+    links = [unescape(link) for link in re.findall('<a href="([^"]+)"', asked.body.decode())]
     assert [parse_qs(urlsplit(link).query)["seller_id"] for link in links] == [["s-1"], ['s"<2>']]
     assert all(parse_qs(urlsplit(link).query)["state"] == ["a&b"] for link in links)
+
+
+def test_the_icon_that_a_browser_asks_for_breaks_no_rule(start):
+    sandbox, _ = start()
+    address = urlsplit(sandbox.api)
+    browser = http.client.HTTPConnection(address.netloc, timeout=10)
+    for path, status in (("/favicon.ico", 204), ("/favicon.png", 404)):
+        browser.request("GET", path)
+        answer = browser.getresponse()
+        assert (answer.status, bool(answer.read())) == (status, status == 404)
+    browser.close()
+    assert rules(sandbox) == {"unknown_path": 1}
 
 
 def test_a_code_works_once(start):
