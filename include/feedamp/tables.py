@@ -530,6 +530,10 @@ RECONCILIATION_DAYS = _table(
     count("remaining", "Orders not compared, because the run stopped or the seller failed."),
     count("unread", "Orders that could not be read."),
     _time("checked_at", "When the comparison began; FeedAMP was asked at this moment or later."),
+    _time(
+        "planned_at",
+        "When the run was planned; a later try of the comparison leaves it, and a run that is done again has a new one.",
+    ),
     rank=("checked_at", RECORDED_AT),
 )
 

@@ -45,7 +45,7 @@ PROMISED = {
     ),
     "reconciliation_days": (
         "day seller_id",
-        "run_id compared differences repaired remaining unread checked_at",
+        "run_id compared differences repaired remaining unread checked_at planned_at",
     ),
     "waiting_orders": (ORDER, "ledger_phase reason since next_try_at"),
     "sellers": (

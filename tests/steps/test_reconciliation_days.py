@@ -163,6 +163,28 @@ def test_a_difference_that_a_later_try_does_not_find_is_gone(two_days: Env) -> N
     assert kept(two_days) == of_view(two_days)
 
 
+def test_a_run_that_is_done_again_says_only_what_it_finds_now(two_days: Env) -> None:
+    """As a backfill does with a day that has a run: the id is the same. A later try of a task plans nothing."""
+    lose(two_days, "M-1")
+    lose(two_days, "O-2", OTHER)
+    run = two_days.run("reconcile")
+    given = {"start": START, "end": END, "with_stale": False, "repair": True}
+    for lost, expected in (None, [("M-1", True), ("O-2", True)]), ("O-2", [("O-2", True)]):
+        two_days.clock.skip(minutes=1)
+        if lost:
+            lose(two_days, lost, OTHER)
+        plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+        for _ in range(2):
+            two_days.clock.skip(minutes=1)
+            run_shard(two_days.resources, "reconcile", run, [SELLER, OTHER], **given)
+            assert [(row[1], row[-1]) for row in kept(two_days)] == expected
+            assert of_view(two_days) == kept(two_days)
+            repaired = sum(row[2] for row in in_state(two_days).values())
+            assert repaired == len(expected)
+    with two_days.state.read() as connection:
+        assert len(connection.execute(sa.select(reconciliation_differences)).all()) == 1
+
+
 def test_a_comparison_that_began_earlier_leaves_those_of_the_newer_one(two_days: Env) -> None:
     lose(two_days, "M-1")
     two_days.reconcile(START, END)

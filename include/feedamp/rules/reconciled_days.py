@@ -88,13 +88,18 @@ ALL_SELLERS = ""
 
 @dataclass(frozen=True)
 class CheckedDay:
-    """What one run found for a day and seller; the newest `checked_at`, when the comparison began, counts."""
+    """What one run found for a day and seller; the newest `checked_at`, when the comparison began, counts.
+
+    `planned_at` is when the run was planned: a later try of the comparison leaves it, a run that is done again has a new
+    one. None if an earlier version has planned it.
+    """
 
     day: date
     seller_id: str
     run_id: str
     checked_at: datetime
     counts: Counts = field(default_factory=Counts)
+    planned_at: datetime | None = None
 
 
 def too_many_left(counts: Counts, fail_above: int | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -23,12 +23,19 @@ from feedamp.tables import RECONCILIATION_DAYS, Row
 
 DIFFERENCES_KEPT = 1_000  # of a day and seller; the counts have them all, and so has the warehouse
 _DIFFERENCE = tuple(column.name for column in differences.c if column.name != "field_hash")
-# As view `current_differences`: what an earlier try of the run found and this one did not is no difference any longer.
+# As view `current_differences`: what an earlier try of the run found and this one did not is no difference any longer, unless
+# that try repaired it. What was repaired before the run was planned is of a run with the same id, which a backfill does again.
 IS_CURRENT = sa.and_(
     differences.c.day == days.c.day,
     differences.c.seller_id == days.c.seller_id,
     differences.c.run_id == days.c.run_id,
-    sa.or_(differences.c.repaired_at.is_not(None), differences.c.found_at >= days.c.checked_at),
+    sa.or_(
+        differences.c.found_at >= days.c.checked_at,
+        sa.and_(
+            differences.c.repaired_at.is_not(None),
+            differences.c.found_at >= sa.func.coalesce(days.c.planned_at, differences.c.found_at),
+        ),
+    ),
 )
 
 
@@ -53,6 +60,7 @@ def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetim
             "remaining": found.counts.remaining,
             "unread": found.counts.unread,
             "checked_at": found.checked_at,
+            "planned_at": found.planned_at,
         }
         for found in checked
     ]
@@ -70,30 +78,39 @@ def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetim
     outbox.put(connection, RECONCILIATION_DAYS.name, sent, recorded_at=now)
 
 
-def known_before(
-    connection: Connection, run_id: str, seller_id: str, of_days: Iterable[date]
-) -> tuple[dict[date, Counter[str]], set[date]]:
-    """What earlier tries of a run repaired for a seller, by day and kind: a later try does not find it again. And the days of
-    which differences are kept, by whichever run."""
+class KnownBefore(NamedTuple):
+    """What is stored of a seller's days before one try of a run: when the run was planned (UTC), what its earlier tries repaired
+    by kind, since this one does not find it again, and of which days differences are kept, by whichever run."""
+
+    planned_at: dict[date, datetime | None]
+    repaired: dict[date, Counter[str]]
+    kept: set[date]
+
+
+def known_before(connection: Connection, run_id: str, seller_id: str, of_days: Iterable[date]) -> KnownBefore:
+    """What a try of a run must know of a seller's days."""
     of_day = sa.and_(differences.c.day == days.c.day, differences.c.seller_id == days.c.seller_id)
     is_kept = sa.exists().where(of_day).label("is_kept")
-    query = sa.select(days.c.day, days.c.run_id, days.c.repaired, is_kept).where(
+    query = sa.select(days.c.day, days.c.run_id, days.c.repaired, days.c.planned_at, is_kept).where(
         days.c.seller_id == seller_id
     )
-    repaired, kept = {}, set()
+    known = KnownBefore({}, {}, set())
     for part in in_parts(of_days):
         for row in connection.execute(query.where(days.c.day.in_(part))):
-            if row.run_id == run_id and row.repaired != "{}":
-                repaired[row.day] = _counter(row.repaired)
+            if row.run_id == run_id:
+                known.planned_at[row.day] = row.planned_at
+                if row.repaired != "{}":
+                    known.repaired[row.day] = _counter(row.repaired)
             if row.is_kept:
-                kept.add(row.day)
-    return repaired, kept
+                known.kept.add(row.day)
+    return known
 
 
 def drop_differences(
     connection: Connection, run_id: str, seller_id: str, of_days: Collection[date], *, checked_at: datetime
 ) -> None:
-    """Drops what earlier runs found for a seller on these days, and what an earlier try of this run left.
+    """Drops what earlier runs found for a seller on these days, what an earlier try of this run left, and what was found before
+    this run was planned: it had been done before, under the same id.
 
     Days that a newer comparison has are left alone. Safe to repeat, before this try has kept any.
     """
@@ -102,7 +119,13 @@ def drop_differences(
         days.c.seller_id == differences.c.seller_id,
         days.c.checked_at <= checked_at,
     )
-    of_others = sa.or_(differences.c.run_id != run_id, differences.c.repaired_at.is_(None))
+    is_of_before = sa.exists().where(
+        days.c.day == differences.c.day,
+        days.c.seller_id == differences.c.seller_id,
+        days.c.run_id == differences.c.run_id,
+        days.c.planned_at > differences.c.found_at,
+    )
+    of_others = sa.or_(differences.c.run_id != run_id, differences.c.repaired_at.is_(None), is_of_before)
     for part in in_parts(of_days):
         of_seller = sa.and_(differences.c.seller_id == seller_id, differences.c.day.in_(part))
         connection.execute(sa.delete(differences).where(of_seller, of_others, is_newest))
@@ -159,13 +182,14 @@ def unfinished(
 
 
 def _checked(connection: Connection, query: sa.Select[Any]) -> Iterator[CheckedDay]:
-    names = ("day", "seller_id", "run_id", "checked_at", "compared", "unread", "remaining")
+    names = ("day", "seller_id", "run_id", "checked_at", "planned_at", "compared", "unread", "remaining")
     chosen = query.with_only_columns(*(days.c[name] for name in (*names, "differences", "repaired")))
     for (
         day,
         seller_id,
         run_id,
         checked_at,
+        planned_at,
         compared,
         unread,
         remaining,
@@ -173,7 +197,7 @@ def _checked(connection: Connection, query: sa.Select[Any]) -> Iterator[CheckedD
         repaired,
     ) in connection.execute(chosen):
         counts = Counts(compared + unread + remaining, compared, unread, _counter(found), _counter(repaired))
-        yield CheckedDay(day, seller_id, run_id, checked_at, counts)
+        yield CheckedDay(day, seller_id, run_id, checked_at, counts, planned_at)
 
 
 def not_compared(connection: Connection, first: date, last: date) -> Iterator[tuple[date, str, int]]:

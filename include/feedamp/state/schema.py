@@ -450,6 +450,8 @@ reconciliation_days = _table(
     sa.Column("remaining", sa.Integer, nullable=False),
     sa.Column("unread", sa.Integer, nullable=False),
     sa.Column("checked_at", UtcTime, nullable=False),
+    # Earlier than `checked_at` if the comparison was tried again; null in rows of earlier versions.
+    sa.Column("planned_at", UtcTime),
     sa.Index("reconciliation_days_by_age", "checked_at"),
 )
 

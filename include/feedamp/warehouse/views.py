@@ -304,7 +304,7 @@ _FOUND = ("day", "kind", "ledger_value", "feedamp_value", "warehouse_value", "fo
 CURRENT_DIFFERENCES = View(
     "current_differences",
     "Differences of the newest comparison of each day and seller, repaired or left, without `not_extracted_yet`. One that a later "
-    "comparison did not find again is only in `reconciliations`.",
+    "comparison did not find again is only in `reconciliations`, also if that was the same run, done again.",
     tuple(c for c in RECONCILIATIONS.columns if c.name in (*RECONCILIATIONS.key, *_FOUND)),
     f"""
 SELECT found.run_id, found.seller_id, found.mp_order_number, found.field, {", ".join(f"found.{name}" for name in _FOUND)}
@@ -312,7 +312,8 @@ FROM {SCHEMA}.reconciliations found
 JOIN {SCHEMA}.reconciliation_days days
   ON days.day = found.day AND days.seller_id = found.seller_id AND days.run_id = found.run_id
 WHERE found.kind <> 'not_extracted_yet'
-  AND (found.repaired_at IS NOT NULL OR found.found_at >= days.checked_at)""",
+  AND (found.found_at >= days.checked_at
+       OR (found.repaired_at IS NOT NULL AND found.found_at >= COALESCE(days.planned_at, found.found_at)))""",
 )
 
 VIEWS = (

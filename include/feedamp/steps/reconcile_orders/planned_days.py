@@ -47,7 +47,7 @@ def record_plan(
     for day in days:  # after the orders: they must not look covered if this task dies
         for seller_id in ready if seller_ids else [ALL_SELLERS]:
             planned.setdefault((day, seller_id), Counts())
-    rows = [CheckedDay(*key, run.run_id, began_at, counts) for key, counts in planned.items()]
+    rows = [CheckedDay(*key, run.run_id, began_at, counts, began_at) for key, counts in planned.items()]
     for part in in_parts(rows):
         with resources.state.begin() as connection:
             reconciliation_days.write(connection, part, now=resources.state.now())

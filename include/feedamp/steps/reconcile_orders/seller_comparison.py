@@ -103,6 +103,7 @@ class SellerComparison(SellerJob):
         self._began_at = began_at
         self._planned: Planned = {}
         self._days: dict[date, Counts] = {}
+        self._planned_at: dict[date, datetime | None] = {}
         self._recorded: list[Row] = []  # since the state was last told
         self._room: dict[date, int] = {}  # how many more differences of a day the state keeps
         self._outdated: set[date] = set()  # days whose kept differences are an earlier comparison's
@@ -118,11 +119,12 @@ class SellerComparison(SellerJob):
         for day in filter(None, planned.values()):
             self._days.setdefault(day, Counts()).planned += 1
         with self._resources.state.read() as connection:
-            repaired, self._outdated = reconciliation_days.known_before(
+            known = reconciliation_days.known_before(
                 connection, self._run.run_id, self._seller_id, self._days
             )
+        self._planned_at, self._outdated = known.planned_at, known.kept
         self._room = dict.fromkeys(self._days, DIFFERENCES_KEPT)
-        for day, by_kind in repaired.items():
+        for day, by_kind in known.repaired.items():
             earlier = Counts(found=by_kind, repaired=by_kind)
             self._room[day] -= by_kind.total()
             for counts in (self._days[day], self._table.counts):
@@ -147,7 +149,14 @@ class SellerComparison(SellerJob):
     def _write_days(self, connection: Connection, numbers: Iterable[str]) -> None:
         """Stores what is known so far about the days of these orders."""
         checked = [
-            CheckedDay(day, self._seller_id, self._run.run_id, self._began_at, self._days[day])
+            CheckedDay(
+                day,
+                self._seller_id,
+                self._run.run_id,
+                self._began_at,
+                self._days[day],
+                self._planned_at.get(day, self._began_at),
+            )
             for day in sorted(set(filter(None, map(self._planned.__getitem__, numbers))))
         ]
         reconciliation_days.write(connection, checked, now=self._resources.state.now())
