@@ -22,6 +22,7 @@ from browsing import token_of
 from consenting import consent
 from console import BAD_NUMBER, SELLER
 from cryptography.fernet import Fernet
+from env import fulfillments, shipment
 from fastapi.routing import APIRoute
 from order_samples import example_order, good_order
 from postgres_server import server  # noqa: F401 - a fixture
@@ -111,6 +112,21 @@ def test_a_refused_row_tells_a_viewer_no_word_of_its_own(browse, feedamp_env):
         assert "uill" not in browse(page, "viewer").text
     assert browse("/feedamp/rejected", "viewer").text.count("unknown_field") == 1
     assert browse("/feedamp/callback").headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_a_line_that_was_not_ordered_is_named_to_no_viewer(browse, feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    [known] = fulfillments("M-1", shipment(1, BAD_NUMBER))
+    words = "Gwendolyn Ashgrove"
+    feedamp_env.sandbox.set_fulfillments(SELLER, "M-1", [known, known | {"mp_line_number": words}])
+    feedamp_env.read()
+    feedamp_env.process()
+    for page in ("/feedamp/findings", f"/feedamp/orders/{SELLER}/M-1"):
+        for role, is_shown in (("op", True), ("viewer", False)):
+            shown = browse(page, role).text
+            assert ("<td>M-1-1</td>" in shown, f"<td>{words}</td>" in shown) == (True, is_shown)
+            assert (words in shown) is is_shown
 
 
 def test_hostile_values_are_text(browse, feedamp_env):
@@ -455,6 +471,8 @@ def test_the_differences_of_a_day_are_listed_and_their_values_not_for_viewers(br
             for seller, count in ((SELLER, 60), ("other", 1))
             for at in range(count)
         ]
+        found[0]["field"] = "order_lines[M-00-1].quantity"
+        found[1]["mp_order_number"] = "Jane Doe 12"  # in no ledger
         reconciliation_days.keep_differences(connection, found)
         counts = Counts(70, 70, found=Counter({row["kind"]: 70}))
         checked = [CheckedDay(day.date(), SELLER, "r", day + DAY, counts)]
@@ -466,9 +484,10 @@ def test_the_differences_of_a_day_are_listed_and_their_values_not_for_viewers(br
         shown = browse(page, role).text
         assert "1–50 of 60" in shown
         assert "10 more differences of that day are in the warehouse only" in shown
-        assert "order_lines[&lt;script&gt;alert(1)&lt;/script&gt;].quantity" in shown
+        assert ("order_lines[&lt;script&gt;alert(1)&lt;/script&gt;].quantity" in shown) is is_shown
+        assert ("Jane Doe" in shown, "<td>order_lines[M-00-1].quantity</td>" in shown) == (is_shown, True)
         assert [word in shown for word in words] == [is_shown] * 3
-        assert (f'/feedamp/orders/{SELLER}/M-00"' in shown, f"{SELLER}/M-01" in shown) == (True, False)
+        assert (f'/feedamp/orders/{SELLER}/M-00"' in shown, f"{SELLER}/M-02" in shown) == (True, False)
         assert shown.count("<script") == 1
     assert browse(f"{page}&offset=50&seller={SELLER}").text.count("<td>order_lines[].quantity</td>") == 10
     assert "<td>order_lines[].quantity</td>" not in browse(f"{page}&seller=other").text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.codec import decode_json
 from feedamp.rules.failure_summary import Told
 from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, Phase
@@ -32,7 +33,7 @@ from feedamp.state.schema import (
     watermarks,
 )
 from feedamp.state.scorecards import FIGURES, newest_day
-from feedamp.state.statements import is_same_order
+from feedamp.state.statements import in_parts, is_any_order, is_same_order
 
 GRANT_STATUS = ("active", "needs_authorization", "set_aside", "no_grant", "paused")
 
@@ -251,6 +252,22 @@ def list_differences(
     query = _only(query, {reconciliation_days.c.seller_id: seller_id})
     hashed = reconciliation_differences.c.field_hash
     return _part(connection, query, part, *query.selected_columns[:2], hashed)
+
+
+def ordered_lines(
+    connection: Connection, keys: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], frozenset[str]]:
+    """The numbers of the lines that were ordered, by seller and order number; orders that the ledger lacks are left out."""
+    columns = (orders.c.seller_id, orders.c.mp_order_number, orders.c.body)
+    return {
+        (seller_id, number): frozenset(
+            line["mp_line_number"] for line in decode_json(body.encode())["order_lines"]
+        )
+        for part in in_parts(dict.fromkeys(keys))
+        for seller_id, number, body in connection.execute(
+            sa.select(*columns).where(is_any_order(orders, part))
+        )
+    }
 
 
 def kinds_of_findings(connection: Connection, states: Collection[str]) -> list[tuple[str, int]]:

@@ -95,14 +95,17 @@ def show_order(
     # Undecoded: a seller id and an order number may have slashes of their own.
     in_path = map(unquote, request.scope["raw_path"].decode().split("/")[-2:])
     seller_id, number = in_path if key else (seller, number)
+    named = {"seller_id": seller_id, "mp_order_number": number}
     with reading() as read:
         order = orders.document(read.connection, seller_id, number)
         rejected = orders.rejects_of(read.connection, seller_id, number)
         runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
+        if order is not None and not reader.words:
+            order["lines"] = [named | line for line in order["lines"]]
+            hide_lines(read.connection, [*order["lines"], *order["findings"]])
     if order is None and not rejected:
         raise Refused(404, "There is no such order.")
     rows = [_reject(vars(reject), reject.reasons, reader.words) for reject in rejected]
-    named = {"seller_id": seller_id, "mp_order_number": number}
     return render(
         request,
         "order.html",
@@ -148,6 +151,8 @@ def list_findings(
             seller_id=seller.strip() or None,
             states=states,
         )
+        if not reader.words:
+            hide_lines(read.connection, found.items)
     for item in found.items:
         item["chosen"] = item["finding_id"] if item["state"] in finding.OPEN else None
     if kind and kind not in dict(kinds):  # the last one may just have been waived
@@ -211,6 +216,18 @@ def hide_keys(connection: Connection, rejected: Sequence[dict[str, Any]]) -> Non
             row["seller_id"] = None
         if not re.fullmatch(DEFAULT_ORDER_NUMBER_PATTERN, row["mp_order_number"] or ""):
             row["mp_order_number"] = None
+
+
+def hide_lines(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Takes out of rows of orders the line numbers that a viewer may not see: a seller can report any text as one."""
+    known = page_lists.ordered_lines(connection, map(_key, rows))
+    for row in rows:
+        if row["mp_line_number"] not in known.get(_key(row), ()):
+            row["mp_line_number"] = None
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["seller_id"], row["mp_order_number"]
 
 
 def _reject(row: dict[str, Any], reasons: Any, words: bool) -> dict[str, Any]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from calendar import Calendar
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from feedamp.rules.known_fields import is_known_place
 from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.reconciliation_report import ReportedDay
 from feedamp.state import page_lists
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp_airflow.cli.reconciliation import days_reported, figures
+from feedamp_airflow.pages.orders import hide_keys
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
@@ -50,6 +52,8 @@ def calendar(
         days = {reported.day: _day(reported) for reported in _reported(read, first, last)}
         chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
         found, left_out = _differences(read, chosen, seller, offset) if chosen else (CountedItems(0, []), 0)
+        if not reader.words:
+            _hide_words(read, found.items)
     weeks = Calendar().monthdatescalendar(first.year, first.month)
     return render(
         request,
@@ -110,6 +114,16 @@ def _differences(read: Reading, chosen: ReportedDay, seller: str, offset: int) -
     )
     counted = (one.counts.differences.total() for one in chosen.checked if seller in ("", one.seller_id))
     return found, max(0, sum(counted) - found.count)
+
+
+def _hide_words(read: Reading, differences: Sequence[dict[str, Any]]) -> None:
+    """Takes out of differences what only FeedAMP said: the number of an order or line that the ledger does not have."""
+    keys = [(row["seller_id"], row["mp_order_number"]) for row in differences]
+    lines = page_lists.ordered_lines(read.connection, keys)
+    for key, row in zip(keys, differences, strict=True):
+        if not is_known_place(row["field"], row["kind"], lines.get(key, ())):
+            row["field"] = None
+    hide_keys(read.connection, [row for row in differences if not row["is_known"]])
 
 
 def _by_seller(reported: ReportedDay) -> Iterator[dict[str, Any]]:
