@@ -9,7 +9,7 @@ import pytest
 import requests
 from axe_playwright_python.base import AXE_SCRIPT
 from console import SELLER
-from filled_pages import NEW_SELLER, PRIVATE
+from filled_pages import ASSET_RUN, NEW_SELLER, PRIVATE
 from playwright.sync_api import FrameLocator, Page, expect
 from real_browser import PASSWORD
 
@@ -186,6 +186,8 @@ def test_pages_follow_airflows_theme_and_keep_no_one_out(site, theme):
             colors.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
                 wide.append(path)
+            if path == ORDER:  # the longest word that a page has
+                assert page.get_by_role("link", name=ASSET_RUN).count()
             if path == "reconciliation":
                 assert page.evaluate(BROKEN_WORDS) == []
             page.evaluate(AXE_SCRIPT)

@@ -12,6 +12,8 @@ from crashes.fixtures import run_whole
 from feedamp.run import Run
 
 NEW_SELLER = "seller-003"
+# As long as Airflow names a run that new fulfillments started.
+ASSET_RUN = "asset_triggered__2026-03-02T04:05:06.789012+00:00_a1B2c3D4"
 # What no one but the customer and the seller should know, and what FeedAMP's own words may say of it.
 PERSON, SAID = "Xaveria Quillfeather", "Van of Gwendolyn Ashgrove"
 PERSONAL = {
@@ -76,7 +78,9 @@ def fill(console: Console) -> None:
         ]
         console.sandbox.set_fulfillments(SELLER, f"M-{n}", lines)
     console.read()
-    console.process()
+    processing = Run("feedamp_process_fulfillments", ASSET_RUN, datetime.now(UTC))
+    for step in ("validate", "close"):
+        run_whole(console.resources, step, processing)
     lost = console.sandbox.world.orders
     with console.sandbox.world.lock:
         lost._sorted[SELLER].remove(lost._by_number[SELLER].pop("M-40"))
