@@ -47,7 +47,7 @@ def make_resources(
     """Everything a step needs, from the options and connections of this process; the default inbox is created.
 
     `checks_key=False` accepts a key that decrypts none of the stored tokens; commands need it to store new ones.
-    `lock_wait_s` is of a SQLite state. `options` are already read, and may have faults.
+    `lock_wait_s` is of the state, as in `State`. `options` are already read, and may have faults.
 
     Raises:
         ConfigurationError: an option, a connection or the encryption key cannot be used; or the state is new, although
@@ -160,6 +160,7 @@ def open_state(
     is_new_start: bool = False,
     must_exist: bool = False,
     options: Options | None = None,
+    lock_wait_s: float = LOCK_WAIT_S,
 ) -> State:
     """The state database alone; `upgrade=False` opens it without a schema upgrade.
 
@@ -174,7 +175,7 @@ def open_state(
     found = make_url(url)
     if must_exist and found.get_backend_name() == "sqlite" and not Path(found.database or "").exists():
         raise ConfigurationError(f"There is no state {found.database} yet: nothing has run so far.")
-    return _open_state(url, upgrade=upgrade, is_new_start=is_new_start)
+    return _open_state(url, upgrade=upgrade, is_new_start=is_new_start, lock_wait_s=lock_wait_s)
 
 
 def start_state() -> tuple[State, bool]:

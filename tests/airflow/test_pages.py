@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -32,6 +34,7 @@ from feedamp.state import State, reconciliation_days, schema, step_runs, waterma
 from feedamp.state import sellers as sellers_of_state
 from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
 from feedamp_airflow.pages import actions
+from feedamp_airflow.pages import page as pages
 from feedamp_airflow.pages.app import HEADERS, app
 from feedamp_airflow.pages.page import MENU, may_view
 from feedamp_airflow.plugin import FeedAmpPlugin
@@ -623,15 +626,47 @@ def on_state(request, console):
 
 
 def test_a_form_does_not_wait_long_for_who_writes(send, browse, on_state, monkeypatch):
-    monkeypatch.setattr(actions, "FORM_PATIENCE_S", 0.2)
+    monkeypatch.setattr(pages, "LOCK_PATIENCE_S", 0.2)
     page = f"/feedamp/sellers/{SELLER}"
     assert "the seller is paused" not in browse(page).text
     with on_state.resources.state.begin():
         began = time.monotonic()
         said = send("/feedamp/do/pause", page, chosen=SELLER)
         assert time.monotonic() - began < 10
-    assert (said.status_code, "Nothing was changed; try again" in said.text) == (503, True)
+    assert (said.status_code, "Nothing was changed. Another process" in said.text) == (503, True)
     assert "the seller is paused" not in browse(page).text
+
+
+@contextmanager
+def locked(state):
+    """Another process keeps even readers away from the state."""
+    if state.is_sqlite:
+        state.engine.dispose()
+        with closing(sqlite3.connect(state.url.database, isolation_level=None)) as holder:
+            holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+            holder.execute("BEGIN EXCLUSIVE")
+            yield
+    else:
+        with state.engine.connect() as holder:
+            holder.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '30s'"))
+            holder.execute(sa.text("LOCK TABLE sellers, authorizations"))
+            yield
+
+
+def test_nothing_waits_long_for_a_locked_state(browse, on_state, monkeypatch):
+    monkeypatch.setattr(pages, "LOCK_PATIENCE_S", 0.2)
+    token = token_of(browse(f"/feedamp/sellers/{SELLER}"))
+    with locked(on_state.resources.state):
+        began = time.monotonic()
+        for path in ("", "sellers", "health"):
+            for role in ("op", "viewer"):
+                shown = browse(f"/feedamp/{path}", role)
+                assert (shown.status_code, pages.LOCKED in shown.text) == (503, True)
+        assert browse("/feedamp/callback?code=c&state=s", None).status_code == 503
+        said = browse.send("/feedamp/do/pause", "", token=token, chosen=SELLER)
+        assert time.monotonic() - began < 15
+    assert (said.status_code, "Nothing was changed. Another process" in said.text) == (503, True)
+    assert "the seller is paused" not in browse(f"/feedamp/sellers/{SELLER}").text
 
 
 def test_where_the_state_lies_is_for_who_may_change_the_connection(

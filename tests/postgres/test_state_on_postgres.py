@@ -190,4 +190,14 @@ def test_who_has_less_patience_gives_up_a_lock_and_no_one_else_does(url, state):
             pass
         with impatient.begin() as connection:
             put_watermark(connection, NOON)
+        with state.engine.connect() as connection:
+            connection.execute(
+                sa.text(f"SET LOCAL {IDLE} = '20s'; LOCK TABLE watermarks, feedamp_alembic_version")
+            )
+            with pytest.raises(OperationalError, match="lock timeout"):
+                watermark(impatient)
+            with pytest.raises(OperationalError, match="lock timeout"):
+                impatient.current_revision()
+        with impatient.engine.connect() as connection:
+            assert connection.connection.cursor().execute("SHOW lock_timeout").fetchone() == ("0",)
     assert watermark(state) == NOON

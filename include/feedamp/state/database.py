@@ -99,7 +99,7 @@ class State:
         Args:
             opening_patience_s: how long to wait for its server now; 0 raises the driver's error at once.
             lock_wait_s: how long a transaction waits for another writer. On a server, it waits again unless this is less
-                than by default.
+                than by default; if it is less, no statement waits longer for a locked table, not even of a reader.
             before_new: called before the schema of a new database is created; may raise to prevent that.
         """
         self.url = sa.make_url(url)
@@ -115,7 +115,7 @@ class State:
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
         self.engine = _make_engine(self.url, lock_wait_s)
-        self._lock_timeout = f"{int(1000 * lock_wait_s)}ms"
+        self._lock_timeout = _milliseconds(lock_wait_s)
         self._takes_lock = _TAKE_WRITER_LOCK.params(lock_timeout=self._lock_timeout)
         self._is_lock_awaited = lock_wait_s >= LOCK_WAIT_S
         self._before_new = before_new
@@ -266,9 +266,9 @@ def _seller_keys(seller_ids: Collection[str]) -> list[int]:
     return sorted({zlib.crc32(seller_id.encode()) - 2**31 for seller_id in seller_ids})
 
 
-def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+def _use_write_ahead_log(cursor: sqlite3.Cursor, lock_wait_s: float) -> None:
     """Switches to WAL. Retries while other processes open a new file: SQLite then fails without waiting."""
-    give_up_at = time.monotonic() + LOCK_WAIT_S
+    give_up_at = time.monotonic() + lock_wait_s
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -277,6 +277,11 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
             if time.monotonic() > give_up_at:
                 raise
             time.sleep(0.01)
+
+
+def _milliseconds(lock_wait_s: float) -> str:
+    """A `lock_timeout` of Postgres, where 0 would mean no limit."""
+    return f"{max(1, int(1000 * lock_wait_s))}ms"
 
 
 def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
@@ -288,15 +293,21 @@ def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
         if url.get_driver_name() == "psycopg":
             # A pooler in transaction mode shares sessions, and with them their prepared statements.
             timeouts["prepare_threshold"] = None
-        return _escape_nul(
-            sa.create_engine(
-                url,
-                pool_pre_ping=True,
-                max_overflow=_CONNECTIONS_AT_MOST,
-                hide_parameters=True,
-                connect_args=timeouts,
-            )
+        server = sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            max_overflow=_CONNECTIONS_AT_MOST,
+            hide_parameters=True,
+            connect_args=timeouts,
         )
+        if lock_wait_s < LOCK_WAIT_S:
+
+            @sa.event.listens_for(server, "begin")
+            def _limit_waits(connection: Connection) -> None:
+                # Of the transaction, not of the session, which a pooler would give to others with it.
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_milliseconds(lock_wait_s)}'")
+
+        return _escape_nul(server)
     engine = sa.create_engine(
         url, max_overflow=_CONNECTIONS_AT_MOST, connect_args={"timeout": lock_wait_s}, hide_parameters=True
     )
@@ -305,7 +316,7 @@ def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # BEGIN is sent below
         cursor = connection.cursor()
-        _use_write_ahead_log(cursor)
+        _use_write_ahead_log(cursor, lock_wait_s)
         # A commit survives any crash of a process; a refresh token that FeedAMP rotated must also
         # survive a power cut, so nothing weaker than FULL.
         cursor.execute("PRAGMA synchronous=FULL")

@@ -349,8 +349,9 @@ def _values(rows: Any) -> list[tuple[bytes | None, ...]]:
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:
-    """Whether a lock of a server was not free in time."""
-    return type(error.orig).__name__ == "LockNotAvailable"
+    """Whether a lock of the database was not free in time."""
+    is_busy = getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+    return is_busy or type(error.orig).__name__ == "LockNotAvailable"
 
 
 def _is_refusal(error: Exception) -> bool:

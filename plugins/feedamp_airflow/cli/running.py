@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # `feedamp init` needs neither pyarrow nor SQLAlchemy
     from feedamp_airflow.cli.terminal import Working
 
 DONE, REFUSED, MISUSED = 0, 1, 2
-# How long a command waits for another writer of a SQLite state; a page has less patience than a terminal.
+# How long a command waits for another process that has locked the state; a page has less patience than a terminal.
 lock_wait_s: ContextVar[float] = ContextVar("lock_wait_s", default=60.0)
 Command = Callable[[argparse.Namespace, Output], int]
 

@@ -23,12 +23,11 @@ from starlette.datastructures import FormData
 from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
+from feedamp_airflow.pages import page
 from feedamp_airflow.pages.page import Refused, form_signer, render
 
 FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
-FORM_PATIENCE_S = 4.0
-LOCKED = "Another process has been writing to the state database for some seconds. Nothing was changed; try again in a minute."
 
 
 class Answer(NamedTuple):
@@ -168,17 +167,15 @@ def run(command: str, *, by: str | None = None, **given: Any) -> Answer:
     """Runs a command of `feedamp` in this process for a user, and says what it said in the words of the pages.
 
     Raises:
-        Refused: another process writes to the state for too long.
+        Refused: another process has locked the state for too long.
     """
     out = io.StringIO()
-    patience = running.lock_wait_s.set(FORM_PATIENCE_S)
+    patience = running.lock_wait_s.set(page.LOCK_PATIENCE_S)
     try:
         code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
     except Exception as error:
-        if isinstance(error, OperationalError) and (
-            "database is locked" in str(error.orig) or is_lock_timeout(error)
-        ):
-            raise Refused(503, LOCKED) from error
+        if isinstance(error, OperationalError) and is_lock_timeout(error):
+            raise Refused(503, f"Nothing was changed. {page.LOCKED}") from error
         sentence, code = running.explain(error)
         if sentence is None:
             raise

@@ -8,12 +8,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from feedamp.errors import FeedAmpError
+from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.pages import actions, backfill, connect, orders, overview, reconciliation, sellers
-from feedamp_airflow.pages.page import Refused, may_view, render, visitor
+from feedamp_airflow.pages.page import LOCKED, Refused, may_view, render, visitor
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {"feedamp.css": "text/css", "theme.js": "text/javascript"}
@@ -104,7 +105,9 @@ async def say_state_is_away(request: Request, error: Exception) -> Response:
         lines = str(getattr(error, "orig", None) or type(error).__name__).splitlines()
         said = f"The state database cannot be read: {lines[0] if lines else type(error).__name__}"
     who = await visitor(request)
-    if who is None or not who.words:
+    if isinstance(error, DBAPIError) and is_lock_timeout(error):
+        said = LOCKED
+    elif who is None or not who.words:
         said = AWAY  # paths and hosts are for those who may edit the connection
     if request.url.path.endswith("/health"):
         return JSONResponse({"status": "unavailable", "detail": said}, 503)

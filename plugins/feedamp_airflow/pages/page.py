@@ -40,6 +40,8 @@ MENU = (
 )
 DOTS = (".", "..")  # a browser takes them out of a path, however they are written
 BY_HAND = "by hand"
+LOCK_PATIENCE_S = 4.0  # meanwhile a request holds a thread of the API server
+LOCKED = "Another process has locked the state database for some seconds; try again in a minute."
 ROWS = 50  # of a table that is cut into pages
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 
@@ -100,14 +102,19 @@ def reading() -> Iterator[Reading]:
 
     Raises:
         ConfigurationError: an option or connection cannot be used, or the state is missing or of another version.
+        OperationalError: it has been locked for `LOCK_PATIENCE_S`, or cannot be read.
     """
     with contextlib.closing(_existing_state()) as state, state.read() as connection:
         yield Reading(connection, state.now(ask=False), read_options())
 
 
 def _existing_state() -> State:
-    state = open_state(upgrade=False, must_exist=True)
-    revision = state.current_revision()
+    state = open_state(upgrade=False, must_exist=True, lock_wait_s=LOCK_PATIENCE_S)
+    try:
+        revision = state.current_revision()
+    except BaseException:
+        state.close()
+        raise
     if revision == HEAD:
         return state
     state.close()
