@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,7 @@ SLACK = "airflow.providers.slack.notifications.slack_webhook.SlackWebhookNotifie
 TOKEN = "T000/B000/the-secret-of-the-webhook"
 SETTING = {"class": SLACK, "kwargs": {"slack_webhook_conn_id": "chat", "text": "{{ feedamp_message }}"}}
 OTHER, THIRD = "seller-002", "seller-003"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
 
 
 @pytest.fixture
@@ -204,6 +206,19 @@ def test_the_doctor_says_what_is_wrong_with_the_notifier(setting, words, feedamp
     checks = {check["name"]: check for check in feedamp_env.run("doctor", "--json").json["checks"]}
     assert checks["notifier"]["state"] == "configuration"
     assert words in checks["notifier"]["says"]
+
+
+def test_the_notifier_of_the_docs_is_told(feedamp_env, tmp_path, monkeypatch):
+    page = PAGE.read_text()
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [setting] = re.findall(r'^`({"class": "our_notifier.*})`:$', page, re.MULTILINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "our_notifier.py").write_text(code)
+    told = tmp_path / "told.txt"
+    feedamp_env.env.set_options(notifier=setting.replace("/tmp/told.txt", str(told)))
+    refuse(feedamp_env)
+    telling.tell({"dag": None})
+    assert told.read_text().startswith("FeedAMP refuses the grant of 1 seller")
 
 
 def test_totals_reach_statsd_without_a_seller_in_their_names(airflow_env, monkeypatch):

@@ -218,7 +218,7 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
     print("\n" + programs.run(sys.executable, report.__file__, str(home), demo.control, days[0], days[-1]))
     python = BIN.relative_to(REPOSITORY) if BIN.is_relative_to(REPOSITORY) else BIN
     warehouse = home / "feedamp" / "warehouse.duckdb"
-    print("Look into the warehouse:")
+    print("Look into the warehouse (if a lock is held, a task has it open: try again):")
     print(
         f"    {python}/python -c \"import duckdb; duckdb.connect('{warehouse}', read_only=True)"
         ".sql('FROM feedamp.orders LIMIT 10').show()\""

@@ -41,7 +41,7 @@ class Stop:
         by = f" by {self.person}" if self.person else ""
         return (
             f"Read-only was switched on{by} at {self.since:%Y-%m-%d %H:%M} UTC: nothing is sent to FeedAMP, and what is due "
-            "waits until *Send again* on the overview, or `feedamp read-only off`."
+            'waits until it is switched off, by the button "Send again" on the overview or the command feedamp read-only off.'
         )
 
 
