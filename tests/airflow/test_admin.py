@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from airflow_env import ROOT
 from console import SELLER
 from order_samples import example_order
 
-from feedamp.state import sellers
+from feedamp.state import schema, sellers
 from feedamp_airflow import admin
 
 TOKEN = "rt-" + "0a1b" * 8
@@ -146,9 +148,13 @@ def test_words_of_files_are_left_out_of_the_log(feedamp_env):
     order = {**example_order("M-1"), "mp_order_number": name, name: 1}
     feedamp_env.env.drop("orders.jsonl", {"seller_id": SELLER, "order": order})
     feedamp_env.intake()
-    assert name in feedamp_env.run("status").out
+    long_ago = datetime(2026, 1, 2, tzinfo=UTC)
+    unread = {"seller_id": SELLER, "mp_order_number": f"{name} 2", "reason": "r", "since": long_ago}
+    with feedamp_env.resources.state.begin() as connection:
+        connection.execute(sa.insert(schema.unread_orders), [unread])
+    assert f"{name} 2" in feedamp_env.run("status").out
     for option in ("--json", "--jso", "--j"):  # the document has the words
         assert ended("status", option)[:2] == (2, "")
     code, answer, complaints = ended("status")
     assert (code, "1 rejected row" in answer) == (1, True)
-    assert name not in answer + complaints
+    assert ("1 order unreadable" in answer, name in answer + complaints) == (True, False)

@@ -72,6 +72,7 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert "Settled, with the seller: 1, oldest" in overview
     assert "Closed: 1, last" in overview
     assert "1 rejected row:" in overview
+    assert re.search("oldest watermark, over 1 seller; [1-9] never read whole", overview)
     row = re.search(r"<tr><td>feedamp_test</td>.*", overview)[0]
     assert all(f"{step}: " in row for step in ("place", "extract", "validate", "close"))
     before = {"run_id": "feedamp_test/before", "started_at": datetime(2026, 1, 2, tzinfo=UTC)}
@@ -443,6 +444,22 @@ def test_rows_that_name_no_seller_or_hold_names_are_shown(browse, feedamp_env):
         seen = browse(path, "viewer")
         assert (seen.status_code, "Jane Doe" in seen.text) == (200, False)
     assert "Jane Doe" in browse("/feedamp/rejected", "op").text
+    hidden = f"/feedamp/orders/{SELLER}/Jane%20Doe%2012"
+    assert [browse(hidden, role).status_code for role in ("op", "viewer")] == [200, 404]  # confirms no guess
+
+
+def test_an_unreadable_order_that_only_feedamp_has_is_no_link(browse, feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    row = {"seller_id": SELLER, "reason": "r", "since": datetime(2026, 1, 2, tzinfo=UTC)}
+    rows = [{**row, "mp_order_number": number} for number in ("M-1", "M-2", "Jane Doe 12")]
+    with feedamp_env.resources.state.begin() as connection:
+        connection.execute(sa.insert(schema.unread_orders), rows)
+    links = f'href="/feedamp/orders/{SELLER}/([^"]+)'
+    for role, is_shown in (("op", True), ("viewer", False)):
+        shown = browse("/feedamp/", role).text
+        assert "3 orders unreadable" in shown
+        assert (re.findall(links, shown), "<td>M-2</td>" in shown) == (["M-1"], True)
+        assert ("Jane Doe" in shown, "Is known" in shown) == (is_shown, False)
 
 
 def test_an_order_number_may_have_a_slash(browse, feedamp_env):
@@ -492,6 +509,7 @@ def test_the_differences_of_a_day_are_listed_and_their_values_not_for_viewers(br
         assert [word in shown for word in words] == [is_shown] * 3
         assert (f'/feedamp/orders/{SELLER}/M-00"' in shown, f"{SELLER}/M-02" in shown) == (True, False)
         assert shown.count("<script") == 1
+        assert "<strong>March 2026</strong>" in shown
     assert browse(f"{page}&offset=50&seller={SELLER}").text.count("<td>order_lines[].quantity</td>") == 10
     assert "<td>order_lines[].quantity</td>" not in browse(f"{page}&seller=other").text
 

@@ -209,8 +209,8 @@ def _print(document: dict[str, Any], out: Output) -> None:
         out.say("  nothing")
     for name, entry in some.items():
         out.say(f"  {entry['count']} {TITLES[name].format(s='' if entry['count'] == 1 else 's')}")
-        if name == "rejected_rows" and not out.words:
-            continue  # in a rejected row anything can be in the place of an id
+        if name in ("rejected_rows", "refused_by_warehouse", "unreadable_orders") and not out.words:
+            continue  # anything can be in the place of the id of a row or order that no check has passed
         names = list(dict.fromkeys(name for item in entry["items"] for name in item))
         out.table(names, [[item.get(name) for name in names] for item in entry["items"]], indent=4)
         if entry["count"] > len(entry["items"]):

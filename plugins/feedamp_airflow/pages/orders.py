@@ -98,14 +98,17 @@ def show_order(
     named = {"seller_id": seller_id, "mp_order_number": number}
     with reading() as read:
         order = orders.document(read.connection, seller_id, number)
-        rejected = orders.rejects_of(read.connection, seller_id, number)
+        rejected = [vars(reject) | named for reject in orders.rejects_of(read.connection, seller_id, number)]
+        if order is None and not reader.words:  # else a guess would be confirmed by the page that it gets
+            hide_keys(read.connection, rejected)
+            rejected = [row for row in rejected if key_of(row) == (seller_id, number)]
         runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
         if order is not None and not reader.words:
             order["lines"] = [named | line for line in order["lines"]]
             hide_lines(read.connection, [*order["lines"], *order["findings"]])
     if order is None and not rejected:
         raise Refused(404, "There is no such order.")
-    rows = [_reject(vars(reject), reject.reasons, reader.words) for reject in rejected]
+    rows = [_reject(row, row["reasons"], reader.words) for row in rejected]
     return render(
         request,
         "order.html",
@@ -220,13 +223,14 @@ def hide_keys(connection: Connection, rejected: Sequence[dict[str, Any]]) -> Non
 
 def hide_lines(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Takes out of rows of orders the line numbers that a viewer may not see: a seller can report any text as one."""
-    known = page_lists.ordered_lines(connection, map(_key, rows))
+    known = page_lists.ordered_lines(connection, map(key_of, rows))
     for row in rows:
-        if row["mp_line_number"] not in known.get(_key(row), ()):
+        if row["mp_line_number"] not in known.get(key_of(row), ()):
             row["mp_line_number"] = None
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+def key_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Seller and number of the order that a row is about."""
     return row["seller_id"], row["mp_order_number"]
 
 

@@ -16,7 +16,7 @@ from feedamp.state import overview as state_overview
 from feedamp.state.page_lists import LastRun
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import charts
-from feedamp_airflow.pages.orders import hide_keys
+from feedamp_airflow.pages.orders import hide_keys, key_of
 from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
 
 router = APIRouter()
@@ -25,7 +25,6 @@ HEADINGS = {"seller_id": "Seller", "mp_order_number": "Order", "reject_id": "Id"
 ROWS_OF_EACH = 5  # of each kind of required action; the page behind it lists all
 MORE = {
     "held_orders": "orders?phase=held",
-    "missing_orders": "orders?phase=settled",
     "held_findings": "findings?state=held",
     "stale_watermarks": "sellers",
     "sellers_mixed_up": "sellers",
@@ -43,6 +42,7 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
         document = status.summary(read.connection, read.options.settings, read.now)
         for name in ("rejected_rows", "refused_by_warehouse") if not reader.words else ():
             hide_keys(read.connection, document["needs_person"][name]["items"])
+        _mark_known(read, document["needs_person"]["unreadable_orders"]["items"], reader.words)
         shown = {
             "now": read.now,
             "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
@@ -57,7 +57,7 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "columns": [
                 (name, HEADINGS.get(name, name.replace("_", " ").capitalize()))
                 for name in dict.fromkeys(name for item in some["items"] for name in item)
-                if reader.words or name not in WORDS
+                if name != "is_known" and (reader.words or name not in WORDS)
             ],
             "rows": some["items"][:ROWS_OF_EACH],
             "more": MORE.get(name) if some["count"] > ROWS_OF_EACH else None,
@@ -66,6 +66,15 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
         if some["count"]
     ]
     return render(request, "overview.html", document=document, needed=needed, reader=reader, **shown)
+
+
+def _mark_known(read: Reading, unreadable: list[dict[str, Any]], words: bool) -> None:
+    """Says which of these orders have a page: the others are at FeedAMP only, and so are their numbers."""
+    known = page_lists.ordered_lines(read.connection, map(key_of, unreadable))
+    for row in unreadable:
+        row["is_known"] = key_of(row) in known
+    if not words:
+        hide_keys(read.connection, [row for row in unreadable if not row["is_known"]])
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])

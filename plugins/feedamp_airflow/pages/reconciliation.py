@@ -17,7 +17,7 @@ from feedamp.state import page_lists
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp_airflow.cli.reconciliation import days_reported, figures
-from feedamp_airflow.pages.orders import hide_keys
+from feedamp_airflow.pages.orders import hide_keys, key_of
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
@@ -42,11 +42,11 @@ def calendar(
     offset: Offset = 0,
     reader: Reader = ThisReader,
 ) -> HTMLResponse:
-    """The days of a month, the newest if none is named; with `day`, also that day by seller and its differences, of all
+    """The days of a month, that of `day` or the newest if none is named; with `day`, also that day by seller and its differences, of all
     sellers or of one. Their values can be a seller's own words: they are for who reads words."""
     seller = seller.strip()
     with reading() as read:
-        first = _date(f"{month}-01") if month else read.now.date().replace(day=1)
+        first = _date(f"{month}-01") if month else (_date(day) if day else read.now.date()).replace(day=1)
         last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
         today = read.now.date()
         days = {reported.day: _day(reported) for reported in _reported(read, first, last)}
@@ -118,10 +118,9 @@ def _differences(read: Reading, chosen: ReportedDay, seller: str, offset: int) -
 
 def _hide_words(read: Reading, differences: Sequence[dict[str, Any]]) -> None:
     """Takes out of differences what only FeedAMP said: the number of an order or line that the ledger does not have."""
-    keys = [(row["seller_id"], row["mp_order_number"]) for row in differences]
-    lines = page_lists.ordered_lines(read.connection, keys)
-    for key, row in zip(keys, differences, strict=True):
-        if not is_known_place(row["field"], row["kind"], lines.get(key, ())):
+    lines = page_lists.ordered_lines(read.connection, map(key_of, differences))
+    for row in differences:
+        if not is_known_place(row["field"], row["kind"], lines.get(key_of(row), ())):
             row["field"] = None
     hide_keys(read.connection, [row for row in differences if not row["is_known"]])
 
