@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from console import SELLER
+from cryptography.fernet import Fernet
+from postgres_server import server  # noqa: F401 - a fixture
 
 from feedamp.state import grants, schema
 
@@ -221,3 +224,24 @@ def test_the_list_for_people_shows_no_secret(feedamp_env):
         "seller-003",
     ]
     assert not [secret for secret in SECRETS if secret in done.out + done.err]
+
+
+def test_an_import_leaves_no_connection_to_the_state_open(console, server):  # noqa: F811
+    key = Fernet.generate_key().decode()
+    console.env.set_options(state_url=server.database(server.template), encryption_key=key)
+    console.reopen()
+    console.resources.state.engine.dispose()
+    assert console.run("sellers", "import", console.sellers_file()).code == 0
+    left = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    give_up_at = time.monotonic() + 2
+    while True:
+        with console.resources.state.engine.connect() as connection:
+            count = connection.execute(left).scalar_one()
+        if (
+            not count or time.monotonic() > give_up_at
+        ):  # the server takes a moment to notice that one was closed
+            break
+        time.sleep(0.02)
+    assert count == 0

@@ -57,10 +57,10 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
                         out.complain(f"line {number}: {verdict}")
                     else:
                         counts[verdict] += 1
-    for sentence in accounts.left():
-        out.complain(sentence)
-    out.say(", ".join(f"{name} {counts[name]}" for name in (*Outcome, "refused")))
-    accounts.end()
+        for sentence in accounts.left():
+            out.complain(sentence)
+        out.say(", ".join(f"{name} {counts[name]}" for name in (*Outcome, "refused")))
+        accounts.end()
     return REFUSED if counts["refused"] else DONE
 
 
