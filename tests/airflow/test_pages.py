@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pendulum
 import pytest
 import sqlalchemy as sa
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.timetables.base import TimeRestriction
 from airflow.utils.types import DagRunType
@@ -279,6 +280,39 @@ def test_rejects_are_downloaded_by_who_may_read_them(browse, filled):
         assert browse("/feedamp/rejected/export", role).status_code == code
 
 
+@pytest.mark.parametrize(
+    ("edited", "may"),
+    [
+        pytest.param("feedamp_default", True, id="who may edit our connection"),
+        pytest.param(None, False, id="who may edit any but ours"),
+    ],
+)
+def test_all_that_is_for_editors_asks_about_our_connection(edited, may, send, browse, filled, monkeypatch):
+    token = token_of(browse("/feedamp/"))
+    monkeypatch.setattr(
+        SimpleAuthManager,
+        "is_authorized_connection",
+        lambda _, *, method, user, details=None: (details and details.conn_id) == edited,
+    )
+    assert ("has no such field" in browse("/feedamp/rejected").text) is may
+    days = {"from": "2026-03-01", "to": "2026-03-01"}
+    asked = (
+        browse("/feedamp/rejected/export"),
+        browse(f"/feedamp/reconciliation/backfill?{urlencode(days)}"),
+        send("/feedamp/do/read-only", "", token=token, chosen="off"),
+        send("/feedamp/connect/paste", "", token=token, address="http://["),
+    )
+    assert [answer.status_code != 403 for answer in asked] == [may] * 4
+
+
+def test_a_form_of_a_stranger_is_refused_before_it_is_read(browse, airflow_env):
+    fields = {f"field-{at}": "x" for at in range(3_000)}  # more than a form may have
+    for role, code in ((None, 401), ("admin", 400)):
+        answer = browse.client(role).post("/feedamp/do/pause", data=fields)
+        assert (answer.status_code, "<nav" in answer.text) == (code, True)
+        assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+
+
 @pytest.fixture
 def faulty(feedamp_env):
     """Three orders, each with a tracking number that cannot be right."""
@@ -341,6 +375,21 @@ def test_a_form_that_is_not_ours_changes_nothing(changes, send, browse, feedamp_
     assert refused.status_code == 403
     assert ("Your role in Airflow" in refused.text) is (changes.get("role") in ("viewer", "user"))
     assert "the seller is paused" not in browse(page).text
+
+
+@pytest.mark.parametrize("field", ["chosen", "reason"])
+def test_a_file_in_place_of_a_word_is_refused(field, browse, feedamp_env):
+    client = browse.client("admin")
+    given = {"token": token_of(client.get(f"/feedamp/sellers/{SELLER}")), "chosen": SELLER}
+    given.pop(field, None)
+    said = client.post(
+        "/feedamp/do/pause",
+        data=given,
+        files={field: ("name-of-it", b"")},
+        headers={"Sec-Fetch-Site": "same-origin"},
+    )
+    assert (said.status_code, "name-of-it" in said.text) == (400, False)
+    assert "not one of ours" in said.text
 
 
 def test_a_browser_that_names_no_site_must_name_the_origin(browse, feedamp_env):

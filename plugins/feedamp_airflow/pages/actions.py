@@ -12,22 +12,23 @@ from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_connection
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from itsdangerous import BadData
 from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 
 from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.pages import page
-from feedamp_airflow.pages.page import Refused, form_signer, render
+from feedamp_airflow.pages.page import Refused, form_signer, may_change, render
 
 FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
+NOT_OUR_FORM = "This form is not one of ours; nothing was changed."
 
 
 class Answer(NamedTuple):
@@ -123,7 +124,6 @@ def check_form(request: Request, user: GetUserDep, token: Annotated[str, Form()]
 
 
 came_back = APIRouter()
-may_change = Depends(requires_access_connection("PUT"))
 router = APIRouter(dependencies=[may_change, Depends(check_form)])
 
 
@@ -145,7 +145,7 @@ async def act(request: Request, name: str, user: GetUserDep) -> HTMLResponse:
     try:
         given = arguments(form)
     except ValueError:
-        raise Refused(400, "This form is not one of ours; nothing was changed.") from None
+        raise Refused(400, NOT_OUR_FORM) from None
     reason = _field(form, "reason")
     by = str(user.get_name())
     answers = [await run_in_threadpool(run, command, by=by, reason=reason, **one) for one in given]
@@ -154,13 +154,19 @@ async def act(request: Request, name: str, user: GetUserDep) -> HTMLResponse:
 
 
 def _field(form: FormData, name: str) -> str:
-    return str(form.get(name, ""))[:LONGEST_FIELD].strip()
+    return _text(form.get(name, "")).strip()
 
 
 def _chosen(form: FormData) -> list[str]:
-    if not (chosen := [str(value)[:LONGEST_FIELD] for value in form.getlist("chosen")]):
+    if not (chosen := [_text(value) for value in form.getlist("chosen")]):
         raise Refused(400, "Choose at least one row; nothing was changed.")
     return chosen
+
+
+def _text(value: UploadFile | str) -> str:
+    if not isinstance(value, str):  # a file has a name of its sender's, which the answer would repeat
+        raise Refused(400, NOT_OUR_FORM)
+    return value[:LONGEST_FIELD]
 
 
 def run(command: str, *, by: str | None = None, **given: Any) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -60,13 +61,23 @@ app.include_router(connect.open_to_all)  # the seller who comes back is no user 
 
 @app.middleware("http")
 async def with_headers(request: Request, call_next: Any) -> Any:
-    """Adds the headers that every answer has."""
-    response = await call_next(request)
+    """Adds the headers that every answer has; a form of someone who is not logged in is refused before it is read."""
+    response = await _refuse_stranger(request) or await call_next(request)
     if request.url.path.rstrip("/").endswith("/callback"):  # its address has the code
         response.headers["Referrer-Policy"] = "no-referrer"
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
+
+
+async def _refuse_stranger(request: Request) -> Response | None:
+    if request.method in ("GET", "HEAD"):
+        return None
+    try:
+        await get_user(request, None, await bearer_scheme(request))
+    except HTTPException as error:
+        return await refuse(request, error)
+    return None
 
 
 @app.exception_handler(HTTPException)

@@ -21,8 +21,8 @@ from feedamp.state import ledger, sellers
 from feedamp_airflow.account import read_account
 from feedamp_airflow.cli.running import DONE, REFUSED
 from feedamp_airflow.pages import airflow_api
-from feedamp_airflow.pages.actions import Answer, may_change
-from feedamp_airflow.pages.page import Reader, Refused, ThisReader, reading, render
+from feedamp_airflow.pages.actions import Answer
+from feedamp_airflow.pages.page import Reader, Refused, ThisReader, may_change, reading, render
 from feedamp_airflow.wiring import connection_by_id
 
 DAG_ID = "feedamp_reconcile_orders"

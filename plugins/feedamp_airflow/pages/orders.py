@@ -23,7 +23,6 @@ from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
 from feedamp_airflow.cli import orders
 from feedamp_airflow.cli.rejected import exported_lines
-from feedamp_airflow.pages.actions import may_change
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
@@ -31,6 +30,7 @@ from feedamp_airflow.pages.page import (
     Refused,
     ThisReader,
     links_to_same,
+    may_change,
     reading,
     render,
 )

@@ -63,9 +63,21 @@ class Reader(NamedTuple):
 def reader(user: GetUserDep) -> Reader:
     """What this user may see and do: those who may edit the connection do everything."""
     allowed = get_auth_manager().is_authorized_connection(
-        method="PUT", details=ConnectionDetails(conn_id=read_options().conn_id), user=user
+        method="PUT", details=ConnectionDetails(conn_id=Options().conn_id), user=user
     )
     return Reader(allowed, form_signer().dumps(str(user.get_id())))
+
+
+ThisReader = Depends(reader)
+
+
+def _check_may_change(who: Annotated[Reader, ThisReader]) -> None:
+    if not who.words:
+        raise HTTPException(403)
+
+
+# Not Airflow's own dependency: it asks about no connection at all, and an auth manager may decide by connection.
+may_change = Depends(_check_may_change)
 
 
 async def visitor(request: Request) -> Reader | None:
@@ -83,7 +95,6 @@ def form_signer() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(conf.get_mandatory_value("api", "secret_key"), salt="feedamp-form")
 
 
-ThisReader = Depends(reader)
 Visitor = Depends(visitor)
 
 
