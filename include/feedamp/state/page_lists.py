@@ -104,7 +104,7 @@ def list_sellers(
     Orders and findings are counted for the sellers of this part alone, unless the list is sorted by such a count.
 
     Args:
-        search: text that the id or name contains, in any case.
+        search: text that the id or name contains; ASCII letters in any case, others as the database compares them.
         status: one of `GRANT_STATUS`; None: all.
         sort: a column of the result.
     """
@@ -172,7 +172,7 @@ def list_orders(
     seller_id: str | None = None,
     phases: tuple[Phase, ...] = (),
 ) -> CountedItems:
-    """Orders of the ledger whose number begins with `number`, the one delivered last first."""
+    """Orders of the ledger whose number begins with `number`, to the letter, the one delivered last first."""
     names = (
         "seller_id",
         "mp_order_number",
@@ -184,7 +184,10 @@ def list_orders(
     )
     query = sa.select(*(orders.c[name] for name in names))
     if number:
-        query = query.where(orders.c.mp_order_number.startswith(number, autoescape=True))
+        # LIKE ignores case on SQLite, and can use an index on Postgres.
+        begins = orders.c.mp_order_number.startswith(number, autoescape=True)
+        to_the_letter = sa.func.substr(orders.c.mp_order_number, 1, len(number)) == number
+        query = query.where(begins, to_the_letter)
     if seller_id:
         query = query.where(orders.c.seller_id == seller_id)
     if phases:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse
 
 from feedamp.errors import ConfigurationError
 from feedamp.rules.finding import OPEN
@@ -106,13 +106,11 @@ def list_sellers(
 @router.get("/sellers/{seller_id:path}", response_class=HTMLResponse)
 def show_seller(
     request: Request, seller_id: str, seller: str = "", connected: bool = False, reader: Reader = ThisReader
-) -> Response:
+) -> HTMLResponse:
     """One seller: grant, lag, flow, figures, open findings, oldest open orders; `seller` names one that no path can.
 
     A consent leads here with `connected`, which is then said.
     """
-    if not (seller_id or seller):
-        return RedirectResponse("../sellers")
     return _show(request, seller_id or seller, reader, is_told=connected)
 
 
