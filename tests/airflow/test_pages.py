@@ -76,6 +76,9 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert re.search("oldest watermark, over 1 seller; [1-9] never read whole", overview)
     row = re.search(r"<tr><td>feedamp_test</td>.*", overview)[0]
     assert all(f"{step}: " in row for step in ("place", "extract", "validate", "close"))
+    assert re.search(r"intake: \d+ rows?, ", row)
+    assert "1 orders closed" in overview
+    assert " units shipped" in overview
     before = {"run_id": "feedamp_test/before", "started_at": datetime(2026, 1, 2, tzinfo=UTC)}
     with filled.resources.state.begin() as connection:
         connection.execute(
@@ -512,6 +515,13 @@ def test_an_unreadable_order_that_only_feedamp_has_is_no_link(browse, feedamp_en
         assert ("Jane Doe" in shown, "Is known" in shown) == (is_shown, False)
 
 
+def test_a_seller_that_orders_wait_for_leads_to_its_consent(browse, feedamp_env):
+    feedamp_env.env.drop("a.jsonl", {"seller_id": "not & yet", "order": example_order("N-1")})
+    feedamp_env.intake()
+    link = re.search('href="(/feedamp/connect[?][^"]+)">not &amp; yet</a>', browse("/feedamp/").text)[1]
+    assert 'value="not &amp; yet"' in browse(link).text
+
+
 def test_an_order_number_may_have_a_slash(browse, feedamp_env):
     feedamp_env.env.set_options(order_number_pattern=".+")
     feedamp_env.reopen()
@@ -550,6 +560,8 @@ def test_the_differences_of_a_day_are_listed_and_their_values_not_for_viewers(br
         newer = CheckedDay(day.date(), "other", "newer", day + DAY)
         reconciliation_days.write(connection, [newer], now=day + DAY)
     page = "/feedamp/reconciliation?day=2026-03-02"
+    missing = ["2 sellers were not checked.", "1 order was not compared."]
+    assert re.findall('<p class="warn">(.*?)</p>', browse(page).text) == missing
     for role, is_shown in (("op", True), ("viewer", False)):
         shown = browse(page, role).text
         assert "1–50 of 60" in shown

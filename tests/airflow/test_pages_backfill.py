@@ -72,6 +72,9 @@ def test_a_range_is_backfilled_by_airflow_as_the_user(send, browse, feedamp_env)
     assert made() == [(first, last, {"repair": True}, "op")]
     assert confs() == [{"repair": True}] * 3
     assert "There is nothing to start" in browse(ASKED).text
+    shown = browse(f"{FORM}?from=2026-03-06&to=2026-03-09").text
+    assert "1 run; 3 days left out, of which a run is waiting or at work." in shown
+    assert ("A backfill of this DAG is running" in shown, "Start the backfill" in shown) == (True, False)
     again = send(FORM, f"/feedamp/sellers/{SELLER}", **DAYS)
     assert (again.status_code, "is running already" in again.text) == (409, True)
     assert len(made()) == 1
@@ -85,8 +88,10 @@ def test_expected_minutes_come_from_the_runs_that_were(browse, send, feedamp_env
             run.start_date = run.run_after
             run.end_date = run.start_date + timedelta(minutes=8)
     shown = browse(ASKED).text
-    assert "The last 3 runs of feedamp_reconcile_orders here took 480 seconds each (median)" in shown
+    assert "The last 3 green runs of feedamp_reconcile_orders here took 480 seconds each (median)" in shown
     assert "About 6 minutes" in shown
+    chosen = browse(f"{FORM}?from=2026-03-06&to=2026-03-09&again=none").text
+    assert "1 run; 3 days left out, of which a run is there already." in chosen
     chosen = browse(f"{ASKED}&again=none&repair=true").text
     assert "There is nothing to start" in chosen
     assert '<option value="none" selected>' in chosen

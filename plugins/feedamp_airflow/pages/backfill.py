@@ -90,6 +90,7 @@ async def expect(
         return render(request, "backfill.html", status_code=error.status_code, **said)
     listed = await airflow_api.ask(request, "POST", "/backfills/dry_run", asked.body())
     dag = await airflow_api.ask(request, "GET", f"/dags/{DAG_ID}")
+    newest = await airflow_api.ask(request, "GET", f"/backfills?dag_id={DAG_ID}&order_by=-id&limit=1")
     return render(
         request,
         "backfill.html",
@@ -98,6 +99,8 @@ async def expect(
         given=typed,
         refused=None if listed.is_good else f"{airflow_api.refusal(listed, DAG_ID)} Nothing was started.",
         runs=listed.body["total_entries"] if listed.is_good else 0,
+        # Airflow lets a DAG have one at a time.
+        is_running=newest.is_good and any(one["completed_at"] is None for one in newest.body["backfills"]),
         is_paused=dag.is_good and dag.body["is_paused"],
         at_once=DAYS_AT_ONCE,
         token=reader.token,
@@ -174,9 +177,9 @@ def _expected(days: int, orders: dict[str, int], rate: float, runs: list[float])
         (-(-count // NUMBERS_PER_REQUEST) + min(count, days) - 1 for count in orders.values()), default=0
     )
     own = (
-        f"The last {counted(len(runs), 'run')} of {DAG_ID} here took {a_day:.0f} seconds each (median)"
+        f"The last {counted(len(runs), 'green run')} of {DAG_ID} here took {a_day:.0f} seconds each (median)"
         if runs
-        else f"No run of {DAG_ID} has ended here yet, so {a_day:.0f} seconds are assumed for each day"
+        else f"No green run of {DAG_ID} is known here yet, so {a_day:.0f} seconds are assumed for each day"
     )
     based_on = [
         f"{own}; {DAYS_AT_ONCE} days run at a time.",

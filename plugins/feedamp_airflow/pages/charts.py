@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-BAR_SERIES = ("placed", "shipped", "closed")
+BAR_SERIES = {"placed": "orders placed", "shipped": "units shipped", "closed": "orders closed"}
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,29 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, title: s
                     Markup(
                         '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
                         "<title>{}: {:,} {}</title></rect>"
-                    ).format(name, x + place * bar, height - tall, bar - 1, tall, label, values[index], name)
+                    ).format(
+                        name,
+                        x + place * bar,
+                        height - tall,
+                        bar - 1,
+                        tall,
+                        label,
+                        values[index],
+                        BAR_SERIES[name],
+                    )
                 )
         if index % max(1, len(labels) // 8) == 0:
             parts.append(
                 Markup('<text class="quiet" x="{:.1f}" y="{}">{}</text>').format(x, height + 17, label)
             )
     for index, (name, values) in enumerate(series.items()):
-        x = left + index * 160
+        x = left + index * 220
         parts.append(
             Markup(
                 '<rect class="{}" x="{}" y="{}" width="12" height="12"/><text x="{}" y="{}">{} {:,}</text>'
-            ).format(name, x, height + 30, x + 18, height + 41, name, sum(values))
+            ).format(name, x, height + 30, x + 18, height + 41, BAR_SERIES[name], sum(values))
         )
-    said = ", ".join(f"{sum(values)} {name}" for name, values in series.items())
+    said = ", ".join(f"{sum(values)} {BAR_SERIES[name]}" for name, values in series.items())
     return _svg(width, height + 48, f"{title}: {said}; at most {top} at a time", parts, is_newest_right=True)
 
 

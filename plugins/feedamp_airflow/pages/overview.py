@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -51,6 +53,11 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "stop": read_only.current(read.connection, by_option=read.options.settings.read_only),
             "runs": _last_runs(page_lists.last_runs(read.connection), reader.words),
         }
+    base = request.scope.get("root_path", "")
+
+    def connect_link(row: Mapping[str, Any]) -> str:
+        return f"{base}/connect?{urlencode({'seller': row['seller_id']})}"
+
     needed = [
         {
             "text": f"{some['count']:,} {status.TITLES[name].format(s='' if some['count'] == 1 else 's')}",
@@ -60,6 +67,7 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
                 if name != "is_known" and (reader.words or name not in WORDS)
             ],
             "rows": some["items"][:ROWS_OF_EACH],
+            "seller_link": connect_link if name == "sellers_to_connect" else None,
             "more": MORE.get(name) if some["count"] > ROWS_OF_EACH else None,
         }
         for name, some in document["needs_person"].items()
@@ -160,7 +168,7 @@ def _last_runs(steps: list[LastRun], words: bool) -> list[dict[str, Any]]:
 def _did(run: LastRun, words: bool) -> str:
     reasons = together(reason for told in run.told for reason in told.reasons)
     failed = sum(told.failed for told in run.told)
-    said = f"{counted(run.orders, 'order')}, {counted(run.requests, 'request')}"
+    said = f"{counted(run.orders, 'row' if run.step == 'intake' else 'order')}, {counted(run.requests, 'request')}"
     if failed and words:
         said = sentence(run.step, failed, run.sellers, reasons)
     elif failed:

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.known_fields import is_known_place
 from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.reconciliation_report import ReportedDay
@@ -64,6 +65,7 @@ def calendar(
         dates=[date for week in weeks for date in week],
         of_month=days,
         chosen=chosen,
+        missing=[] if chosen is None else list(_missing(chosen)),
         rows=[] if chosen is None else list(_by_seller(chosen)),
         found=found,
         left_out=left_out,
@@ -123,6 +125,18 @@ def _hide_words(read: Reading, differences: Sequence[dict[str, Any]]) -> None:
         if not is_known_place(row["field"], row["kind"], lines.get(key_of(row), ())):
             row["field"] = None
     hide_keys(read.connection, [row for row in differences if not row["is_known"]])
+
+
+def _missing(reported: ReportedDay) -> Iterator[str]:
+    """Why a day is not whole, as sentences."""
+    counts = reported.counts
+    for count, noun, rest in (
+        (len(reported.not_checked), "seller", "not checked"),
+        (counts.remaining, "order", "not compared"),
+        (counts.unread, "order", "not readable"),
+    ):
+        if count:
+            yield f"{counted(count, noun)} {'was' if count == 1 else 'were'} {rest}."
 
 
 def _by_seller(reported: ReportedDay) -> Iterator[dict[str, Any]]:
