@@ -114,7 +114,7 @@ def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
         try:
             if stay:
                 write_shell_file(shell_file, env)
-                print(f"The UI, in half a minute:  {airflow.url}/plugin/feedamp")
+                print(f"The UI, once it is up:     {airflow.url}/plugin/feedamp")
                 print(f"                           user {airflow.user}, password {airflow.password}")
                 print(
                     f"In any other shell:        source {_shown(shell_file)} && feedamp doctor\n", flush=True
