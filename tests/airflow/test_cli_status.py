@@ -6,6 +6,7 @@ import getpass
 import io
 import json
 import re
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,6 +17,8 @@ import pytest
 import sqlalchemy as sa
 from airflow_env import ROOT
 from console import BAD_NUMBER, SELLER
+from cryptography.fernet import Fernet
+from postgres_server import server  # noqa: F401 - a fixture
 from scripted import answer, serving
 
 from feedamp.errors import FeedAmpError
@@ -23,7 +26,7 @@ from feedamp.state import HEAD, grants, ledger, watermarks
 from feedamp.state.schema import snapshots
 from feedamp.state.unfinished_reads import note_unread
 from feedamp_airflow import cli
-from feedamp_airflow.cli import doctor
+from feedamp_airflow.cli import doctor, running
 from feedamp_airflow.cli.output import Output
 
 
@@ -453,8 +456,8 @@ def test_the_doctor_says_what_contradicts_the_clock(feedamp_env, server_days, st
     with feedamp_env.resources.state.begin() as connection:
         watermarks.move(connection, SELLER, now + timedelta(days=state_days), now=now)
     date = format_datetime(now + timedelta(days=server_days), usegmt=True)
-    with serving(*[answer([], status=401, Date=date)] * 3) as server:
-        feedamp_env.env.set_connection(host=server.url)
+    with serving(*[answer([], status=401, Date=date)] * 3) as scripted:
+        feedamp_env.env.set_connection(host=scripted.url)
         _, checks = examined(feedamp_env)
     assert checks["clock"][0] == state
     assert "The state database's clock shows" in checks["clock"][1]
@@ -569,3 +572,19 @@ def test_a_state_of_a_newer_version_is_a_matter_of_configuration(console):
     done = console.run("sellers", "list")
     assert (done.code, "newer version" in done.err, done.out) == (2, True, "")
     assert json.loads(console.run("doctor", "--json").out)["ok"] is False
+
+
+def test_who_only_looks_does_not_wait_long_for_a_locked_state(console, server, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(running, "LOOK_WAIT_S", 0.2)
+    key = Fernet.generate_key().decode()
+    console.env.set_options(state_url=server.database(server.template), encryption_key=key)
+    console.reopen()
+    with console.resources.state.engine.connect() as holder:
+        holder.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '30s'"))
+        holder.execute(sa.text("LOCK TABLE sellers, feedamp_alembic_version"))
+        began = time.monotonic()
+        status = console.run("status")
+        checks = {check["name"]: check["says"] for check in console.run("doctor", "--json").json["checks"]}
+        assert time.monotonic() - began < 25
+    assert (status.code, "lock timeout" in status.err) == (2, True)
+    assert "lock timeout" in checks["state"]

@@ -26,6 +26,7 @@ from feedamp.steps.completeness_proof.compare import find_quickly, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage
 from feedamp_airflow import config, telling
+from feedamp_airflow.cli import running
 from feedamp_airflow.cli.accounts import examine as examine_accounts
 from feedamp_airflow.cli.init import dag_files
 from feedamp_airflow.cli.output import Output
@@ -96,7 +97,7 @@ def _checks(out: Output) -> Iterator[Check]:
     made: list[Resources] = []
 
     def make() -> str:
-        made.append(make_resources(checks_key=False, options=options))
+        made.append(make_resources(checks_key=False, options=options, lock_wait_s=running.LOOK_WAIT_S))
         return "can be opened"
 
     making = tried("stores and key", make)
@@ -174,7 +175,9 @@ def _time_zone() -> str:
 
 
 def _state(options: Options) -> str:
-    with contextlib.closing(open_state(upgrade=False, options=options)) as state:
+    with contextlib.closing(
+        open_state(upgrade=False, options=options, lock_wait_s=running.LOOK_WAIT_S)
+    ) as state:
         revision = state.current_revision()
     if revision is not None and revision > HEAD:
         raise ConfigurationError(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # `feedamp init` needs neither pyarrow nor SQLAlchemy
 DONE, REFUSED, MISUSED = 0, 1, 2
 # How long a command waits for another process that has locked the state; a page has less patience than a terminal.
 lock_wait_s: ContextVar[float] = ContextVar("lock_wait_s", default=60.0)
+# `status` and `doctor` only look, and should say within a moment that they cannot.
+LOOK_WAIT_S = 10.0
 Command = Callable[[argparse.Namespace, Output], int]
 
 
@@ -75,12 +77,16 @@ def command(name: str) -> Command:
 
 
 @contextlib.contextmanager
-def opened_resources() -> Iterator[Resources]:
-    """Resources from the options and connections of this Airflow installation, closed at the end."""
+def opened_resources(*, is_looking: bool = False) -> Iterator[Resources]:
+    """Resources from the options and connections of this Airflow installation, closed at the end.
+
+    With `is_looking`, no statement waits longer than `LOOK_WAIT_S` for a state that is locked.
+    """
     from feedamp_airflow.wiring import make_resources
 
+    wait_s = min(lock_wait_s.get(), LOOK_WAIT_S) if is_looking else lock_wait_s.get()
     resources = make_resources(
-        checks_key=False, lock_wait_s=lock_wait_s.get()
+        checks_key=False, lock_wait_s=wait_s
     )  # `sellers authorize` replaces grants whose key is lost
     with contextlib.closing(resources.state), _progress_on_stderr():
         yield resources

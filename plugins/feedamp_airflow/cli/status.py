@@ -59,7 +59,7 @@ TITLES = {
 
 def show(given: argparse.Namespace, out: Output) -> int:
     """Prints the current state; returns 1 if anything requires action."""
-    with opened_resources() as resources, resources.state.read() as connection:
+    with opened_resources(is_looking=True) as resources, resources.state.read() as connection:
         now = resources.state.now()
         shown = document(connection, resources.settings, now)
     if given.json:
