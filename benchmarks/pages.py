@@ -15,7 +15,9 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -188,7 +190,16 @@ async def _wait(request: web.Request) -> None:
         await asyncio.sleep(latency_s)
 
 
+def _end_with_parent() -> None:
+    """Ends this process with the one that started it, which a signal may end before it can stop its server."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _serve(ready: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     server = _Server()
     below = "/{play}/{orders}/{latency_ms}/{shape}"
 
