@@ -37,6 +37,10 @@ NEW_START = "feedamp init --state"  # recorded as a run, so that the new state d
 LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 
 
+class NoStateError(ConfigurationError):
+    """There is no state yet; nothing was made."""
+
+
 def make_resources(
     look_up: LookUp | None = None,
     *,
@@ -69,14 +73,15 @@ def make_resources(
             "[feedamp] encryption_key is required when the state is not a SQLite file; make one with "
             "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
         )
-    state = _open_state(state_url, lock_wait_s=lock_wait_s)
+    state = _open_state(state_url, lambda: lake, lock_wait_s=lock_wait_s)
     try:
-        _refuse_unused_state(state, lake)
+        refuse_unused_state(state, lambda: lake)
         cipher = TokenCipher(options.encryption_key or _key_beside(state, lake))
         if checks_key:
             with state.read() as connection:
                 grants.check_key(connection, cipher)
-        record_origins(state, look_up)
+        if lock_wait_s >= LOCK_WAIT_S:  # a form would wait twice for another writer; the next run does it
+            record_origins(state, look_up)
         if options.has_default_inbox:
             with contextlib.suppress(OSError):  # only tasks of `place` and commands need it
                 Path(options.settings.inbox_url).mkdir(parents=True, exist_ok=True)
@@ -171,11 +176,13 @@ def open_state(
         ConfigurationError: an option or a connection cannot be used; or the state is new, although its key file exists or
             it must exist.
     """
-    url = _state_url(options or read_options(), connection_by_id)
-    found = make_url(url)
-    if must_exist and found.get_backend_name() == "sqlite" and not Path(found.database or "").exists():
-        raise ConfigurationError(f"There is no state {found.database} yet: nothing has run so far.")
-    return _open_state(url, upgrade=upgrade, is_new_start=is_new_start, lock_wait_s=lock_wait_s)
+    options = options or read_options()
+    url = _state_url(options, connection_by_id)
+    if must_exist and _is_missing_file(make_url(url)):
+        raise NoStateError(f"There is no state {make_url(url).database} yet: nothing has run so far.")
+    return _open_state(
+        url, lambda: lake_of(options), upgrade=upgrade, is_new_start=is_new_start, lock_wait_s=lock_wait_s
+    )
 
 
 def start_state() -> tuple[State, bool]:
@@ -197,15 +204,33 @@ def start_state() -> tuple[State, bool]:
     return state, is_new
 
 
+def lake_of(options: Options) -> Lake:
+    """The lake of these options, not read yet."""
+    return Lake(open_store("lake_url", options.lake_url, connection_by_id))
+
+
+def _is_missing_file(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
+
+
 def _open_state(
-    url: str, *, upgrade: bool = True, is_new_start: bool = False, lock_wait_s: float = LOCK_WAIT_S
+    url: str,
+    lake: Callable[[], Lake],
+    *,
+    upgrade: bool = True,
+    is_new_start: bool = False,
+    lock_wait_s: float = LOCK_WAIT_S,
 ) -> State:
     def refuse_new() -> None:
         found = make_url(url)
         key_file = key_file_of(found.database or "")
         if not is_new_start and found.get_backend_name() == "sqlite" and key_file.exists():
             raise _lost_state(found, f"its key file {key_file} exists")
+        if not is_new_start:
+            _refuse_beside_data(found, lake)
 
+    if upgrade and _is_missing_file(make_url(url)):
+        refuse_new()  # before there is a file
     # A command should say at once that the server does not answer; a task should outlive its restart.
     patience_s = STORE_AWAY_S if _is_task() else 0.0
     with needs_extra("state_url", "postgres"):
@@ -218,11 +243,17 @@ def _open_state(
         )
 
 
-def _refuse_unused_state(state: State, lake: Lake) -> None:
+def refuse_unused_state(state: State, lake: Callable[[], Lake]) -> None:
+    """Raises a ConfigurationError if nothing was done with the state, although the lake has data."""
     with state.read() as connection:
         is_used = _is_used(connection)
-    if not is_used and not lake.is_empty():
-        raise _lost_state(state.url, f"the lake {lake.storage.url} has data")
+    if not is_used:
+        _refuse_beside_data(state.url, lake)
+
+
+def _refuse_beside_data(url: URL, lake: Callable[[], Lake]) -> None:
+    if not (found := lake()).is_empty():
+        raise _lost_state(url, f"the lake {found.storage.url} has data")
 
 
 def _is_used(connection: Connection) -> bool:

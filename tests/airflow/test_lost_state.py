@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from console import SELLER
 from cryptography.fernet import Fernet
 
 from feedamp.errors import ConfigurationError
+from feedamp.state import State
 
 STATE_FILES = ("state.db", "state.db-wal", "state.db-shm")
 
@@ -70,6 +72,57 @@ def test_an_empty_state_is_refused_until_a_new_start_on_purpose(used, lost, left
     assert "already exists" in used.run("init", "--state").out
     used.reopen()
     assert used.import_rows().code == 0
+
+
+@pytest.fixture
+def lost(used):
+    """The state and its key are gone, as with a mount; the lake is left."""
+    lose(used, *STATE_FILES, "state.db.key")
+    return used
+
+
+def test_neither_a_task_nor_a_button_makes_a_state_beside_a_lake(lost, send, browse):
+    refused(lost, "has data")
+    page = "/feedamp/connect"
+    for path, fields in (
+        ("do/test", {"conn_id": ""}),
+        ("do/pause", {"chosen": SELLER}),
+        ("do/read-only", {"chosen": "on"}),
+        ("connect", {"seller": "new"}),
+    ):
+        said = send(f"/feedamp/{path}", page, **fields)
+        assert ("There is no state" in said.text) is (path != "connect"), path
+        assert (said.status_code >= 400, "has data" in said.text) == (True, path == "connect")
+    assert not (lost.folder / "state.db").exists()
+    assert lost.run("db", "upgrade").code == 2
+    assert browse("/feedamp/health").status_code == 503
+
+
+def test_an_unused_state_beside_a_lake_is_no_good_health(lost, browse):
+    State(f"sqlite:///{lost.folder / 'state.db'}").close()
+    for path in ("", "health"):
+        shown = browse(f"/feedamp/{path}")
+        assert (shown.status_code, "has data" in shown.text) == (503, True)
+
+
+def test_a_button_upgrades_no_state(feedamp_env, send):
+    state = feedamp_env.resources.state
+    with state.begin() as connection:
+        connection.exec_driver_sql("UPDATE feedamp_alembic_version SET version_num = '0001'")
+    for path, fields in (("do/test", {"conn_id": ""}), ("connect", {"seller": SELLER})):
+        said = send(f"/feedamp/{path}", "/feedamp/connect", **fields)
+        assert (said.status_code, "of another version" in said.text) == (409, True)
+    assert state.current_revision() == "0001"
+
+
+def test_the_first_consent_makes_the_state_if_its_connection_is_there(airflow_env, send):
+    file = airflow_env.folder / "state.db"
+    airflow_env.set_connection(extra=json.dumps({"callback_url": "https://airflow.example/feedamp/callback"}))
+    for conn_id, code in (("nowhere", 409), ("", 200)):
+        assert not file.exists()
+        said = send("/feedamp/connect", "/feedamp/connect", seller=SELLER, conn_id=conn_id)
+        assert said.status_code == code
+    assert file.exists()
 
 
 def test_a_first_start_needs_nothing_and_an_unused_state_none_either(airflow_env):

@@ -757,6 +757,16 @@ def test_a_number_is_found_by_its_beginning_to_the_letter(browse, on_state):
     assert f">{SELLER}</a>" in browse(f"/feedamp/sellers?q={SELLER.swapcase()}").text
 
 
+def test_a_form_does_not_wait_for_what_a_run_can_do(send, browse, feedamp_env, monkeypatch, caplog):
+    monkeypatch.setattr(pages, "LOCK_PATIENCE_S", 0.2)
+    token = token_of(browse("/feedamp/"))
+    with feedamp_env.resources.state.begin() as connection:
+        connection.execute(sa.update(grants).values(origin=None))  # as of a version before origins
+    with feedamp_env.resources.state.begin():
+        assert send("/feedamp/do/pause", "", token=token, chosen=SELLER).status_code == 503
+    assert "cannot be recorded yet" not in caplog.text
+
+
 def test_where_the_state_lies_is_for_who_may_change_the_connection(
     browse, airflow_env, tmp_path, monkeypatch
 ):

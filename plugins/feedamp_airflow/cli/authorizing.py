@@ -27,6 +27,7 @@ from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enr
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
+from feedamp_airflow.wiring import connection_by_id
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -56,6 +57,8 @@ def begin(given: argparse.Namespace, out: Output) -> int:
         if isinstance(outcome, Refusal):
             raise errors.FeedAmpError(str(outcome))
 
+    if given.conn_id:
+        connection_by_id(given.conn_id)  # before a state is made for it
     with opened_resources() as resources:
         with resources.state.read() as connection:
             known = next(iter(sellers.find(connection, [given.seller])), None)

@@ -28,6 +28,7 @@ from feedamp_airflow.pages.page import Refused, form_signer, may_change, render
 
 FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
+BEGIN = "authorizing:begin"  # of a consent
 NOT_OUR_FORM = "This form is not one of ours; nothing was changed."
 
 
@@ -172,12 +173,15 @@ def _text(value: UploadFile | str) -> str:
 def run(command: str, *, by: str | None = None, **given: Any) -> Answer:
     """Runs a command of `feedamp` in this process for a user, and says what it said in the words of the pages.
 
+    A state that is missing or of another version stays so, which is then said: only the first consent may make one.
+
     Raises:
         Refused: another process has locked the state for too long.
     """
     out = io.StringIO()
     patience = running.lock_wait_s.set(page.LOCK_PATIENCE_S)
     try:
+        page.check_state(may_be_new=command == BEGIN)
         code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
     except Exception as error:
         if isinstance(error, OperationalError) and is_lock_timeout(error):

@@ -20,7 +20,7 @@ from feedamp_airflow.account import read_account
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 from feedamp_airflow.config import read_options
 from feedamp_airflow.pages import airflow_api
-from feedamp_airflow.pages.actions import Answer, run
+from feedamp_airflow.pages.actions import BEGIN, Answer, run
 from feedamp_airflow.pages.page import Reader, Refused, ThisReader, Visitor, reading, render, seller_address
 from feedamp_airflow.wiring import connection_by_id
 
@@ -56,9 +56,7 @@ def begin(
     """Registers the seller if it is new, and makes the link at which it consents; both or nothing."""
     seller = seller.strip()
     given = {"name": name, "sales_channel": sales_channel, "conn_id": conn_id}
-    said = run(
-        "authorizing:begin", seller=seller, **{key: text.strip() or None for key, text in given.items()}
-    )
+    said = run(BEGIN, seller=seller, **{key: text.strip() or None for key, text in given.items()})
     links = [line for line in said.lines if line.startswith(("https://", "http://"))]
     if said.code == DONE and links:
         return _page(request, Answer(DONE, []), seller=seller, reader=reader, url=links[0])

@@ -27,7 +27,7 @@ from feedamp.state.database import State
 from feedamp.state.upgrade import HEAD
 from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
-from feedamp_airflow.wiring import open_state
+from feedamp_airflow.wiring import NoStateError, lake_of, open_state, refuse_unused_state
 
 MENU = (
     ("", "Overview"),
@@ -119,10 +119,18 @@ def reading() -> Iterator[Reading]:
         yield Reading(connection, state.now(ask=False), read_options())
 
 
+def check_state(*, may_be_new: bool) -> None:
+    """Raises as `reading`; with `may_be_new`, a state that is not there is none of these errors."""
+    with contextlib.suppress(*([NoStateError] if may_be_new else [])):
+        _existing_state().close()
+
+
 def _existing_state() -> State:
     state = open_state(upgrade=False, must_exist=True, lock_wait_s=LOCK_PATIENCE_S)
     try:
         revision = state.current_revision()
+        if revision == HEAD:  # a new one beside a lake took the place of one that was lost
+            refuse_unused_state(state, lambda: lake_of(read_options()))
     except BaseException:
         state.close()
         raise
@@ -130,7 +138,7 @@ def _existing_state() -> State:
         return state
     state.close()
     if revision is None:
-        raise ConfigurationError("The state database is empty: nothing has run yet.")
+        raise NoStateError("The state database is empty: nothing has run yet.")
     raise ConfigurationError(
         "The state database is of another version of this package: the next run of a FeedAMP DAG, or `feedamp db "
         "upgrade`, brings an older one up to date."
