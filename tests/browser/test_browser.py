@@ -50,6 +50,25 @@ BROKEN_WORDS = """() => [...document.querySelectorAll(".calendar a")].flatMap(da
     }).map(word => word[0])))"""
 
 
+# Tables of which something is out of sight.
+CUT_OFF = """tables => [...document.querySelectorAll(`.wide:has(${tables})`)]
+    .filter(at => at.scrollWidth > at.clientWidth).map(at => [at.scrollWidth, at.clientWidth, at.innerText])"""
+# Ids that go on in a second line.
+BROKEN_IDS = """() => [...document.querySelectorAll("td.id")].filter(at => {
+    const range = document.createRange();
+    range.selectNodeContents(at);
+    return new Set([...range.getClientRects()].map(line => line.bottom)).size > 1;
+}).map(at => at.innerText)"""
+# Where the labels of each form begin, and where its links and buttons are in the middle.
+HEIGHTS = """() => [...document.forms].flatMap(form => [
+    [...form.children].filter(at => at.matches("label")).map(at => at.getBoundingClientRect().top),
+    [...form.children].filter(at => at.matches("a, button")).map(at => {
+        const box = at.getBoundingClientRect();
+        return Math.round(box.top + box.bottom);
+    }),
+])"""
+
+
 def in_airflow(page: Page) -> FrameLocator:
     """The pages in their frame of Airflow's own."""
     return page.frame_locator("iframe[title=FeedAMP]")
@@ -102,6 +121,11 @@ def test_a_seller_consents_and_comes_back(site):
             page.set_viewport_size({"width": width, "height": 800})
             assert field.evaluate(whole), width
         link = field.input_value()
+        frame.get_by_role("button", name="Copy the link").click()
+        expect(frame.get_by_text("Copied.")).to_be_visible()
+        frame.get_by_label("Address").focus()
+        page.keyboard.press("Control+V")
+        assert frame.get_by_label("Address").input_value() == link
         of_seller.goto(f"{link}&seller_id={NEW_SELLER}")  # the sandbox's way to be signed in as a seller
         heading(of_seller, "Connected")
         assert parse_qs(urlsplit(of_seller.url).query).keys() == {"connected"}
@@ -186,6 +210,7 @@ def test_pages_follow_airflows_theme_and_keep_no_one_out(site, theme):
             colors.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
                 wide.append(path)
+            assert page.evaluate(CUT_OFF, ".rows") == [], path  # their rows are cards
             if path == ORDER:  # the longest word that a page has
                 assert page.get_by_role("link", name=ASSET_RUN).count()
             if path == "reconciliation":
@@ -200,6 +225,21 @@ def test_pages_follow_airflows_theme_and_keep_no_one_out(site, theme):
     assert faults == []
     assert wide == []
     assert colors == {"rgb(255, 255, 255)" if theme == "light" else "rgb(17, 22, 29)"}
+
+
+def test_a_wide_screen_shows_whole_tables_and_even_rows_of_fields(site):
+    with site.visit("admin", viewport={"width": 1280, "height": 800}) as page:
+        for path in ("sellers", f"sellers/{SELLER}", "orders", "findings", "rejected"):
+            page.goto(f"feedamp/{path}")
+            assert page.locator("td.id").count(), path
+            assert page.evaluate(BROKEN_IDS) == [], path
+            assert page.evaluate(CUT_OFF, "table") == [], path
+            for level in page.evaluate(HEIGHTS):
+                assert len(set(level)) <= 1, (path, level)
+        for path, button in (("findings", "Waive the chosen"), ("rejected", "Dismiss the chosen")):
+            page.goto(f"feedamp/{path}")
+            form = page.get_by_role("button", name=button).bounding_box()
+            assert form["y"] < page.get_by_role("table").bounding_box()["y"], path
 
 
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(site):

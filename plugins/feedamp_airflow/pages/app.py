@@ -18,8 +18,8 @@ from feedamp_airflow.pages import actions, backfill, connect, orders, overview, 
 from feedamp_airflow.pages.page import LOCKED, Refused, may_view, render, visitor
 
 STATIC = Path(__file__).parent / "static"
-MEDIA_TYPES = {"feedamp.css": "text/css", "theme.js": "text/javascript"}
-# No script but our file, no style but ours, nothing from elsewhere; the frame is Airflow's own page.
+MEDIA_TYPES = {"feedamp.css": "text/css", "theme.js": "text/javascript", "copy.js": "text/javascript"}
+# No script but our files, no style but ours, nothing from elsewhere; the frame is Airflow's own page.
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -47,7 +47,7 @@ router.include_router(actions.came_back)
 
 @connect.open_to_all.get("/static/{name}")
 def static(name: str) -> Response:
-    """The style sheet and the script."""
+    """The style sheet and the scripts."""
     if name not in MEDIA_TYPES:
         raise HTTPException(404)
     return FileResponse(STATIC / name, media_type=MEDIA_TYPES[name])

@@ -79,15 +79,19 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, title: s
             parts.append(
                 Markup('<text class="quiet" x="{:.1f}" y="{}">{}</text>').format(x, height + 17, label)
             )
-    for index, (name, values) in enumerate(series.items()):
-        x = left + index * 220
-        parts.append(
-            Markup(
-                '<rect class="{}" x="{}" y="{}" width="12" height="12"/><text x="{}" y="{}">{} {:,}</text>'
-            ).format(name, x, height + 30, x + 18, height + 41, BAR_SERIES[name], sum(values))
-        )
+    # Beside the picture, of which a narrow screen shows the newest bars only.
+    names = Markup(" ").join(
+        Markup('<span class="{}">{} {:,}</span>').format(name, BAR_SERIES[name], sum(values))
+        for name, values in series.items()
+    )
+    legend = Markup('<p class="legend">{} <span class="quiet">at most {:,} at a time</span></p>').format(
+        names, top
+    )
     said = ", ".join(f"{sum(values)} {BAR_SERIES[name]}" for name, values in series.items())
-    return _svg(width, height + 48, f"{title}: {said}; at most {top} at a time", parts, is_newest_right=True)
+    picture = _svg(
+        width, height + 24, f"{title}: {said}; at most {top} at a time", parts, is_newest_right=True
+    )
+    return legend + picture
 
 
 def _svg(

@@ -142,7 +142,7 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
             "per_day": flow(read, "day", DAYS_SHOWN, seller_id),
             "scores": scorecards.of_seller(read.connection, seller_id, DAYS_SHOWN, now=read.now),
             "measured_at": scorecards.measured_at(read.connection),
-            "scored": [(name, title) for name, title in COLUMNS.items() if name in JUDGED_BY],
+            "scored": {name: COLUMNS[name] for name in JUDGED_BY},
             "limits": LIMITS_SHOWN,
             "judged_by": JUDGED_BY,
             "parts_of": PARTS_OF,
