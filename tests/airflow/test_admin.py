@@ -158,3 +158,20 @@ def test_words_of_files_are_left_out_of_the_log(feedamp_env):
     code, answer, complaints = ended("status")
     assert (code, "1 rejected row" in answer) == (1, True)
     assert ("1 order unreadable" in answer, name in answer + complaints) == (True, False)
+
+
+def test_what_feedamp_said_to_a_closing_is_left_out_of_the_log(feedamp_env):
+    feedamp_env.deliver("orders.jsonl", "M-1")
+    for work in (feedamp_env.intake, feedamp_env.place, feedamp_env.read, feedamp_env.process):
+        work()
+    said = "FeedAMP refused to close it: Jane Doe has moved"
+    with feedamp_env.resources.state.begin() as connection:
+        connection.execute(sa.update(schema.snapshots).values(waits_for=said))
+    assert said in feedamp_env.run("status").out
+    answer = ended("status")[1]
+    assert ("FeedAMP refused to close it" in answer, "Jane" in answer) == (True, False)
+
+
+def test_why_a_person_stopped_everything_is_left_out_of_the_log(feedamp_env):
+    assert "Reason: Jane called" in feedamp_env.run("read-only", "on", "--reason", "Jane called").out
+    assert "Jane" not in ended("read-only")[1]

@@ -30,11 +30,13 @@ from fastapi.routing import APIRoute
 from order_samples import example_order, good_order
 from postgres_server import server  # noqa: F401 - a fixture
 
+from feedamp.rules.failure_summary import Told
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
 from feedamp.state import State, reconciliation_days, schema, step_runs, watermarks
 from feedamp.state import sellers as sellers_of_state
 from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
-from feedamp_airflow.pages import actions
+from feedamp.state.page_lists import LastRun
+from feedamp_airflow.pages import actions, overview
 from feedamp_airflow.pages import page as pages
 from feedamp_airflow.pages.app import HEADERS, app
 from feedamp_airflow.pages.page import MENU, may_view
@@ -60,6 +62,19 @@ def filled(feedamp_env):
     feedamp_env.read()
     feedamp_env.process()
     return feedamp_env
+
+
+@pytest.mark.parametrize(
+    ("step", "told", "viewer", "editor"),
+    [
+        ("load", Told(error="FeedAMP said: Jane Doe"), "; failed", "; failed: FeedAMP said: Jane Doe"),
+        ("intake", Told(failed=1), "; 1 file with work left", "not read to the end"),
+    ],
+)
+def test_a_run_that_failed_does_not_look_like_one_that_did_not(step, told, viewer, editor):
+    run = LastRun("feedamp/r", step, datetime(2026, 1, 2, tzinfo=UTC), 0, 0, 1, (told,))
+    assert overview._did(run, words=False).endswith(viewer)
+    assert editor in overview._did(run, words=True)
 
 
 def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):

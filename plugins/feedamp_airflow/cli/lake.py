@@ -84,7 +84,9 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
         out.say(f"{verified.compared} orders were compared: nothing is missing in lake and warehouse")
         return DONE if verified.is_whole else REFUSED
     out.table(("TABLE", "SELLER", "DIFFERENCES"), verified.counts)
-    out.table(("FIRST", "", ""), ((found.table, " ".join(found.key), found.what) for found in verified.first))
+    if out.words:  # a key can hold what a seller typed, or an order that only FeedAMP has
+        first = ((found.table, " ".join(found.key), found.what) for found in verified.first)
+        out.table(("FIRST", "", ""), first)
     if not given.repair:
         out.say("`feedamp lake verify --repair` restores what is missing.")
     return REFUSED

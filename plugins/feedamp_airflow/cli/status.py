@@ -185,9 +185,10 @@ def _print(document: dict[str, Any], out: Output) -> None:
     for phase, entry in document["orders"].items():
         out.say(f"  {phase:14}{entry['count']:>9}")
         waits = document["settled_wait_for"] if phase == Phase.SETTLED else entry["reasons"]
-        # Only those of settled orders are all our own words.
+        # Those of settled orders begin with our own words; what FeedAMP said to a closing follows a colon.
         for wait in waits if out.words or phase == Phase.SETTLED else ():
-            out.say(f"    {wait['count']:>9}  {cell(wait['reason'])}")
+            reason = wait["reason"] if out.words else wait["reason"].partition(": ")[0]
+            out.say(f"    {wait['count']:>9}  {cell(reason)}")
     out.say("SELLERS")
     for name, count in document["sellers"].items():
         out.say(f"  {name:20}{count:>7}")

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from feedamp.rules.failure_summary import counted, sentence, together
+from feedamp.rules.failure_summary import counted, noun_of, sentence, together
 from feedamp.rules.order import Phase
 from feedamp.state import order_events, page_lists, read_only
 from feedamp.state import overview as state_overview
@@ -22,7 +22,8 @@ from feedamp_airflow.pages.orders import hide_keys, key_of
 from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
 
 router = APIRouter()
-WORDS = ("reason", "message")  # columns that repeat what FeedAMP or a file said
+# Columns that repeat what FeedAMP or a file said, and ids, which are made of it: a guess could be tried on one.
+WORDS = ("reason", "message", "finding_id", "reject_id")
 HEADINGS = {"seller_id": "Seller", "mp_order_number": "Order", "reject_id": "Id", "finding_id": "Id"}
 ROWS_OF_EACH = 5  # of each kind of required action; the page behind it lists all
 MORE = {
@@ -69,6 +70,7 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "rows": some["items"][:ROWS_OF_EACH],
             "seller_link": connect_link if name == "sellers_to_connect" else None,
             "more": MORE.get(name) if some["count"] > ROWS_OF_EACH else None,
+            "left_out": some["count"] - len(some["items"][:ROWS_OF_EACH]),
         }
         for name, some in document["needs_person"].items()
         if some["count"]
@@ -168,9 +170,12 @@ def _last_runs(steps: list[LastRun], words: bool) -> list[dict[str, Any]]:
 def _did(run: LastRun, words: bool) -> str:
     reasons = together(reason for told in run.told for reason in told.reasons)
     failed = sum(told.failed for told in run.told)
+    errors = list(dict.fromkeys(told.error for told in run.told if told.error))
     said = f"{counted(run.orders, 'row' if run.step == 'intake' else 'order')}, {counted(run.requests, 'request')}"
     if failed and words:
         said = sentence(run.step, failed, run.sellers, reasons)
     elif failed:
-        said += f"; {counted(failed, 'seller')} with work left"
+        said += f"; {counted(failed, noun_of(run.step))} with work left"
+    if errors:
+        said = f"{said.rstrip('.')}; failed" + (f": {errors[0]}" if words else "")
     return said.rstrip(".")

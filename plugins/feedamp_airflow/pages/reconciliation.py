@@ -76,7 +76,7 @@ def calendar(
         link=links_to_same(request),
         backfill=_range(chosen.day, chosen.day)
         if reader.words and chosen
-        else _range(first, min(last, today - DAY))
+        else _range(min(first, today - DAY), min(last, today - DAY))
         if reader.words
         else None,
     )

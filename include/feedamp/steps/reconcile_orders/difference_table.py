@@ -9,7 +9,7 @@ from feedamp.rules.reconciled_days import Counts
 from feedamp.steps.step_log import aligned
 
 ROWS_SHOWN = 50
-# Sellers type these in, so they are stored but not logged.
+# Sellers type these in, as they do the numbers of lines, so they are stored but not logged.
 _NOT_FOR_THE_LOG = ("tracking_number", "carrier", "reason")
 
 
@@ -47,6 +47,6 @@ def _line(seller_id: str, mp_order_number: str, difference: Difference) -> str:
     ]
     ledger, feedamp, warehouse = values
     return (
-        f"{seller_id} {mp_order_number} {difference.field}: "
+        f"{seller_id} {mp_order_number} {difference.kind}: "
         f"ledger {ledger}, FeedAMP {feedamp}, warehouse {warehouse}"
     )
