@@ -34,8 +34,8 @@ from feedamp.rules.failure_summary import Told
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
 from feedamp.state import State, reconciliation_days, schema, step_runs, watermarks
 from feedamp.state import sellers as sellers_of_state
-from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
 from feedamp.state.page_lists import LastRun
+from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
 from feedamp_airflow.pages import actions, overview
 from feedamp_airflow.pages import page as pages
 from feedamp_airflow.pages.app import HEADERS, app

@@ -215,6 +215,7 @@ def test_a_masked_hash_is_keyed_and_still_joins_an_order_with_its_lines() -> Non
             ("SPRING", Decimal(2), {"type": "ITEM"}),
             id="a discount",
         ),
+        pytest.param({"type": "GIFT", "amount": 0}, ("GIFT", Decimal(0), None), id="nothing"),
         pytest.param({"amount": "3.50 "}, (None, Decimal("3.50"), None), id="an amount as text"),
         pytest.param(
             {"amount": Decimal("0.33333")},

@@ -16,7 +16,13 @@ from feedamp.state import State
 from feedamp.state.group_commit import GroupCommit
 from feedamp.state.schema import switches
 
-BAD, AWAY = "bad", "away"
+BAD, AWAY, DEADLOCKED = "bad", "away", "deadlocked"
+
+
+class DeadlockError(Exception):
+    """As the driver of Postgres names it."""
+
+    sqlstate = "40P01"
 
 
 class Rows:
@@ -37,6 +43,8 @@ class Rows:
             connection.execute(sa.insert(switches).values(name=item, since=self.state.now()))
             if item == AWAY:
                 raise StoreAwayError("the store is away")
+            if item == DEADLOCKED and len(items) > 1:
+                raise sa.exc.OperationalError("INSERT", {}, DeadlockError("deadlock detected"))
             if item == BAD:
                 raise ValueError(item)
         return lambda: self.told.extend(items)
@@ -76,6 +84,24 @@ def test_an_outage_of_the_store_is_waited_for_once(rows: Rows) -> None:
     assert {type(answer) for answer in rows.do("a", AWAY, "c")} == {StoreAwayError}
     assert len(rows.transactions) == 1
     assert rows.stored() == set(rows.told) == set()
+
+
+def test_what_two_transactions_waited_for_in_a_circle_is_done_one_by_one(rows: Rows) -> None:
+    assert rows.do("a", DEADLOCKED, "c") == [None, None, None]
+    assert rows.stored() == set(rows.told) == {"a", DEADLOCKED, "c"}
+
+
+def test_a_result_of_a_task_that_is_cancelled_is_stored(rows: Rows) -> None:
+    async def cancelled() -> list[object]:
+        kept = asyncio.create_task(rows.group.do("a", even_if_cancelled=True))
+        other = asyncio.create_task(rows.group.do("b"))
+        await asyncio.sleep(0)
+        kept.cancel()
+        return await asyncio.gather(kept, other, return_exceptions=True)
+
+    [first, second] = asyncio.run(cancelled())
+    assert (isinstance(first, asyncio.CancelledError), second) == (True, None)
+    assert rows.stored() == set(rows.told) == {"a", "b"}
 
 
 def test_nothing_is_done_for_a_task_that_has_ended(rows: Rows) -> None:

@@ -19,6 +19,7 @@ from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import TransientError
 from feedamp.state import State, rate_leases, request_slots
 from feedamp.state.lease_owner import new_owner
+from feedamp.state.leases import Lease
 from feedamp.state.schema import leases, slots
 
 RATE = 10
@@ -210,6 +211,22 @@ async def test_a_live_process_keeps_what_it_holds_until_it_gives_it_back(two):
     taken_at = time.monotonic()
     await take_slot(mine, S1)
     assert time.monotonic() - taken_at >= 1 / RATE
+
+
+async def test_no_slot_is_given_to_a_process_that_stood_still_beside_its_lease(state, clock, monkeypatch):
+    state.rates.hold([S1])
+    is_held = Lease.is_held
+
+    def held_before(lease):
+        was_held = is_held(lease)
+        clock.skip(seconds=rate_leases.LEAVING_S + 1)
+        return was_held
+
+    monkeypatch.setattr(Lease, "is_held", held_before)
+    assert state.rates.take(S1, interval_s=1 / RATE) > 0
+    monkeypatch.setattr(Lease, "is_held", is_held)
+    clock.skip(seconds=1)
+    assert state.rates.take(S1, interval_s=1 / RATE) == 0
 
 
 async def test_a_request_is_not_sent_long_after_it_got_its_slot(monkeypatch):

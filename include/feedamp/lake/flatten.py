@@ -184,7 +184,8 @@ def _amounts(key: tuple[Any, ...], lines: Mapping[str, OrderLine], member: str) 
                 named = next((n for n in ("name", "type") if isinstance(item.get(n), str) and item[n]), None)
                 name, amount = named and extra.pop(named), _decimal(item.get("amount"))
                 if amount is not None:
-                    amount = _money("amount", extra.pop("amount") and amount, extra)
+                    del extra["amount"]
+                    amount = _money("amount", amount, extra)
                 yield (*key, number, place, name, amount, _json(extra))
 
 

@@ -32,6 +32,8 @@ from feedamp.state.upgrade import HEAD, revision_of, upgrade
 _UPGRADE_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _SELLER_LOCKS = 7_236_043  # the first half of the lock of a seller; the second is a digest of its id
+# A server has room for some thousand locks of all its transactions; one for more sellers takes the lock of all.
+MOST_SELLER_LOCKS = 100
 _CLOCK_CHECK_S = 60.0
 LOCK_WAIT_S = 60
 _UPGRADE_WAIT_S = 3
@@ -148,7 +150,7 @@ class State:
                 yield connection
             return
         takes_lock = self._takes_lock
-        if of:
+        if 0 < len(of) <= MOST_SELLER_LOCKS:
             keys = _seller_keys(of)
             takes_lock = _TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
         transaction = self._lasting(

@@ -33,25 +33,37 @@ class GroupCommit(Generic[_Item]):
         self._work = work
         self._waiting: list[tuple[_Item, asyncio.Future[None]]] = []
 
-    async def do(self, item: _Item) -> None:
-        """Returns once the work on an item is committed; raises what it raised. A task that is cancelled before loses it."""
+    async def do(self, item: _Item, *, even_if_cancelled: bool = False) -> None:
+        """Returns once the work on an item is committed; raises what it raised.
+
+        A task that is cancelled before loses it, unless it is to be done `even_if_cancelled`: then immediately.
+        """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((item, done))
         if len(self._waiting) == 1:
             loop.call_soon(self._commit_after, loop, ROUNDS)
-        await done
+        try:
+            await done
+        except asyncio.CancelledError:
+            if even_if_cancelled and any(waiting is done for _, waiting in self._waiting):
+                self._waiting = [entry for entry in self._waiting if entry[1] is not done]
+                if (failure := self._work_on([item])) is not None:
+                    raise failure from None
+            raise
 
     def _commit_after(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
-        if rounds:
-            loop.call_soon(self._commit_after, loop, rounds - 1)
-            return
-        wanted = [(item, done) for item, done in self._waiting if not done.done()]
-        self._waiting = []
+        wanted: list[tuple[_Item, asyncio.Future[None]]] = []
         try:
+            if rounds:
+                loop.call_soon(self._commit_after, loop, rounds - 1)
+                return
+            wanted, self._waiting = self._waiting, []
+            wanted = [(item, done) for item, done in wanted if not done.done()]
             for start in range(0, len(wanted), ITEMS_AT_ONCE):
                 self._commit(wanted[start : start + ITEMS_AT_ONCE])
         except BaseException as error:  # of a signal, in a callback where the event loop would swallow it
+            wanted, self._waiting = [*wanted, *self._waiting], []
             for _, done in wanted:
                 if not done.done():
                     done.set_exception(error)
@@ -63,7 +75,9 @@ class GroupCommit(Generic[_Item]):
         if failure is None:
             for _, done in wanted:
                 done.set_result(None)
-        elif len(wanted) == 1 or isinstance(failure, StoreAwayError | OperationalError):
+        elif len(wanted) == 1 or (
+            isinstance(failure, StoreAwayError | OperationalError) and not _is_deadlock(failure)
+        ):
             for _, done in wanted:
                 done.set_exception(failure)
         else:
@@ -79,3 +93,8 @@ class GroupCommit(Generic[_Item]):
             return error
         committed()
         return None
+
+
+def _is_deadlock(error: Exception) -> bool:
+    """Whether the server ended a transaction because it and another waited for each other; alone it goes through."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == "40P01"

@@ -75,14 +75,16 @@ def drop(connection: Connection, name: str) -> None:
 
 def release(connection: Connection, held: Collection[Lease]) -> None:
     """Removes leases of this process; once the transaction is committed, they are to be marked as released."""
-    _lock(connection, held)
+    _lock(connection, [lease.name for lease in held])
     connection.execute(sa.delete(leases).where(*_are(held)))
 
 
-def _lock(connection: Connection, held: Collection[Lease]) -> None:
-    """Locks their rows in one order on a server: a heartbeat and a release of several would wait for each other."""
-    if len(held) > 1 and connection.dialect.name != "sqlite":
-        rows = sa.select(leases.c.name).where(*_are(held)).order_by(leases.c.name).with_for_update()
+def _lock(connection: Connection, names: Collection[str]) -> None:
+    """Locks the rows that exist in one order on a server: a heartbeat and another of several would wait for each other."""
+    if len(names) > 1 and connection.dialect.name != "sqlite":
+        rows = (
+            sa.select(leases.c.name).where(leases.c.name.in_(names)).order_by(leases.c.name).with_for_update()
+        )
         connection.execute(rows).all()
 
 
@@ -193,6 +195,7 @@ class Leases:
         owners = dict(zip(names, new_owners(len(names)), strict=True))
         if not owners:
             return {}
+        _lock(connection, names)
         # Where a row exists, it is locked by this, so that its holder cannot renew it meanwhile.
         new = [{"name": name, "owner": owner, "beat": 0} for name, owner in owners.items()]
         rows = connection.execute(_take(connection.dialect.name), new).all()
@@ -268,7 +271,7 @@ class Leases:
             sa.update(leases).where(*_are(held)).values(beat=leases.c.beat + 1).returning(leases.c.owner)
         )
         with self._begin(alone=False) as connection:
-            _lock(connection, held)
+            _lock(connection, [lease.name for lease in held])
             renewed = set(connection.execute(statement).scalars())
         for lease in held:
             if lease.owner in renewed:
@@ -295,6 +298,7 @@ class Leases:
         statement = sa.update(leases).where(leases.c.name.in_(names)).values(owner=leases.c.owner)
         try:
             with self._begin() as connection:
+                _lock(connection, names)
                 rows = connection.execute(statement.returning(leases)).all()
         except STATE_ERRORS:
             for name in names:

@@ -116,7 +116,7 @@ class RateLeases:
 
         After 0.0, call `left` or `not_left`. The options are those of `request_slots.take`.
         """
-        lease = self._lease
+        began_at, lease = self._elapsed(), self._lease
         if lease is not None and not lease.is_held():
             self._lose(lease)
         with self._lock:
@@ -124,7 +124,11 @@ class RateLeases:
             if held is not None:
                 if held.is_given:
                     return ASK_EVERY_S
-                return _take(held, self._elapsed(), interval_s, history_share)
+                wait_s = _take(held, self._elapsed(), interval_s, history_share)
+                if wait_s == 0 and self._elapsed() - began_at > LEAVING_S:
+                    held.leaving -= 1  # this process stood still after it looked at its lease: look again
+                    return ASK_EVERY_S
+                return wait_s
             asks_to_hold = seller_id in self._used
         return self._take_slot(seller_id, interval_s, history_share, goes_first, holds=asks_to_hold)
 

@@ -96,7 +96,7 @@ class LedgerMoments:
     async def accepted(self, order: LedgerOrder, state: str, *, sent_at: datetime, lease: Lease) -> bool:
         """Records that FeedAMP accepted an order, and releases its lease; returns whether it was placed before."""
         acceptance = _Acceptance(order, state, sent_at, lease)
-        await self._commit.do(acceptance)
+        await self._commit.do(acceptance, even_if_cancelled=True)
         return acceptance.was_placed
 
     def _begin(self, items: Sequence[_Intent | _Acceptance]) -> AbstractContextManager[Connection]:
