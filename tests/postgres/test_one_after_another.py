@@ -230,3 +230,30 @@ def test_a_grant_given_during_a_refresh_counts_as_newer_than_its_outcome(state, 
     behind(state, store(grant, "rt-2"), person, begin=state.begin)
     given = read_grant(state)
     assert (given.refresh_token, given.generation) == ("rt-person", grant.generation + 2)
+
+
+def test_many_sellers_take_one_lock_and_not_one_each(state):
+    """A server has room for some thousand locks of all its transactions."""
+    taken = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+    held = []
+    for count in (100, 101):
+        with state.begin(of=[f"S{number}" for number in range(count)]) as connection:
+            held.append(connection.execute(taken).scalar_one())
+    assert held == [101, 1]
+
+
+def test_a_group_locks_the_rows_of_leases_in_the_order_of_their_names(state):
+    """As a heartbeat does: otherwise both would wait for each other."""
+    names, of = ["place/S1/9", "place/S1/10"], state.leases
+    with state.begin() as connection:
+        of.take(connection, names, asked_at=of.elapsed())
+    locked = []
+
+    @sa.event.listens_for(state.engine, "before_cursor_execute")
+    def note(_connection, _cursor, statement, *_):
+        locked.append(statement)
+
+    with state.begin() as connection:
+        of.take(connection, names, asked_at=of.elapsed())
+    first = next(statement for statement in locked if "leases" in statement)
+    assert first.endswith("ORDER BY leases.name FOR UPDATE")
