@@ -76,7 +76,7 @@ lowest: .venv/installed ## run core and contract tests on the lowest promised ve
 	@$(BIN)/uv --quiet venv --clear --python $(BIN)/python .venv-lowest
 	@$(BIN)/uv --quiet --system-certs pip install --python .venv-lowest/bin/python --require-hashes --no-deps -r requirements-lowest.lock || \
 		$(BIN)/python -m pip --quiet --python .venv-lowest/bin/python install --require-hashes --no-deps -r requirements-lowest.lock
-	@PYTHONPATH=include:plugins .venv-lowest/bin/python -m pytest -q -p no:cacheprovider -W ignore::pytest.PytestUnraisableExceptionWarning tests/core tests/contract \
+	@PYTHONPATH=include:plugins .venv-lowest/bin/python -m pytest -q -p no:cacheprovider tests/core tests/contract \
 		tests/engines/test_merge.py -k "not postgres" --ignore tests/contract/test_sandbox_against_openapi.py # needs a tool of its own
 
 build: .venv/installed ## build the wheel and the source distribution into dist/

@@ -53,11 +53,8 @@ class Rows:
         with self.state.read() as connection:
             return set(connection.execute(sa.select(switches.c.name)).scalars())
 
-    def do(self, *items: str) -> list[object]:
-        async def all_at_once() -> list[object]:
-            return await asyncio.gather(*map(self.group.do, items), return_exceptions=True)
-
-        return asyncio.run(all_at_once())
+    async def do(self, *items: str) -> list[object]:
+        return await asyncio.gather(*map(self.group.do, items), return_exceptions=True)
 
 
 @pytest.fixture
@@ -67,55 +64,49 @@ def rows(tmp_path: Path) -> Iterator[Rows]:
     state.close()
 
 
-def test_what_is_wanted_at_one_moment_is_one_transaction(rows: Rows) -> None:
-    assert rows.do("a", "b", "c") == [None, None, None]
+async def test_what_is_wanted_at_one_moment_is_one_transaction(rows: Rows) -> None:
+    assert await rows.do("a", "b", "c") == [None, None, None]
     assert rows.transactions == [["a", "b", "c"]]
     assert rows.stored() == set(rows.told) == {"a", "b", "c"}
 
 
-def test_an_item_that_fails_fails_no_other(rows: Rows) -> None:
-    a, bad, c = rows.do("a", BAD, "c")
+async def test_an_item_that_fails_fails_no_other(rows: Rows) -> None:
+    a, bad, c = await rows.do("a", BAD, "c")
     assert isinstance(bad, ValueError)
     assert (a, c) == (None, None)
     assert rows.stored() == set(rows.told) == {"a", "c"}
 
 
-def test_an_outage_of_the_store_is_waited_for_once(rows: Rows) -> None:
-    assert {type(answer) for answer in rows.do("a", AWAY, "c")} == {StoreAwayError}
+async def test_an_outage_of_the_store_is_waited_for_once(rows: Rows) -> None:
+    assert {type(answer) for answer in await rows.do("a", AWAY, "c")} == {StoreAwayError}
     assert len(rows.transactions) == 1
     assert rows.stored() == set(rows.told) == set()
 
 
-def test_what_two_transactions_waited_for_in_a_circle_is_done_one_by_one(rows: Rows) -> None:
-    assert rows.do("a", DEADLOCKED, "c") == [None, None, None]
+async def test_what_two_transactions_waited_for_in_a_circle_is_done_one_by_one(rows: Rows) -> None:
+    assert await rows.do("a", DEADLOCKED, "c") == [None, None, None]
     assert rows.stored() == set(rows.told) == {"a", DEADLOCKED, "c"}
 
 
-def test_a_result_of_a_task_that_is_cancelled_is_stored(rows: Rows) -> None:
-    async def cancelled() -> list[object]:
-        kept = asyncio.create_task(rows.group.do("a", even_if_cancelled=True))
-        other = asyncio.create_task(rows.group.do("b"))
-        await asyncio.sleep(0)
-        kept.cancel()
-        return await asyncio.gather(kept, other, return_exceptions=True)
-
-    [first, second] = asyncio.run(cancelled())
+async def test_a_result_of_a_task_that_is_cancelled_is_stored(rows: Rows) -> None:
+    kept = asyncio.create_task(rows.group.do("a", even_if_cancelled=True))
+    other = asyncio.create_task(rows.group.do("b"))
+    await asyncio.sleep(0)
+    kept.cancel()
+    [first, second] = await asyncio.gather(kept, other, return_exceptions=True)
     assert (isinstance(first, asyncio.CancelledError), second) == (True, None)
     assert rows.stored() == set(rows.told) == {"a", "b"}
 
 
-def test_nothing_is_done_for_a_task_that_has_ended(rows: Rows) -> None:
-    async def cancelled() -> None:
-        tasks = [asyncio.create_task(rows.group.do(item)) for item in ("a", "b")]
-        await asyncio.sleep(0)
-        tasks[0].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    asyncio.run(cancelled())
+async def test_nothing_is_done_for_a_task_that_has_ended(rows: Rows) -> None:
+    tasks = [asyncio.create_task(rows.group.do(item)) for item in ("a", "b")]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     assert rows.stored() == {"b"}
 
 
-def test_a_signal_reaches_the_tasks_that_wait(rows: Rows) -> None:
+async def test_a_signal_reaches_the_tasks_that_wait(rows: Rows) -> None:
     """Airflow ends a task that takes too long by an exception that is no `Exception`."""
 
     class TimeIsOver(BaseException):
@@ -126,4 +117,4 @@ def test_a_signal_reaches_the_tasks_that_wait(rows: Rows) -> None:
 
     rows.group = GroupCommit[str](strike, rows._work)
     with pytest.raises(TimeIsOver):
-        asyncio.run(asyncio.wait_for(rows.group.do("a"), timeout=5))
+        await asyncio.wait_for(rows.group.do("a"), timeout=5)
