@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sqlalchemy.engine import Connection
+
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.clients import Clients
 from feedamp.api.pair_storage import PairStorage
@@ -16,9 +18,10 @@ from feedamp.api.token_journal import TokenJournal
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
+from feedamp.rules.erased import Erased
 from feedamp.run import Run
 from feedamp.settings import Settings
-from feedamp.state import State
+from feedamp.state import State, erasures
 from feedamp.state.read_only import ReadOnlyGate
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.storage import Storage, open_storage
@@ -60,6 +63,10 @@ class Resources:
     def pairs(self) -> PairStorage:
         """Where the token pairs of grants are stored."""
         return PairStorage(self.state, self.cipher, self.journal, on_secret=self.on_secret)
+
+    def erased(self, connection: Connection) -> Erased:
+        """What was erased, as of this transaction; whoever stores something of an order asks in the same transaction."""
+        return erasures.load(connection, self.cipher)
 
     def clients(self, run: Run, *, gives_way: bool = False, goes_first: bool = False) -> Clients:
         """Clients for any seller, with one connection pool per FeedAMP account; use with `async with`.

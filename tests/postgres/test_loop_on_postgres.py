@@ -207,6 +207,7 @@ def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
         "switches",
         "notices",
         "authorizations",
+        "erasures",
         "leases",
         "account_marks",
         "other_grants",

@@ -342,6 +342,22 @@ rejected_orders = _table(
     _partial("rejected_open", "rejected_at", where="superseded_at IS NULL AND dismissed_at IS NULL"),
 )
 
+# What was erased (`state/erasures.py`): keyed marks of sellers and orders. They stay, so that nothing brings the data back.
+erasures = _table(
+    "erasures",
+    sa.Column("mark", sa.String(32), primary_key=True),
+    # seller | order
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("asked_by", sa.Text),
+    sa.Column("asked_at", UtcTime, nullable=False),
+    sa.Column("state_done_at", UtcTime),
+    sa.Column("lake_done_at", UtcTime),
+    sa.Column("warehouse_done_at", UtcTime),
+    sa.Column("done_at", UtcTime),
+    # JSON: store -> what went -> how many.
+    sa.Column("counts", sa.Text, nullable=False),
+)
+
 # Switches that a person has turned on, by name (`read_only`).
 switches = _table(
     "switches",

@@ -1,0 +1,46 @@
+"""PURE: recognizes the sellers and orders that were erased, by keyed marks that hold neither id nor number."""
+
+from collections.abc import Callable, Collection
+from functools import lru_cache
+
+from feedamp.order_body.values import trimmed
+
+Fingerprint = Callable[[str], str]
+_SELLERS_REMEMBERED = 10_000
+
+
+def mark_of(fingerprint: Fingerprint, seller_id: str, mp_order_number: str | None = None) -> str:
+    """The mark of a seller or, with a number, of one order; a seller id counts without blanks around it, as at intake."""
+    seller_id = trimmed(seller_id)
+    # No seller id holds a NUL, so no seller has the mark of an order.
+    return fingerprint(seller_id if mp_order_number is None else f"{seller_id}\0{mp_order_number}")
+
+
+class Erased:
+    """Says of a seller or an order whether it was erased. It does not change; a later erasure needs another one."""
+
+    def __init__(self, marks: Collection[str], fingerprint: Fingerprint) -> None:
+        self._marks = frozenset(marks)
+        self._fingerprint = fingerprint
+        self._has_seller = lru_cache(_SELLERS_REMEMBERED)(
+            lambda seller_id: mark_of(fingerprint, seller_id) in self._marks
+        )
+
+    def __bool__(self) -> bool:
+        """Whether anything was ever erased."""
+        return bool(self._marks)
+
+    def has_seller(self, seller_id: str | None) -> bool:
+        """Whether the whole seller was erased."""
+        return bool(self._marks) and seller_id is not None and self._has_seller(seller_id)
+
+    def has(self, seller_id: str | None, mp_order_number: str | None) -> bool:
+        """Whether the order was erased, alone or with its seller; False for an order without a seller."""
+        if not self._marks or seller_id is None:
+            return False
+        if self._has_seller(seller_id):
+            return True
+        return (
+            mp_order_number is not None
+            and mark_of(self._fingerprint, seller_id, mp_order_number) in self._marks
+        )

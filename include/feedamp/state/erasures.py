@@ -1,0 +1,111 @@
+"""The record of what was erased: keyed marks, when each store was finished, and counts; no id and no number.
+
+A mark is written before the first row goes, and stays. Whoever stores something of an order asks in the transaction that
+stores it: either the mark is seen, or the erasure comes later and finds the row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.codec import decode_json, encode
+from feedamp.rules.erased import Erased, mark_of
+from feedamp.state.schema import erasures
+from feedamp.state.statements import insert
+from feedamp.state.token_cipher import TokenCipher
+
+_PURPOSE = "erasure"
+
+
+class Store(StrEnum):
+    """Where an order has left data; each is erased by itself."""
+
+    STATE = "state"
+    LAKE = "lake"
+    WAREHOUSE = "warehouse"
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """One erasure; a store without a moment is unfinished. `kind`: seller or order; `counts`: store -> what went."""
+
+    mark: str
+    kind: str
+    asked_by: str | None
+    asked_at: datetime
+    state_done_at: datetime | None
+    lake_done_at: datetime | None
+    warehouse_done_at: datetime | None
+    done_at: datetime | None
+    counts: dict[str, Any]
+
+
+def mark(cipher: TokenCipher, seller_id: str, mp_order_number: str | None = None) -> str:
+    """The mark of a seller, or with a number of one order."""
+    return mark_of(partial(cipher.fingerprint, _PURPOSE), seller_id, mp_order_number)
+
+
+def load(connection: Connection, cipher: TokenCipher) -> Erased:
+    """What was erased so far, as of this transaction."""
+    marks = connection.execute(sa.select(erasures.c.mark)).scalars().all()
+    return Erased(marks, partial(cipher.fingerprint, _PURPOSE))
+
+
+def begin(
+    connection: Connection,
+    cipher: TokenCipher,
+    seller_id: str,
+    mp_order_number: str | None = None,
+    *,
+    asked_by: str | None,
+    now: datetime,
+) -> str:
+    """Writes the mark, by which nothing of the order or seller is stored from now on; returns it.
+
+    Safe to repeat: a repeat goes through all stores again, and who asked first, and when, stays.
+    """
+    key = mark(cipher, seller_id, mp_order_number)
+    kind = "seller" if mp_order_number is None else "order"
+    new = insert(connection, erasures).values(
+        mark=key, kind=kind, asked_by=asked_by, asked_at=now, counts="{}"
+    )
+    open_again = {f"{store}_done_at": None for store in Store} | {"done_at": None}
+    connection.execute(new.on_conflict_do_update(index_elements=["mark"], set_=open_again))
+    return key
+
+
+def finish(
+    connection: Connection, mark: str, store: Store, counts: Mapping[str, int], *, now: datetime
+) -> None:
+    """Records that nothing is left in a store, and how much went; counts add up over repeats."""
+    row = connection.execute(sa.select(erasures).where(erasures.c.mark == mark)).one()._mapping
+    known = decode_json(row["counts"].encode())
+    before = known.get(store, {})
+    known[store] = before | {name: before.get(name, 0) + count for name, count in counts.items()}
+    done = {f"{store}_done_at": now}
+    if all(row[f"{other}_done_at"] for other in Store if other != store):
+        done["done_at"] = now
+    change = sa.update(erasures).where(erasures.c.mark == mark)
+    connection.execute(change.values(**done, counts=encode(known).decode()))
+
+
+def find(connection: Connection, mark: str) -> Erasure | None:
+    """The erasure with this mark, or None."""
+    row = connection.execute(sa.select(erasures).where(erasures.c.mark == mark)).first()
+    return None if row is None else _erasure(row)
+
+
+def unfinished(connection: Connection) -> list[Erasure]:
+    """Erasures that were begun and not finished, oldest first. To finish one, its command is repeated."""
+    query = sa.select(erasures).where(erasures.c.done_at.is_(None)).order_by(erasures.c.asked_at)
+    return [_erasure(row) for row in connection.execute(query)]
+
+
+def _erasure(row: Any) -> Erasure:
+    return Erasure(**{**row._mapping, "counts": decode_json(row.counts.encode())})

@@ -1,0 +1,90 @@
+"""Marks of what was erased: they recognize sellers and orders, and name neither."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import astuple
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from cryptography.fernet import Fernet
+
+from crashes.clock import NOON
+from feedamp.state import State, erasures
+from feedamp.state.erasures import Store
+from feedamp.state.schema import erasures as table
+from feedamp.state.token_cipher import TokenCipher
+
+CIPHER = TokenCipher(Fernet.generate_key().decode())
+
+
+@pytest.fixture
+def state(tmp_path):
+    with closing(State(f"sqlite:///{tmp_path}/state.db")) as opened:
+        yield opened
+
+
+def begin(state, *key, asked_by="ops"):
+    with state.begin() as connection:
+        return erasures.begin(connection, CIPHER, *key, asked_by=asked_by, now=NOON)
+
+
+def finish(state, mark, store, now=NOON, **counts):
+    with state.begin() as connection:
+        erasures.finish(connection, mark, store, counts, now=now)
+
+
+def erased(state, cipher=CIPHER):
+    with state.read() as connection:
+        return erasures.load(connection, cipher)
+
+
+@pytest.mark.parametrize(
+    ("seller_id", "number", "is_erased"),
+    [
+        pytest.param("Karl-Shop", "ORDER-7", True, id="the order"),
+        pytest.param(" Karl-Shop\t", "ORDER-7", True, id="a seller id with blanks"),
+        pytest.param("Karl-Shop", "ORDER-8", False, id="another order of the seller"),
+        pytest.param("Other", "ORDER-7", False, id="the same number of another seller"),
+        pytest.param("Karl-Shop", None, False, id="no number"),
+        pytest.param(None, "ORDER-7", False, id="no seller"),
+        pytest.param("Gone", "ORDER-1", True, id="any order of an erased seller"),
+        pytest.param("Gone", None, True, id="an erased seller, no number"),
+    ],
+)
+def test_an_order_is_recognized_alone_or_with_its_seller(state, seller_id, number, is_erased):
+    assert not erased(state).has(seller_id, number)
+    begin(state, "Karl-Shop", "ORDER-7")
+    begin(state, "Gone")
+    assert erased(state).has(seller_id, number) is is_erased
+    assert erased(state).has_seller(seller_id) is (seller_id == "Gone")
+
+
+def test_a_mark_holds_neither_id_nor_number_and_needs_the_key(state):
+    begin(state, "Karl-Shop", "ORDER-7")
+    begin(state, "Gone")
+    with state.read() as connection:
+        stored = repr(connection.execute(sa.select(table)).all())
+    assert not [word for word in ("Karl", "ORDER", "Gone") if word in stored]
+    assert not erased(state, TokenCipher(Fernet.generate_key().decode())).has("Karl-Shop", "ORDER-7")
+
+
+def test_an_erasure_is_done_with_its_last_store_and_a_repeat_opens_it_again(state):
+    mark = begin(state, "Karl-Shop", "ORDER-7")
+    for at, store in enumerate(Store, start=1):
+        with state.read() as connection:
+            assert [found.mark for found in erasures.unfinished(connection)] == [mark]
+        finish(state, mark, store, NOON + timedelta(minutes=at), rows=at)
+    with state.read() as connection:
+        assert erasures.unfinished(connection) == []
+        done = erasures.find(connection, mark)
+    assert done.counts == {"state": {"rows": 1}, "lake": {"rows": 2}, "warehouse": {"rows": 3}}
+    assert done.done_at == NOON + timedelta(minutes=3)
+
+    assert begin(state, "Karl-Shop", "ORDER-7", asked_by="another") == mark
+    finish(state, mark, Store.LAKE, rows=5)
+    with state.read() as connection:
+        (again,) = erasures.unfinished(connection)
+    assert astuple(again)[:4] == (mark, "order", "ops", NOON)
+    assert (again.state_done_at, again.warehouse_done_at, again.counts["lake"]) == (None, None, {"rows": 7})
