@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from airflow.configuration import AIRFLOW_HOME, conf
 
 from feedamp.errors import ConfigurationError
+from feedamp.file_modes import FILE_MODE, parse_mode
 from feedamp.order_body import BodyRules
 from feedamp.settings import Settings
 
@@ -59,6 +60,7 @@ class Options:
         self.duckdb_lock_wait_s = read.number("duckdb_lock_wait_s", 120.0, float)
         self.duckdb_memory_limit = read.text("duckdb_memory_limit") or "512MB"
         self.duckdb_storage_version = read.text("duckdb_storage_version") or "v1.4.0"
+        self.file_mode = read.file_mode()
         self.encryption_key = read.text("encryption_key")
         self.masks_personal_fields = pii == "mask"
         self.has_default_inbox = read.text("inbox_url") is None
@@ -197,6 +199,15 @@ class _Reader:
             "notifier", 'must be a JSON object with "class", the dotted path of a notifier, and "kwargs"'
         )
         return None
+
+    def file_mode(self) -> int:
+        mode = parse_mode(_text("file_mode") or f"{FILE_MODE:04o}")
+        self.must(
+            mode is not None,
+            "file_mode",
+            "be an octal mode with which the owner reads and writes, others write nothing and no one executes, as 0600 or 0640",
+        )
+        return FILE_MODE if mode is None else mode
 
     def flag(self, option: str) -> bool:
         text = (_text(option) or "false").lower()

@@ -10,13 +10,11 @@ import pandas as pd
 import pyarrow as pa
 
 from feedamp.errors import ConfigurationError
-from feedamp.lake.store import Lake
 from feedamp.tables import SCHEMA, TABLES, Table, Type
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.newest_rows import NEWEST, newest_rows
 from feedamp_airflow.config import read_options
-from feedamp_airflow.storages import open_store
-from feedamp_airflow.wiring import connection_by_id, make_warehouse
+from feedamp_airflow.wiring import connection_by_id, lake_of, make_warehouse
 
 SOURCES = ("warehouse", "lake")
 _Known = TypeVar("_Known")
@@ -79,9 +77,8 @@ def _found(table: Table, selected: str, condition: str, needed: set[str], source
             raise ConfigurationError(
                 f"{warehouse.shown} has no {missing} yet; the next load of new rows adds it."
             ) from error
-    lake = Lake(open_store("lake_url", options.lake_url, connection_by_id))
     return newest_rows(
-        lake,
+        lake_of(options),
         table,
         [name for name in table.names if name in needed],
         f"SELECT {selected} FROM {NEWEST} AS {table.name}{condition}",

@@ -64,7 +64,7 @@ def make_resources(
     journal_url = _journal_url(options, state_url)
     for address in (state_url, options.settings.inbox_url, options.lake_url, journal_url):
         _mask_password(address)
-    lake = Lake(open_store("lake_url", options.lake_url, find))
+    lake = lake_of(options, find)
     if options.encryption_key:
         mask_secret(options.encryption_key)
         TokenCipher(options.encryption_key)  # before the state is opened, which may create it
@@ -82,6 +82,8 @@ def make_resources(
                 grants.check_key(connection, cipher)
         if lock_wait_s >= LOCK_WAIT_S:  # a form would wait twice for another writer; the next run does it
             record_origins(state, look_up)
+        if journal_url == _journal_in(options):
+            lake.make_root()
         if options.has_default_inbox:
             with contextlib.suppress(OSError):  # only tasks of `place` and commands need it
                 Path(options.settings.inbox_url).mkdir(parents=True, exist_ok=True)
@@ -155,6 +157,7 @@ def make_warehouse(
         options.duckdb_path,
         memory_limit=options.duckdb_memory_limit,
         storage_version=options.duckdb_storage_version,
+        file_mode=options.file_mode,
         lock_wait_s=lock_wait_s,
     )
 
@@ -204,9 +207,10 @@ def start_state() -> tuple[State, bool]:
     return state, is_new
 
 
-def lake_of(options: Options) -> Lake:
+def lake_of(options: Options, find: LookUp | None = None) -> Lake:
     """The lake of these options, not read yet."""
-    return Lake(open_store("lake_url", options.lake_url, connection_by_id))
+    store = open_store("lake_url", options.lake_url, find or connection_by_id)
+    return Lake(store, file_mode=options.file_mode)
 
 
 def _is_missing_file(url: URL) -> bool:
@@ -388,8 +392,13 @@ def _journal_url(options: Options, state_url: str) -> str:
     """By default beside a SQLite state, which only one machine uses; otherwise in the lake, which all machines reach."""
     file = make_url(state_url).database
     if options.journal_url or not state_url.startswith("sqlite") or not file:
-        return options.journal_url or f"{options.lake_url.rstrip('/')}/_journal"
+        return options.journal_url or _journal_in(options)
     return str(Path(file).with_name("journal"))
+
+
+def _journal_in(options: Options) -> str:
+    """The folder of the journal in the lake."""
+    return f"{options.lake_url.rstrip('/')}/_journal"
 
 
 def _state_url(options: Options, find: LookUp) -> str:

@@ -6,6 +6,8 @@ import getpass
 import io
 import json
 import re
+import stat
+import subprocess
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -340,6 +342,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         "inbox": "ok",
         "lake": "ok",
         "warehouse": "ok",
+        "file modes": "ok",
         "completeness": "ok",
         "rows set aside": "ok",
         "notifier": "ok",
@@ -349,8 +352,31 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 16)
+    assert (text.code, text.out.count("ok  ")) == (0, 17)
     assert feedamp_env.sandbox.broken_rules == []
+
+
+def test_the_doctor_names_files_that_are_more_open_than_allowed(feedamp_env):
+    lake, warehouse = feedamp_env.folder / "lake", feedamp_env.folder / "warehouse.duckdb"
+    lake.mkdir()
+    lake.chmod(0o755)
+    (lake / "orders").mkdir(mode=0o750)
+    (lake / "orders" / "left.parquet").touch(mode=0o640)
+    warehouse.chmod(0o644)
+    code, checks = examined(feedamp_env)
+    state, says = checks["file modes"]
+    assert (code, state) == (1, "problem")
+    assert f"3 paths of the lake {lake}, such as {lake}, can be used by more users" in says
+    assert f"such as {warehouse}" in says
+    assert f"chmod -R u=rwX,g=,o= {lake}`" in says
+
+    feedamp_env.env.set_options(file_mode="0640")
+    _, says = examined(feedamp_env)[1]["file modes"]
+    assert f"1 path of the lake {lake}, such as {lake}," in says
+    for command in re.findall(r"`(chmod .+?)`", says):
+        subprocess.run(command, shell=True, check=True)  # as a person would
+    assert examined(feedamp_env)[1]["file modes"] == ("ok", "no file is more open than 0640")
+    assert stat.S_IMODE(lake.stat().st_mode) == 0o750
 
 
 @pytest.mark.parametrize(

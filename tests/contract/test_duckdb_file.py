@@ -14,6 +14,7 @@ import pytest
 
 from feedamp import warehouse as warehouse_package
 from feedamp.errors import BusyError, ConfigurationError
+from feedamp.file_modes import made_with
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -160,7 +161,57 @@ def test_what_is_spilled_to_disk_is_only_for_this_user(path: Path) -> None:
     assert not spill.exists()
 
 
-def test_a_rebuild_keeps_the_mode_of_the_file(path: Path, tmp_path: Path) -> None:
-    path.chmod(0o640)
+@pytest.mark.parametrize(
+    ("umask", "file_mode", "folder"),
+    [
+        pytest.param(0o000, 0o600, 0o700, id="for its owner alone although nothing is masked"),
+        pytest.param(0o077, 0o640, 0o750, id="for a group although the mask forbids it"),
+    ],
+)
+def test_what_duckdb_makes_has_the_mode(tmp_path: Path, umask: int, file_mode: int, folder: int) -> None:
+    path = tmp_path / "made.duckdb"
+    warehouse = DuckDbWarehouse(str(path), file_mode=file_mode)
+    before = os.umask(umask)
+    try:
+        with warehouse.session() as session:
+            for _ in range(2):  # after a checkpoint the log is made again
+                session._engine.execute("CHECKPOINT")  # type: ignore[attr-defined]
+                session._engine.execute("CREATE OR REPLACE TABLE written AS SELECT 1 AS number")
+                assert modes(tmp_path) == {
+                    "made.duckdb": file_mode,
+                    "made.duckdb.lock": file_mode,
+                    "made.duckdb.tmp": folder,
+                    "made.duckdb.wal": file_mode,
+                }
+        warehouse.rebuild(Lake(str(tmp_path / "lake")))
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert modes(tmp_path) == {"made.duckdb": file_mode, "made.duckdb.lock": file_mode}
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The modes of what is in a folder, by its name."""
+    return {found.name: found.stat().st_mode & 0o777 for found in folder.iterdir()}
+
+
+def test_a_warehouse_that_is_there_keeps_its_mode_until_it_is_rebuilt(path: Path, tmp_path: Path) -> None:
+    path.chmod(0o644)
+    with DuckDbWarehouse(str(path)).session():
+        assert path.stat().st_mode & 0o777 == 0o644
     DuckDbWarehouse(str(path)).rebuild(Lake(str(tmp_path / "lake")))
-    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_sessions_of_two_threads_leave_the_umask_as_it_was(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        entered = [made_with(0o600), made_with(0o640)]
+        for one in entered:
+            one.__enter__()
+        entered[0].__exit__(None, None, None)  # the first ends first
+        assert os.umask(0o027) == 0o027
+        entered[1].__exit__(None, None, None)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -102,6 +104,39 @@ def test_every_row_is_in_the_file_however_they_came(chunks: list[int], batch: in
         manifest = publish(opened)
         written = [row["mp_line_number"] for rows in lake.batches(manifest, "order_lines") for row in rows]
     assert written == numbers
+
+
+@pytest.mark.parametrize(
+    ("umask", "file_mode", "folder_mode"),
+    [
+        pytest.param(0o000, 0o600, 0o700, id="for their owner alone although nothing is masked"),
+        pytest.param(0o077, 0o640, 0o750, id="for a group although the mask forbids it"),
+    ],
+)
+def test_files_and_folders_of_the_lake_have_its_mode(
+    tmp_path: Path, umask: int, file_mode: int, folder_mode: int
+) -> None:
+    folder = tmp_path / "mount" / "lake"
+    before = os.umask(umask)
+    try:
+        published(Lake(str(folder), file_mode=file_mode), LINE)
+    finally:
+        os.umask(before)
+    made = {path: path.stat().st_mode for path in (folder, *folder.rglob("*"))}
+    expected = {path: folder_mode if stat.S_ISDIR(mode) else file_mode for path, mode in made.items()}
+    assert {path: mode & 0o777 for path, mode in made.items()} == expected
+    assert sum(map(stat.S_ISREG, made.values())) == 2  # rows and manifest
+    assert folder.parent.stat().st_mode & 0o777 == 0o777 & ~umask  # it is not the lake's
+
+
+def test_a_folder_of_the_lake_hands_its_group_down(tmp_path: Path) -> None:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    folder.chmod(0o2755)
+    published(Lake(str(folder), file_mode=0o640), LINE)
+    below = [path.stat().st_mode & 0o7777 for path in folder.rglob("*") if path.is_dir()]
+    assert set(below) == {0o2750}
+    assert folder.stat().st_mode & 0o7777 == 0o2755  # it was there
 
 
 def test_a_killed_writer_leaves_nothing_that_counts(lake: Lake) -> None:

@@ -11,11 +11,12 @@ from sources import ROOT, imports_of, packaged, text_of, tree_of
 
 INCLUDE = ROOT / "include"
 LONGEST_RUN = 9
-BASE = {"errors", "models", "codec", "money", "tables", "storage", "progress"}
+BASE = {"errors", "models", "codec", "money", "tables", "storage", "file_modes", "progress"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "money": set(),
     "progress": set(),
+    "file_modes": set(),
     "models": {"errors"},
     "carriers": {"carriers"},
     "codec": {"errors", "models"},
@@ -29,7 +30,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "state": {"errors", "models", "codec", "money", "tables", "settings", "rules", "state"},
     "api": BASE | {"order_body", "rules", "settings", "run", "state", "carriers", "api"},
     "lake": BASE | {"rules", "carriers", "lake"},
-    "warehouse": {"errors", "models", "codec", "money", "tables", "progress", "lake", "warehouse"},
+    "warehouse": {
+        "errors",
+        "models",
+        "codec",
+        "money",
+        "tables",
+        "file_modes",
+        "progress",
+        "lake",
+        "warehouse",
+    },
 }
 EVERYTHING = {*MAY_IMPORT, "resources", "steps"}
 MAY_IMPORT |= {"resources": EVERYTHING - {"steps"}, "steps": EVERYTHING}

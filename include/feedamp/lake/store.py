@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from feedamp.errors import IncompleteError
+from feedamp.file_modes import FILE_MODE, make_file, make_folders
 from feedamp.lake.manifest import (
     MANIFESTS,
     LakeFile,
@@ -50,11 +51,18 @@ def manifest_path(day: date, name: str) -> str:
 class Lake:
     """The lake at an fsspec URL, or in a store that is already open."""
 
-    def __init__(self, where: str | Storage, *, storage_options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        where: str | Storage,
+        *,
+        storage_options: dict[str, Any] | None = None,
+        file_mode: int = FILE_MODE,
+    ) -> None:
         if isinstance(where, str):
             where = open_storage("lake_url", where, **(storage_options or {}))
         self.storage = where
         self.fs, self.root, self.is_local = where.fs, where.root, where.is_local
+        self._file_mode = file_mode
 
     def absolute(self, path: str) -> str:
         """The path in the store, for a path relative to the lake."""
@@ -65,18 +73,30 @@ class Lake:
         data = msgspec.json.encode(manifest)
         target = self.absolute(manifest.path)
         with self.storage.reached():
-            self.make_folder_of(target)
             if self.storage.is_object_store:  # a put is atomic
                 self.fs.pipe_file(target, data)
             else:
                 draft = f"{PurePosixPath(target).parent}/.{uuid.uuid4().hex}"
+                self.prepare(draft)
                 self.fs.pipe_file(draft, data)
                 self.fs.mv(draft, target)
 
-    def make_folder_of(self, target: str) -> None:
-        """Makes the folder of a file, except on object stores, where s3fs would try to make the bucket."""
-        if not self.storage.is_object_store:
-            self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+    def make_root(self) -> None:
+        """Makes the folder of a local lake, so that it has its mode whatever is put into it first. Safe to repeat."""
+        if self.is_local:
+            make_folders(self.root, self.root, self._file_mode)
+
+    def prepare(self, target: str) -> None:
+        """Makes the folder of a new file and, where files have modes, the file itself, empty and with its mode.
+
+        Not on object stores, where s3fs would try to make the bucket.
+        """
+        folder = str(PurePosixPath(target).parent)
+        if self.is_local:
+            make_folders(folder, self.root, self._file_mode)
+            make_file(target, self._file_mode)
+        elif not self.storage.is_object_store:
+            self.fs.makedirs(folder, exist_ok=True)
 
     def read_manifest(self, path: str) -> Manifest | None:
         """The manifest, or None if it was never published.

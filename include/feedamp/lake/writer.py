@@ -208,7 +208,7 @@ class LakeWriter:
             if table not in self._open:
                 path = file_path(table, self._day, self._name)
                 target = self._lake.absolute(path)
-                self._lake.make_folder_of(target)
+                self._lake.prepare(target)
                 handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
                 self._open[table] = (path, handle, pq.ParquetWriter(handle, group.schema, compression="zstd"))
             self._open[table][2].write_table(group)

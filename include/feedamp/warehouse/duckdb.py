@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedamp.errors import BusyError, ConfigurationError
+from feedamp.file_modes import FILE_MODE, folder_mode, made_with, make_file, open_folder
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
@@ -52,6 +53,7 @@ class DuckDbWarehouse:
         *,
         memory_limit: str = "512MB",
         storage_version: str = "v1.4.0",
+        file_mode: int = FILE_MODE,
         lock_wait_s: float = 120.0,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
@@ -62,6 +64,7 @@ class DuckDbWarehouse:
         self._draft = Path(f"{path}.rebuilding")
         self._memory_limit = memory_limit
         self._storage_version = storage_version
+        self._file_mode = file_mode
         self.lock_wait_s = lock_wait_s
         self._sleep = sleep
         self._monotonic = monotonic
@@ -107,8 +110,6 @@ class DuckDbWarehouse:
             _remove(self._draft)
             try:
                 with self._opened(self._draft, self._give_up_at(0.0)) as session:
-                    if self.path.exists():
-                        self._draft.chmod(self.path.stat().st_mode)
                     loaded = session.load_all(lake, set_aside)
                 self._release_old_file()
                 self._draft.replace(self.path)
@@ -118,19 +119,21 @@ class DuckDbWarehouse:
 
     @contextmanager
     def _opened(self, path: Path, give_up_at: float) -> Iterator[Session]:
-        """A session on a file; what DuckDB spills to disk meanwhile is in a folder that only this user can read."""
-        connection = self._patiently(lambda: self._connect(path), give_up_at)
+        """A session on a file; it, its write-ahead log and what DuckDB spills to disk meanwhile have `file_mode`."""
         spill = Path(f"{path}.tmp")
-        try:
-            # Of a killed load: no other process has the file open now.
-            shutil.rmtree(spill, ignore_errors=True)
-            spill.mkdir(mode=0o700)
-            engine = DuckDbEngine(connection, self._memory_limit)
-            in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
-            yield Session(engine, self._tables)
-        finally:
-            connection.close()
-            shutil.rmtree(spill, ignore_errors=True)
+        with made_with(self._file_mode):
+            connection = self._patiently(lambda: self._connect(path), give_up_at)
+            try:
+                # Of a killed load: no other process has the file open now.
+                shutil.rmtree(spill, ignore_errors=True)
+                spill.mkdir(mode=folder_mode(FILE_MODE))
+                open_folder(spill, self._file_mode)
+                engine = DuckDbEngine(connection, self._memory_limit)
+                in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
+                yield Session(engine, self._tables)
+            finally:
+                connection.close()
+                shutil.rmtree(spill, ignore_errors=True)
 
     def _release_old_file(self) -> None:
         """Waits until no process uses the old file, and removes its write-ahead log."""
@@ -180,7 +183,9 @@ class DuckDbWarehouse:
     @contextmanager
     def _writer_lock(self, give_up_at: float) -> Iterator[None]:
         """Locks out other loads by this package; the lock ends when the process ends, even if it is killed."""
-        with Path(f"{self.path}.lock").open("a+") as file:
+        lock = f"{self.path}.lock"
+        make_file(lock, self._file_mode)
+        with Path(lock).open("a+") as file:
 
             def take() -> None:
                 try:

@@ -17,6 +17,7 @@ from airflow.configuration import conf
 from feedamp.api.account import check_origin
 from feedamp.api.clock_check import ClockCheck, date_of
 from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp.file_modes import chmod_words, more_open
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
@@ -36,7 +37,7 @@ from feedamp_airflow.hook import FeedAmpHook
 from feedamp_airflow.probing import probe
 from feedamp_airflow.provider_info import get_provider_info
 from feedamp_airflow.storages import open_store
-from feedamp_airflow.wiring import connection_by_id, make_resources, make_warehouse, open_state
+from feedamp_airflow.wiring import connection_by_id, lake_of, make_resources, make_warehouse, open_state
 
 OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
 # What to do about an error that is not one of this package's own sentences.
@@ -122,15 +123,16 @@ def _checks(out: Output) -> Iterator[Check]:
             tried("warehouse", lambda: _warehouse(options)),
         ]
         yield from stores
+        yield tried("file modes", lambda: _file_modes(options, resources.lake))
         if all(check.state == OK for check in stores):
             yield tried("completeness", lambda: _completeness(options, resources))
             yield tried("rows set aside", lambda: _set_aside(resources))
         resources.state.close()
     else:
-        inbox_url, lake_url = options.settings.inbox_url, options.lake_url
+        inbox_url = options.settings.inbox_url
         stores = [
             tried("inbox", lambda: _inbox(open_store("inbox_url", inbox_url, connection_by_id))),
-            tried("lake", lambda: _lake(Lake(open_store("lake_url", lake_url, connection_by_id)))),
+            tried("lake", lambda: _lake(lake_of(options))),
             tried("warehouse", lambda: _warehouse(options)),
         ]
         if not any(check.says.startswith(making.says) for check in (state, *stores)):
@@ -285,7 +287,7 @@ def _inbox(store: Storage) -> str:
 def _lake(lake: Lake) -> str:
     probe = lake.absolute(f".doctor-{uuid.uuid4().hex}")
     with lake.storage.reached():
-        lake.make_folder_of(probe)
+        lake.prepare(probe)
         lake.fs.pipe_file(probe, b"")
         lake.fs.rm_file(probe)
     return f"{lake.storage.url if lake.storage.is_object_store else lake.root} can be written"
@@ -295,6 +297,30 @@ def _warehouse(options: Options) -> str:
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0, away_s=0.0)
     with warehouse.session():
         return f"{warehouse.shown} can be opened"
+
+
+def _file_modes(options: Options, lake: Lake) -> str:
+    """Whether local files of lake and warehouse are no more open than `file_mode`; those from before it can be."""
+    allowed = options.file_mode
+    found = {}
+    if lake.is_local:
+        found[f"lake {lake.root}"] = (more_open(lake.root, allowed), lake.root)
+    if not options.warehouse_conn_id:
+        path = options.duckdb_path
+        beside = [path, f"{path}.wal", f"{path}.tmp"]
+        found[f"warehouse {path}"] = (
+            [one for some in beside for one in more_open(some, allowed)],
+            f"{path}*",
+        )
+    told = [
+        f"{counted(len(paths), 'path')} of the {what}, such as {paths[0]}, can be used by more users than [feedamp] file_mode "
+        f"{allowed:04o} lets: run `chmod -R {chmod_words(allowed)} {target}`, or set the option to what you want."
+        for what, (paths, target) in found.items()
+        if paths
+    ]
+    if told:
+        raise FeedAmpError(" ".join(told))
+    return f"no file is more open than {allowed:04o}" if found else "object stores and servers have none"
 
 
 def _completeness(options: Options, resources: Resources) -> str:
