@@ -44,6 +44,7 @@ class FeedAmpHook(HttpHook):
     default_conn_name = "feedamp_default"
     conn_type = "feedamp"
     hook_name = "FeedAMP"
+    lock_wait_s = 10.0  # of `test_connection`, for which a person waits
 
     def __init__(self, feedamp_conn_id: str = default_conn_name, method: str = "GET", **kwargs: Any) -> None:
         super().__init__(method=method, http_conn_id=feedamp_conn_id, **kwargs)
@@ -135,7 +136,7 @@ class FeedAmpHook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, and which part fails: address, TLS, token endpoint. Never spends a grant."""
         try:
-            return _wait_for(probing.probe(self._account, lambda: self._resources))
+            return _wait_for(probing.probe(self._account, lambda: self._looking))
         except FeedAmpError as error:
             # The button of Airflow's form tests under an id of its own making, which says nothing.
             return False, str(error).replace(f"Connection {self.feedamp_conn_id}", "This connection")
@@ -163,6 +164,10 @@ class FeedAmpHook(HttpHook):
     @cached_property
     def _account(self) -> FeedAmpAccount:
         return read_account(connection_by_id(self.feedamp_conn_id))
+
+    @cached_property
+    def _looking(self) -> Resources:
+        return make_resources(lock_wait_s=self.lock_wait_s, records_origins=False)
 
     @cached_property
     def _resources(self) -> Resources:

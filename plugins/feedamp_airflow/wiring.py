@@ -47,11 +47,13 @@ def make_resources(
     checks_key: bool = True,
     options: Options | None = None,
     lock_wait_s: float = LOCK_WAIT_S,
+    records_origins: bool = True,
 ) -> Resources:
     """Everything a step needs, from the options and connections of this process; the default inbox is created.
 
     `checks_key=False` accepts a key that decrypts none of the stored tokens; commands need it to store new ones.
-    `lock_wait_s` is of the state, as in `State`. `options` are already read, and may have faults.
+    `lock_wait_s` is of the state, as in `State`. `options` are already read, and may have faults. Without
+    `records_origins`, `record_origins` is left to others: a form would wait twice for who has locked the state.
 
     Raises:
         ConfigurationError: an option, a connection or the encryption key cannot be used; or the state is new, although
@@ -80,7 +82,7 @@ def make_resources(
         if checks_key:
             with state.read() as connection:
                 grants.check_key(connection, cipher)
-        if lock_wait_s >= LOCK_WAIT_S:  # a form would wait twice for another writer; the next run does it
+        if records_origins:
             record_origins(state, look_up)
         if journal_url == _journal_in(options):
             lake.make_root()

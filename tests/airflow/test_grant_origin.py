@@ -185,9 +185,14 @@ def upgrade_by_a_step_without_connection(shop: Console) -> None:
     shop.env.take_in()
 
 
-@pytest.mark.parametrize(
-    "upgrade", [upgrade_by_command, upgrade_by_a_step_without_connection], ids=lambda way: way.__name__
-)
+def upgrade_by_a_look(shop: Console) -> None:
+    shop.run("status")
+
+
+WAYS_TO_UPGRADE = [upgrade_by_command, upgrade_by_a_step_without_connection, upgrade_by_a_look]
+
+
+@pytest.mark.parametrize("upgrade", WAYS_TO_UPGRADE, ids=lambda way: way.__name__)
 def test_an_upgrade_records_the_servers_before_a_host_can_be_changed(
     upgrade: Callable[[Console], None], console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -857,6 +857,12 @@ def test_a_monitor_may_ask_by_head(browse, filled):
     assert (asked.status_code, asked.text) == (200, "")
 
 
+def test_what_is_called_health_has_a_page_all_the_same(browse, filled):
+    for path in ("sellers/health", f"orders/{SELLER}/health"):
+        shown = browse(f"/feedamp/{path}")
+        assert (shown.status_code, "<h1>" in shown.text) == (404, True)
+
+
 def test_an_event_leads_to_its_run_in_airflow(browse, filled):
     changed = sa.update(order_events).where(order_events.c.kind == "placed")
     with filled.resources.state.begin() as connection:

@@ -1,6 +1,7 @@
 """Opens the state database: engine, upgrades, short transactions, and the clock that every process uses."""
 
 import fcntl
+import math
 import sqlite3
 import time
 import zlib
@@ -8,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -25,6 +26,7 @@ from feedamp.state.reconnect import (
     Patience,
     Writers,
     connect,
+    connection_that_answers_within,
     is_lock_timeout,
 )
 from feedamp.state.upgrade import HEAD, revision_of, upgrade
@@ -39,6 +41,8 @@ LOCK_WAIT_S = 60
 _UPGRADE_WAIT_S = 3
 # How long a transaction waits for a server that is away: longer than a restart or a failover takes.
 STORE_AWAY_S = 120.0
+# By how much a server may answer later than a lock may take, where a person waits for it.
+_LATE_ANSWER_S = 2.0
 _SLOW_ANSWER_S = 1.0  # the clock is asked again if the answer took longer
 
 
@@ -101,7 +105,9 @@ class State:
         Args:
             opening_patience_s: how long to wait for its server now; 0 raises the driver's error at once.
             lock_wait_s: how long a transaction waits for another writer. On a server, it waits again unless this is less
-                than by default; if it is less, no statement waits longer for a locked table, not even of a reader.
+                than by default. If it is less, a person waits: no statement waits longer for a locked table, not even of a
+                reader; a server that is silent for `_LATE_ANSWER_S` longer counts as away; a reader does not wait for
+                one that is away, and a writer no longer than this.
             before_new: called before the schema of a new database is created; may raise to prevent that.
         """
         self.url = sa.make_url(url)
@@ -119,7 +125,7 @@ class State:
         self.engine = _make_engine(self.url, lock_wait_s)
         self._lock_timeout = _milliseconds(lock_wait_s)
         self._takes_lock = _TAKE_WRITER_LOCK.params(lock_timeout=self._lock_timeout)
-        self._is_lock_awaited = lock_wait_s >= LOCK_WAIT_S
+        self._lock_wait_s, self._is_hurried = lock_wait_s, lock_wait_s < LOCK_WAIT_S
         self._before_new = before_new
         self._writers, self._outage = Writers(), OUTAGES[self.url]
         self._patience_s = opening_patience_s
@@ -131,7 +137,7 @@ class State:
         except BaseException:
             self.close()  # the caller gets no object to close
             raise
-        self._patience_s = STORE_AWAY_S
+        self._patience_s = lock_wait_s if self._is_hurried else STORE_AWAY_S
 
     @property
     def is_sqlite(self) -> bool:
@@ -154,7 +160,7 @@ class State:
             keys = _seller_keys(of)
             takes_lock = _TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
         transaction = self._lasting(
-            begins_with=takes_lock if alone else None, is_lock_awaited=self._is_lock_awaited
+            begins_with=takes_lock if alone else None, is_lock_awaited=not self._is_hurried
         )
         try:
             yield cast("Connection", transaction)
@@ -170,7 +176,8 @@ class State:
                 yield connection
             return
         # By default, Postgres gives each statement a new snapshot.
-        transaction = self._lasting(isolation_level="REPEATABLE READ")
+        patience_s = 0.0 if self._is_hurried else None
+        transaction = self._lasting(patience_s, isolation_level="REPEATABLE READ")
         try:
             yield cast("Connection", transaction)
         finally:
@@ -204,7 +211,8 @@ class State:
 
         Raises:
             ConfigurationError: a newer version of this package has upgraded the database already.
-            BusyError: on Postgres, another session holds a table that must be changed.
+            BusyError: on Postgres, another session holds a table that must be changed; on SQLite, another process upgrades,
+                and `lock_wait_s` is less than by default.
         """
         if self.current_revision() == HEAD:
             return
@@ -238,8 +246,8 @@ class State:
     def _connect(self, **options: Any) -> Connection:
         return connect(self.engine, Patience(self._patience_s, self._outage), **options)
 
-    def _lasting(self, **options: Any) -> LastingTransaction:
-        patience = Patience(self._patience_s, self._outage)
+    def _lasting(self, patience_s: float | None = None, **options: Any) -> LastingTransaction:
+        patience = Patience(self._patience_s if patience_s is None else patience_s, self._outage)
         return LastingTransaction(self.engine, patience, self._writers, **options)
 
     def _prepare_file(self) -> None:
@@ -253,7 +261,7 @@ class State:
     def _upgrade_lock(self) -> Iterator[None]:
         if self.is_sqlite:
             with Path(f"{self.url.database}.lock").open("w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                self._take(file)
                 yield
         else:
             with (
@@ -261,6 +269,23 @@ class State:
             ):  # the lock ends with this transaction, also behind a pooler
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
                 yield
+
+    def _take(self, file: TextIO) -> None:
+        """Waits for a locked file, forever unless a person waits."""
+        give_up_at = time.monotonic() + self._lock_wait_s
+        while self._is_hurried:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise BusyError(
+                        "Another process makes or upgrades the state; nothing was changed. Try again in a minute.",
+                        retry_after_s=30,
+                    ) from None
+                time.sleep(0.05)
+            else:
+                return
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _seller_keys(seller_ids: Collection[str]) -> list[int]:
@@ -295,6 +320,8 @@ def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
         if url.get_driver_name() == "psycopg":
             # A pooler in transaction mode shares sessions, and with them their prepared statements.
             timeouts["prepare_threshold"] = None
+        if lock_wait_s < LOCK_WAIT_S and "connect_timeout" in timeouts:
+            timeouts["connect_timeout"] = max(2, math.ceil(lock_wait_s))  # libpq takes no less than 2
         server = sa.create_engine(
             url,
             pool_pre_ping=True,
@@ -308,6 +335,12 @@ def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
             def _limit_waits(connection: Connection) -> None:
                 # Of the transaction, not of the session, which a pooler would give to others with it.
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_milliseconds(lock_wait_s)}'")
+
+            if url.get_driver_name() == "psycopg":
+                kind = connection_that_answers_within(lock_wait_s + _LATE_ANSWER_S)
+                sa.event.listen(
+                    server, "do_connect", lambda _, __, given, named: kind.connect(*given, **named)
+                )
 
         return _escape_nul(server)
     engine = sa.create_engine(

@@ -10,6 +10,7 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from feedamp import errors
 from feedamp.api.account import FeedAmpAccount, check_origin
@@ -26,7 +27,7 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output, moment
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, explain, opened_resources
 from feedamp_airflow.wiring import connection_by_id
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -164,9 +165,10 @@ def _compare(resources: Resources, seller: Seller, out: Output, *, force: bool) 
     """The result of comparing the new grant's account with known orders; None if it could not be read."""
     try:
         check = asyncio.run(_check(resources, seller))
-    except errors.FeedAmpError as error:
+    except (errors.FeedAmpError, DBAPIError) as error:  # the grant is stored
+        why = error if isinstance(error, errors.FeedAmpError) else explain(error)[0]
         out.complain(
-            f"The account could not be compared with known orders: {error} "
+            f"The account could not be compared with known orders: {why} "
             "This is done before the grant is first used."
         )
         return None

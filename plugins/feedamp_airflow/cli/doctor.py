@@ -87,7 +87,9 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 def test_connection(given: argparse.Namespace, out: Output) -> int:
     """What the Test button of Airflow's form does, with a connection as it is saved; the default one if none is named."""
     conn_id = given.conn_id or Options().conn_id
-    works, sentence = FeedAmpHook(conn_id).test_connection()
+    hook = FeedAmpHook(conn_id)
+    hook.lock_wait_s = running.lock_wait_s.get() or hook.lock_wait_s
+    works, sentence = hook.test_connection()
     (out.say if works else out.complain)(f"connection {conn_id}: {sentence}")
     return DONE if works else REFUSED
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:  # `feedamp init` needs neither pyarrow nor SQLAlchemy
     from feedamp_airflow.cli.terminal import Working
 
 DONE, REFUSED, MISUSED = 0, 1, 2
-# How long a command waits for another process that has locked the state; a page has less patience than a terminal.
-lock_wait_s: ContextVar[float] = ContextVar("lock_wait_s", default=60.0)
+# How long a page lets a command wait for another process that has locked the state; None for a command of a terminal.
+lock_wait_s: ContextVar[float | None] = ContextVar("lock_wait_s", default=None)
+LOCK_WAIT_S = 60
 # `status` and `doctor` only look, and should say within a moment that they cannot.
 LOOK_WAIT_S = 10.0
 Command = Callable[[argparse.Namespace, Output], int]
@@ -84,10 +85,12 @@ def opened_resources(*, is_looking: bool = False) -> Iterator[Resources]:
     """
     from feedamp_airflow.wiring import make_resources
 
-    wait_s = min(lock_wait_s.get(), LOOK_WAIT_S) if is_looking else lock_wait_s.get()
+    wait_s = lock_wait_s.get() or (LOOK_WAIT_S if is_looking else LOCK_WAIT_S)
     resources = make_resources(
-        checks_key=False, lock_wait_s=wait_s
-    )  # `sellers authorize` replaces grants whose key is lost
+        checks_key=False,  # `sellers authorize` replaces grants whose key is lost
+        lock_wait_s=wait_s,
+        records_origins=lock_wait_s.get() is None,
+    )
     with contextlib.closing(resources.state), _progress_on_stderr():
         yield resources
 

@@ -16,10 +16,11 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from itsdangerous import BadData
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from feedamp.errors import StoreAwayError
 from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
@@ -149,7 +150,16 @@ async def act(request: Request, name: str, user: GetUserDep) -> HTMLResponse:
         raise Refused(400, NOT_OUR_FORM) from None
     reason = _field(form, "reason")
     by = str(user.get_name())
-    answers = [await run_in_threadpool(run, command, by=by, reason=reason, **one) for one in given]
+    answers: list[Answer] = []
+    for one in given:
+        try:
+            answers.append(await run_in_threadpool(run, command, by=by, reason=reason, **one))
+        except Refused as refused:
+            if not answers:
+                raise
+            left = f"{len(answers)} of {len(given)} rows were done, as above; the others were not tried, or not to the end."
+            answers.append(Answer(running.REFUSED, [left, str(refused.detail)]))
+            break
     said = Answer(max(one.code for one in answers), [line for one in answers for line in one.lines])
     return render(request, "said.html", said=said, status_code=200 if said.code == running.DONE else 409)
 
@@ -170,16 +180,18 @@ def _text(value: UploadFile | str) -> str:
     return value[:LONGEST_FIELD]
 
 
-def run(command: str, *, by: str | None = None, **given: Any) -> Answer:
+def run(command: str, *, by: str | None = None, patience_s: float | None = None, **given: Any) -> Answer:
     """Runs a command of `feedamp` in this process for a user, and says what it said in the words of the pages.
 
     A state that is missing or of another version stays so, which is then said: only the first consent may make one.
 
+    `patience_s` is for who has locked the state, by default `page.LOCK_PATIENCE_S`.
+
     Raises:
-        Refused: another process has locked the state for too long.
+        Refused: another process has locked the state for too long, or its server does not answer.
     """
     out = io.StringIO()
-    patience = running.lock_wait_s.set(page.LOCK_PATIENCE_S)
+    patience = running.lock_wait_s.set(patience_s or page.LOCK_PATIENCE_S)
     try:
         page.check_state(may_be_new=command == BEGIN)
         code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
@@ -189,6 +201,11 @@ def run(command: str, *, by: str | None = None, **given: Any) -> Answer:
         sentence, code = running.explain(error)
         if sentence is None:
             raise
+        if isinstance(error, StoreAwayError | DBAPIError):
+            unclear = (
+                "Whether anything was changed is not known; look at the page again before you repeat it."
+            )
+            raise Refused(503, f"{sentence.rstrip('.')}. {unclear}") from error
         out.write(f"{sentence}\n")
     finally:
         running.lock_wait_s.reset(patience)

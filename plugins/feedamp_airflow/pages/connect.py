@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Form, Request
@@ -19,7 +19,7 @@ from feedamp.state import consent_requests, grants, sellers
 from feedamp_airflow.account import read_account
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 from feedamp_airflow.config import read_options
-from feedamp_airflow.pages import airflow_api
+from feedamp_airflow.pages import airflow_api, page
 from feedamp_airflow.pages.actions import BEGIN, Answer, run
 from feedamp_airflow.pages.page import Reader, Refused, ThisReader, Visitor, reading, render, seller_address
 from feedamp_airflow.wiring import connection_by_id
@@ -55,7 +55,7 @@ def begin(
 ) -> HTMLResponse:
     """Registers the seller if it is new, and makes the link at which it consents; both or nothing."""
     seller = seller.strip()
-    given = {"name": name, "sales_channel": sales_channel, "conn_id": conn_id}
+    given: dict[str, Any] = {"name": name, "sales_channel": sales_channel, "conn_id": conn_id}
     said = run(BEGIN, seller=seller, **{key: text.strip() or None for key, text in given.items()})
     links = [line for line in said.lines if line.startswith(("https://", "http://"))]
     if said.code == DONE and links:
@@ -166,8 +166,9 @@ def _spend(code: str, state: str, error: str) -> tuple[Answer, str]:
         return Answer(REFUSED, NOT_OURS), ""
     if not code and not error:
         return Answer(REFUSED, NO_CODE), seller_id
-    given = {"code": None if error else code, "error": error or None}
-    return run("authorizing:authorize", seller=seller_id, state=state, force=False, **given), seller_id
+    given: dict[str, Any] = {"code": None if error else code, "error": error or None}
+    given |= {"state": state, "force": False, "patience_s": page.CONSENT_PATIENCE_S}
+    return run("authorizing:authorize", seller=seller_id, **given), seller_id
 
 
 def _page(

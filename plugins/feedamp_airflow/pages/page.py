@@ -41,6 +41,8 @@ MENU = (
 DOTS = (".", "..")  # a browser takes them out of a path, however they are written
 BY_HAND = "by hand"
 LOCK_PATIENCE_S = 4.0  # meanwhile a request holds a thread of the API server
+# After a code was spent, the answer must not be lost for a lock.
+CONSENT_PATIENCE_S = 30.0
 LOCKED = "Another process has locked the state database for some seconds; try again in a minute."
 ROWS = 50  # of a table that is cut into pages
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]

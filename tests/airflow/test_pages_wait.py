@@ -1,0 +1,157 @@
+"""How long pages, forms and the callback wait for a state that is locked, silent or gone, and what they say then."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import sqlalchemy as sa
+from browsing import token_of
+from consenting import consent
+from console import SELLER
+from cryptography.fernet import Fernet
+from postgres_server import server  # noqa: F401 - a fixture
+
+from feedamp.errors import BusyError
+from feedamp.state import State
+from feedamp.state import sellers as sellers_of_state
+from feedamp.state.schema import grants
+from feedamp_airflow.hook import FeedAmpHook
+from feedamp_airflow.pages import page as pages
+
+OTHER = "seller-002"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(pages, "LOCK_PATIENCE_S", 0.2)
+
+
+@pytest.fixture
+def on_postgres(console, server):  # noqa: F811
+    key = Fernet.generate_key().decode()
+    console.env.set_options(state_url=server.database(server.template), encryption_key=key)
+    console.reopen()
+    state = console.resources.state
+    with state.begin() as connection:
+        sellers_of_state.add(connection, SELLER, conn_id="feedamp_default", now=state.now())
+    return console
+
+
+@contextmanager
+def before_a_statement(words, do, nth=1):
+    """Does something just before the first statement with these words is sent, or the nth."""
+    left = [do, *[lambda: None] * (nth - 1)]
+
+    def look(_connection, _cursor, statement, *_):
+        if words in statement and left:
+            left.pop()()
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", look)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", look)
+    assert not left
+
+
+@pytest.mark.parametrize("is_stalled", [True, False], ids=["silent", "gone"])
+def test_no_page_waits_for_a_server_that_goes_away(is_stalled, browse, on_postgres, server):  # noqa: F811
+    page = f"/feedamp/sellers/{SELLER}"
+    token = token_of(browse(page))
+    for words, ask in (
+        ("FROM sellers", lambda: browse("/feedamp/sellers")),
+        ("UPDATE sellers", lambda: browse.send("/feedamp/do/pause", "", token=token, chosen=SELLER)),
+    ):
+        with ExitStack() as back:
+
+            def leave(back=back):
+                if is_stalled:
+                    back.enter_context(server.stalled())
+                else:
+                    server.crash()
+                    back.callback(server.start)
+
+            with before_a_statement(words, leave):
+                began = time.monotonic()
+                said = ask()
+            assert time.monotonic() - began < 12
+            assert (said.status_code, "The state database" in said.text) == (503, True)
+    assert "look at the page again before you repeat it" in said.text
+
+
+@contextmanager
+def writing(state, *, until=None):
+    """Another process writes, until the end of the block or of some seconds."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with state.begin():
+            held.set()
+            over.wait(until)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()
+
+
+def test_a_form_says_which_rows_it_did(browse, feedamp_env):
+    token = token_of(browse("/feedamp/"))
+    state = feedamp_env.resources.state
+    chosen = [SELLER, OTHER, "seller-003"]
+    with ExitStack() as held:
+        lock = partial(held.enter_context, writing(state))
+        with before_a_statement("BEGIN IMMEDIATE", lock, nth=2):
+            said = browse.send("/feedamp/do/pause", "", token=token, chosen=chosen)
+    assert said.status_code == 409
+    assert "1 of 3 rows were done, as above; the others were not tried" in said.text
+    assert pages.LOCKED in said.text
+    for seller, is_paused in ((SELLER, True), (OTHER, False)):
+        assert ("the seller is paused" in browse(f"/feedamp/sellers/{seller}").text) is is_paused
+
+
+def test_the_test_of_a_connection_does_not_wait_for_who_writes(send, browse, feedamp_env):
+    state = feedamp_env.resources.state
+    token = token_of(browse("/feedamp/connect"))
+    with state.begin() as connection:
+        connection.execute(sa.update(grants).values(origin=None))  # as of a version before origins
+    with writing(state):
+        began = time.monotonic()
+        said = send("/feedamp/do/test", "", token=token, conn_id="feedamp_default")
+        assert FeedAmpHook("feedamp_default").test_connection()[0]
+        assert time.monotonic() - began < 5
+    assert (said.status_code, "token endpoint work" in said.text) == (200, True)
+
+
+def test_a_consent_outlives_a_lock_that_a_page_would_not(browse, console):
+    extra = {"allow_http": True, "callback_url": "http://testserver/feedamp/callback"}
+    console.env.set_connection(extra=json.dumps(extra))
+    console.run("sellers", "add", SELLER)
+    code, state = consent(console.run("sellers", "authorize-url", SELLER).out.strip())
+    with writing(console.resources.state, until=2.0):
+        came = browse.client(None).get(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}")
+    assert (came.status_code, "Your account is connected" in came.text) == (200, True)
+
+
+def test_a_button_waits_for_no_upgrade_by_another_process(tmp_path):
+    url = f"sqlite:///{tmp_path}/state.db"
+    with Path(f"{tmp_path}/state.db.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        began = time.monotonic()
+        with pytest.raises(BusyError, match="nothing was changed"):
+            State(url, lock_wait_s=0.2)
+        assert time.monotonic() - began < 5
+    with closing(State(url, lock_wait_s=0.2)) as state:
+        assert state.current_revision() is not None
