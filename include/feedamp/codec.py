@@ -59,16 +59,16 @@ def decode_json(body: bytes, coercions: Counter[str] | None = None) -> Any:
 
     A byte order mark is ignored, and NaN is null. What no store can hold costs itself: half a character, a byte that is
     not UTF-8 and a NUL become U+FFFD, and a number beyond all bounds becomes text. All but the last are counted in
-    `coercions`. Raises an UnreadableError if the body is not JSON.
+    `coercions`. Raises an UnreadableError if the body is not JSON, or nested deeper than Python can follow.
     """
     try:
         value = _DECODER.decode(body)
+        return _storable(value) if b"\\u0000" in body else value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         try:
-            value = _decode_as_meant(body, Counter() if coercions is None else coercions)
+            return _decode_as_meant(body, Counter() if coercions is None else coercions)
         except (ValueError, RecursionError):
             raise UnreadableError("FeedAMP's answer is not JSON.") from error
-    return _storable(value) if b"\\u0000" in body else value
 
 
 def _decode_as_meant(body: bytes, coercions: Counter[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 import threading
@@ -226,6 +227,61 @@ def test_without_a_callback_url_there_is_no_address(console):
     console.run("sellers", "add", SELLER)
     done = console.run("sellers", "authorize-url", SELLER)
     assert (done.code, "callback_url is missing" in done.err, done.out) == (2, True, "")
+
+
+def pasted(shop, text, monkeypatch, *argv):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogateescape"))))
+    return shop.run("sellers", "authorize", SELLER, *(argv or ("--code", "-", "--state", "-")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("{code}\n{state}\n", id="a line each"),
+        pytest.param('{{"code": "{code}", "state": "{state}"}}', id="JSON"),
+        pytest.param("https://market.example/cb?from=x&code={code}&state={state}#top\n", id="an address"),
+        pytest.param("state={state}&code={code}", id="its query"),
+    ],
+)
+def test_code_and_state_come_from_stdin(shop, monkeypatch, text):
+    code, state = consent(ask_for_url(shop))
+    done = pasted(shop, text.format(code=code, state=state), monkeypatch)
+    assert (done.code, "connected" in done.out) == (0, True)
+    assert not [secret for secret in (code, state) if secret in done.out + done.err]
+
+
+def test_a_consent_that_was_refused_comes_from_stdin(shop, monkeypatch):
+    address = f"https://market.example/cb?error=access_denied&state={state_of(ask_for_url(shop))}"
+    done = pasted(shop, address, monkeypatch)
+    assert (done.code, "did not consent (access_denied)" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("c-secret", id="one word"),
+        pytest.param("c-secret s-secret and-more", id="three words"),
+        pytest.param('{"code": "c-secret"}', id="no state"),
+        pytest.param('{"code": ["c-secret"], "state": "s-secret"}', id="a list"),
+        pytest.param('{"code": "c-secret', id="half of JSON"),
+        pytest.param('{"a":' * 5_000, id="JSON without end"),
+        pytest.param("http://[c-secret?code=c-secret&state=s-secret", id="no address"),
+        pytest.param("code=c-secret&error=e-secret&state=s-secret", id="both a code and an error"),
+        pytest.param("\udcff\udcfec-secret", id="bytes that are no text"),
+        pytest.param("c-secret\n" + "s" * 20_000, id="too much"),
+    ],
+)
+def test_stdin_that_is_no_callback_is_not_repeated(shop, monkeypatch, text):
+    done = pasted(shop, text, monkeypatch)
+    assert (done.code, "Stdin has no code and state" in done.err) == (2, True)
+    assert "secret" not in done.out + done.err
+
+
+def test_half_of_a_callback_from_stdin_is_a_usage_error(shop, monkeypatch):
+    done = pasted(shop, "c-secret\ns-secret", monkeypatch, "--code", "-", "--state", "s-other")
+    assert (done.code, "both --code and --state" in done.err) == (2, True)
+    assert "s-other" not in done.err
 
 
 @pytest.mark.parametrize("verb", [["authorize-url"], ["authorize", "--code", "c", "--state", "s"]])

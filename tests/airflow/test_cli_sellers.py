@@ -121,6 +121,11 @@ def test_a_changed_name_counts_as_updated_and_a_missing_one_stays(console):
             "line 2: conn_id: There is no connection nope",
             id="no such connection",
         ),
+        pytest.param(
+            '{"seller_id": "S\\u20299", "refresh_token": "tok-9"}',
+            "control character",
+            id="a line break of Unicode",
+        ),
         pytest.param('{"seller_id": "\\u0000", "refresh_token": "tok-9"}', "cannot be stored", id="a NUL"),
     ],
 )
@@ -131,6 +136,13 @@ def test_a_bad_line_is_named_without_its_token_and_the_others_go_on(console, lin
     assert (done.code, done.out) == (1, "added 2, updated 0, unchanged 0, refused 1\n")
     assert words in done.err
     assert "tok-9" not in done.err
+
+
+@pytest.mark.parametrize("seller", ["S\n9", "S\x1b[2J9", "S\x7f9", "S\x859", "S\u202e9"])
+def test_a_seller_that_no_log_can_name_is_not_registered(console, seller):
+    done = console.run("sellers", "add", seller)
+    assert (done.code, "control character" in done.err, seller in done.err) == (2, True, False)
+    assert console.run("sellers", "list", "--json").json == []
 
 
 def test_more_lines_than_one_transaction_takes(console):

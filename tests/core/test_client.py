@@ -228,6 +228,12 @@ def test_a_secret_is_taken_out_although_json_escapes_it(body):
         pytest.param(b"\xff", (("", "\ufffd"),), id="no UTF-8"),
         pytest.param(b" ", (), id="nothing"),
         pytest.param(b"x" * 900, (("", "x" * 500),), id="a long text is cut"),
+        pytest.param(
+            b'{"code":"\\u0000","message":' + b"[" * 800 + b"]" * 800 + b"}",
+            (("", '{"code":"\\u0000","message":' + "[" * 473),),
+            id="nested deeper than a NUL can be taken out of",
+        ),
+        pytest.param(b"[" * 5_000 + b"]" * 5_000, (("", "[" * 500),), id="nested deeper than can be read"),
     ],
 )
 def test_an_error_body_of_any_shape_is_surfaced(body, reasons):

@@ -90,6 +90,18 @@ def test_the_same_order_twice_comes_twice_in_order():
         pytest.param(b'{"a": ' + b"9" * 5000 + b"}", "", "unreadable", id="a number of 5,000 digits"),
         pytest.param(b"[" * 100_000, "", "unreadable", id="nested without end"),
         pytest.param(b"\x00\x01", "", "unreadable", id="binary"),
+        pytest.param(
+            jsonl_row().replace(b'"S1"', b'"S\\u001b[2J1"'),
+            "seller_id",
+            "wrong_type",
+            id="a seller that clears screens",
+        ),
+        pytest.param(
+            jsonl_row().replace(b'"S1"', b'"S\\u202e1"'),
+            "seller_id",
+            "wrong_type",
+            id="a seller written backwards",
+        ),
         pytest.param(jsonl_row()[:-1] + b', "x": 1}', "x", "unknown_field", id="another key"),
         pytest.param(
             jsonl_row().replace(b"25.5", b"1e99999999999999999999"),

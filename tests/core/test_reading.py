@@ -243,6 +243,35 @@ def test_a_wrong_type_is_an_error_that_names_the_field(fields, where):
     assert caught.value.where == where
 
 
+def nested(levels):
+    value = "x"
+    for level in range(levels):
+        value = [value] if level % 2 else {"inner": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        pytest.param({"gift": nested(101)}, "gift", id="of an order"),
+        pytest.param({"customer": {"gift": nested(101)}}, "customer.gift", id="of a customer"),
+        pytest.param(
+            {"order_lines": [{"mp_line_number": "1", "gift": nested(101)}]},
+            "order_lines[0].gift",
+            id="of a line",
+        ),
+    ],
+)
+def test_an_unknown_value_that_no_step_could_write_is_unreadable(fields, where):
+    with pytest.raises(UnreadableError) as caught:
+        order_of(**fields)
+    assert caught.value.where == where
+
+
+def test_an_unknown_value_of_a_hundred_levels_is_kept():
+    assert order_of(gift=nested(100)).extra == {"gift": nested(100)}
+
+
 @pytest.mark.parametrize(
     "entry",
     [

@@ -83,6 +83,7 @@ def test_a_number_that_no_decimal_holds_fails_its_order_alone():
         pytest.param(b"<html></html>", id="HTML"),
         pytest.param(b"", id="nothing"),
         pytest.param(b"[" * 100_000, id="nested too deep"),
+        pytest.param(b'["\\u0000",' + b"[" * 800 + b"]" * 800 + b"]", id="nested too deep beside a NUL"),
     ],
 )
 def test_a_body_that_is_no_json_is_unreadable(body):

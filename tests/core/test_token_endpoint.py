@@ -101,6 +101,12 @@ async def test_a_2xx_that_is_no_pair_is_unclear_for_the_token_may_be_spent(body)
         await asked(answer(body))
 
 
+async def test_a_pair_beside_what_is_nested_too_deep_is_not_lost():
+    beside = b'"note":"\\u0000","debug":' + b"[" * 900 + b"]" * 900
+    pair, _ = await asked(answer(b'{"access_token":"at-1","refresh_token":"rt-1",' + beside + b"}"))
+    assert (pair.access_token, pair.refresh_token) == ("at-1", "rt-1")
+
+
 @pytest.mark.parametrize("missing", [None, "", " ", False, [], {}])
 async def test_a_token_that_is_not_rotated_stays(missing):
     pair, _ = await asked(answer({**GOOD, "refresh_token": missing}))

@@ -70,9 +70,12 @@ def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
     """(code, message) pairs of an error body, which may be a list, an object, text or empty (Q8)."""
     try:
         # A larger one is not decoded, since that takes about twenty times as much memory.
-        value: Any = decode_json(body[:LONGEST_DECODED]) if body.strip() else []
-    except UnreadableError:
+        return _pairs(decode_json(body[:LONGEST_DECODED]) if body.strip() else [])
+    except (UnreadableError, RecursionError):  # also nested deeper than Python can write it
         return (("", _words(body[:LONGEST_DECODED].decode("utf-8", "replace"))),)
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(value, dict):
         inner = value.get("errors")
         value = inner if isinstance(inner, list) else [value]

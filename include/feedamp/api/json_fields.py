@@ -18,6 +18,8 @@ JsonObject = dict[str, Any]
 
 LONGEST_IDENTIFIER = 128
 LARGEST_WHOLE = 2**31 - 1
+DEEPEST = 100
+"""Levels of a value of a field that has no column; each step must be able to write and read it again."""
 _DECIMAL_TEXT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 _NO_MOMENT = re.compile(r"[0:.+\-TZ\s]*")  # also MySQL's 0000-00-00 00:00:00
@@ -50,6 +52,8 @@ class Fields:
             self._keep(key)
 
     def _keep(self, key: str) -> None:
+        if is_too_deep(self.values[key]):
+            raise self._wrong(key, f"a value that is nested deeper than {DEEPEST} levels")
         self.extra[self._kept_at + key] = self.values[key]
 
     def _get(self, key: str, kind: type | tuple[type, ...]) -> Any:
@@ -221,6 +225,21 @@ class Fields:
         if value and _NO_MOMENT.fullmatch(text):
             self.coercions["zeros_for_no_date"] += 1
         return None if _NO_MOMENT.fullmatch(text) else text
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than `DEEPEST` levels of lists and objects."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (list, dict))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def decimal_in(text: str) -> Decimal | None:

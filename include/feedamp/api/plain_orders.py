@@ -17,6 +17,7 @@ from feedamp.api.json_fields import (
     Coercions,
     JsonObject,
     decimal_in,
+    is_too_deep,
     moment_in,
 )
 from feedamp.models import (
@@ -136,11 +137,11 @@ class _Reading:
 
     def _keep(self, path: str, values: JsonObject, known: AbstractSet[str]) -> None:
         for name in values.keys() - known:
-            self.extra[path + name] = values[name]
+            self.extra[path + name] = _kept(values[name])
 
     def _check_line(self, line: OrderLine, values: JsonObject) -> None:
         if not values.keys() <= LINE_FIELDS:
-            extra = {name: values[name] for name in values.keys() - LINE_FIELDS}
+            extra = {name: _kept(values[name]) for name in values.keys() - LINE_FIELDS}
             msgspec.structs.force_setattr(line, "extra", extra)
         if not 0 < len(line.mp_line_number) <= LONGEST_IDENTIFIER:
             raise _NotPlainError
@@ -197,6 +198,12 @@ class _Reading:
         moment, has_zone = moment_in(text.strip())
         self.times_without_zone += not has_zone
         return moment
+
+
+def _kept(value: Any) -> Any:
+    if is_too_deep(value):
+        raise _NotPlainError  # the tolerant reader names its field
+    return value
 
 
 def _check_whole(number: int | None) -> None:

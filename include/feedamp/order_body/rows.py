@@ -7,8 +7,15 @@ from typing import Any
 
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.check import check_body
-from feedamp.order_body.reject_reasons import Reason, ReasonCode, capped, is_storable, storable
-from feedamp.order_body.values import MAX_KEY_CHARS, trimmed
+from feedamp.order_body.reject_reasons import (
+    BadValueError,
+    Reason,
+    ReasonCode,
+    capped,
+    is_storable,
+    storable,
+)
+from feedamp.order_body.values import MAX_KEY_CHARS, seller_id, trimmed
 
 # Limit of an order's text: thirty thousand lines. FeedAMP states no limit (contract Q30).
 MAX_ORDER_BYTES = 8 << 20
@@ -116,5 +123,8 @@ def _identifier(content: object, name: str) -> str | None:
     if not isinstance(value, str) or not is_storable(value):
         return None
     if name == "seller_id":
-        value = trimmed(value)
+        try:
+            return seller_id(value)
+        except BadValueError:  # no seller can have it, and a log or a page would show it
+            return None
     return value if 1 <= len(value) <= MAX_KEY_CHARS else None

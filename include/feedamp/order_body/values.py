@@ -26,6 +26,8 @@ _BLANKS = (
     "".join(filter(str.isspace, map(chr, range(0x3001))))
     + "\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE}"
 )
+# They break lines or turn around what follows, so that an id would read as another one.
+_MISLEADING = re.compile("[\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CENT = Decimal("0.01")
 _CENTS = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[])
 _DATE_TIME = re.compile(
@@ -58,6 +60,8 @@ def seller_id(value: object) -> str:
     found = trimmed(text(value))
     if not found:
         raise BadValueError("missing", "must be there and not be empty")
+    if _MISLEADING.search(found):
+        raise BadValueError("wrong_type", "holds a control character")
     return key(found)
 
 

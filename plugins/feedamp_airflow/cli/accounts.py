@@ -88,7 +88,7 @@ def _mixed_steps(known: list[Seller]) -> list[str]:
             f"Sellers {one} and {other} {what}: {seller.mix_up}. Find out at FeedAMP which of the two the "
             f"account belongs to; the other one signs out of FeedAMP, signs in with the right account and opens a new "
             f"link from `feedamp sellers authorize-url {other}` (or {one}), then `feedamp sellers authorize {other} "
-            f"--code=C --state=S`, with `--force` if the right account lacks the orders that went to the wrong one. "
+            f"--code - --state -`, with `--force` if the right account lacks the orders that went to the wrong one. "
             f"If FeedAMP has ended the first seller's grant meanwhile, that seller authorizes again as well. "
             f"Then `feedamp sellers resume {one}` and `feedamp sellers resume {other}`; a reconciliation with repair "
             f"places the orders again that the right account lacks; in the wrong account they must be cancelled by hand. "
@@ -103,7 +103,7 @@ def _set_aside_steps(known: list[Seller]) -> list[str]:
     return [
         f"Seller {seller.seller_id}: {_reason(seller, None)}. If the seller was signed in with the wrong account, sign out of "
         f"FeedAMP and open a new link from `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
-        f"authorize {seller.seller_id} --code=C --state=S`. If the account is right, `feedamp sellers authorize "
+        f"authorize {seller.seller_id} --code - --state -`. If the account is right, `feedamp sellers authorize "
         f"{seller.seller_id} --force` uses the grant that is set aside."
         for seller in known
         if seller.grant_reason is not None

@@ -4,11 +4,14 @@ import argparse
 import asyncio
 import re
 import secrets
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
+import msgspec
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -30,6 +33,7 @@ from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, REFUSED, explain, opened_resources
 from feedamp_airflow.wiring import connection_by_id
 
+LONGEST_CALLBACK = 1 << 14  # characters of a callback's address
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -41,7 +45,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
     out.say(url)
     out.complain(
         f"The URL is good until {moment(good_until)}. Then run `feedamp sellers authorize "
-        f"{seller.seller_id} --code=CODE --state=STATE` with the values that the callback URL receives."
+        f"{seller.seller_id} --code - --state -`, and paste the address to which FeedAMP sends the seller."
     )
     return DONE
 
@@ -104,6 +108,45 @@ def _link(
         f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}",
         now + consent_requests.LIFE,
     )
+
+
+def authorize_from_shell(given: argparse.Namespace, out: Output) -> int:
+    """As `authorize`; with `-` code and state come from stdin, because every user of a machine can list arguments."""
+    if "-" in (given.code, given.state):
+        if {given.code, given.state, given.error} - {"-", None}:
+            raise errors.ConfigurationError("Give both --code and --state as -; stdin has both then.")
+        text = sys.stdin.buffer.read(LONGEST_CALLBACK + 1).decode("utf-8", "replace")
+        if (said := _read_callback(text)) is None:
+            raise errors.ConfigurationError(
+                "Stdin has no code and state: give them on a line each, as a JSON object, or the whole address to which "
+                "FeedAMP sent the seller. Nothing was changed."
+            )
+        given = argparse.Namespace(**(vars(given) | said))
+    return authorize(given, out)
+
+
+def _read_callback(text: str) -> dict[str, str | None] | None:
+    """What the callback was given, from an address, a JSON object or two lines; None if it is none of them."""
+    text = text.strip()
+    found: Mapping[str, object] = {}
+    if len(text) > LONGEST_CALLBACK:
+        return None
+    if text.startswith("{"):
+        with suppress(msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+            found = msgspec.json.decode(text, type=dict[str, object])
+    elif "state=" in text:
+        with suppress(ValueError):
+            query = parse_qs(urlsplit(text).query or text)
+            found = {name: values[0] for name, values in query.items() if len(values) == 1}
+    elif len(lines := text.split()) == 2:
+        found = dict(zip(("code", "state"), lines, strict=True))
+    said = {
+        name: value
+        for name in ("code", "state", "error")
+        if isinstance(value := found.get(name), str) and value
+    }
+    is_whole = "state" in said and ("code" in said) != ("error" in said)
+    return {"code": None, "error": None, **said} if is_whole else None
 
 
 def authorize(given: argparse.Namespace, out: Output) -> int:

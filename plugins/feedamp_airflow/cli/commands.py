@@ -174,7 +174,10 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     authorize = verbs.add_parser("authorize", help="store the grant that the seller consented to")
     authorize.add_argument("seller", metavar="SELLER")
     outcome = authorize.add_mutually_exclusive_group()
-    outcome.add_argument("--code", help="`code` of the callback")
+    outcome.add_argument(
+        "--code",
+        help="`code` of the callback; - reads it and the state from stdin, which no list of processes shows",
+    )
     outcome.add_argument("--error", help="`error` of the callback, where the seller did not consent")
     authorize.add_argument("--state", help="`state` of the callback")
     authorize.add_argument(
@@ -182,7 +185,7 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="use the grant although its account shows other orders; without --code, the one that is set aside",
     )
-    _does(authorize, "authorizing:authorize")
+    _does(authorize, "authorizing:authorize_from_shell")
 
 
 def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
