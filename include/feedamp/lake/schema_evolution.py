@@ -79,6 +79,8 @@ def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     import pyarrow as pa
 
     schema = table.lake_schema
+    if batch.schema.equals(schema):
+        return batch
     there = set(batch.schema.names)
     arrays = [
         batch.column(name).cast(kind) if name in there else pa.nulls(len(batch), kind)

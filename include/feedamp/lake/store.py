@@ -188,7 +188,9 @@ class Lake:
             handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
         with handle:
             with self._reading(file):
-                batches = pq.ParquetFile(handle).iter_batches(batch_size=rows, columns=columns)
+                # A thread for each column costs more than it saves, even for thousands of rows.
+                parquet = pq.ParquetFile(handle)
+                batches = parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False)
             while True:
                 with self._reading(file):
                     batch = next(batches, None)

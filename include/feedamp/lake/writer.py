@@ -210,7 +210,9 @@ class LakeWriter:
                 target = self._lake.absolute(path)
                 self._lake.prepare(target)
                 handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
-                self._open[table] = (path, handle, pq.ParquetWriter(handle, group.schema, compression="zstd"))
+                # With zstd, a dictionary makes no column smaller: it is one page more to write and to read.
+                writer = pq.ParquetWriter(handle, group.schema, compression="zstd", use_dictionary=False)
+                self._open[table] = (path, handle, writer)
             self._open[table][2].write_table(group)
 
 
