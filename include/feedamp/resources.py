@@ -49,6 +49,13 @@ class Resources:
     on_secret: Callable[[str], None] = lambda secret: None
     open_inbox: Callable[[str], Storage] = lambda url: open_storage("inbox_url", url)
 
+    def __post_init__(self) -> None:
+        self.lake.erased = self._erased_so_far
+
+    def _erased_so_far(self) -> Erased:
+        with self.state.read() as connection:
+            return self.erased(connection)
+
     @property
     def inbox(self) -> Storage:
         """The store of the order files. It is opened only when this property is read."""

@@ -99,6 +99,9 @@ class OpenWarehouse:
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         return self._session.replace_all(lake, set_aside)
 
+    def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
+        return self._session.erase(seller_id, mp_order_number)
+
     def empty(self) -> None:
         """Takes every row out again."""
         if isinstance(self._session, PatientSession):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from feedamp.errors import IncompleteError
+from feedamp.lake.erasing import NUMBER, SELLER, without_erased
 from feedamp.lake.manifest import Manifest, refuse_miscount, rows_by_table
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
@@ -22,10 +23,10 @@ ROWS_READ_AT_ONCE = 5_000
 
 
 class LakeFiles:
-    """The files of one manifest as record batches.
+    """The files of one manifest as record batches, without rows that were erased.
 
     `failure` is the original error of a file, which an engine that reads the batches hides behind its own error.
-    `taken` counts the rows read from each table for which a reader was requested.
+    `taken` counts the rows read from each table for which a reader was requested, `left_out` those of them that were erased.
     """
 
     def __init__(self, lake: Lake, manifest: Manifest) -> None:
@@ -33,6 +34,9 @@ class LakeFiles:
         self._manifest = manifest
         self.failure: Exception | None = None
         self.taken: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        # Asked where the engine's lock is held: an erasure after it finds in the warehouse what is loaded now.
+        self._erased = lake.erased()
         self._progress = Progress(
             f"manifest {manifest.path}", "rows", sum(file.rows for file in manifest.files)
         )
@@ -62,9 +66,11 @@ class LakeFiles:
             for file in self._manifest.files:
                 if file.table == table.name:
                     read = 0
-                    named = table.lake_schema.names
+                    named = list(dict.fromkeys((*table.lake_schema.names, SELLER, NUMBER)))
                     for batch in self._lake.record_batches(file, rows=ROWS_READ_AT_ONCE, columns=named):
-                        yield as_declared(batch, table)
+                        kept = without_erased(batch, self._erased)
+                        self.left_out[table.name] += batch.num_rows - kept.num_rows
+                        yield as_declared(kept, table)
                         read += batch.num_rows
                         self.taken[table.name] += batch.num_rows
                         self._progress.add(batch.num_rows)

@@ -1,6 +1,7 @@
 """Folders and file names of the lake, on any fsspec store, and which files count: only those that a manifest names.
 
-`<lake_url>/<table>/date=YYYY-MM-DD/<slug>-<shard>-0.parquet`, zstd, one file per table and manifest;
+`<lake_url>/<table>/date=YYYY-MM-DD/<slug>-<shard>-<part>.parquet`, zstd, one file per table and manifest, of part 0, or of
+a higher one if rows were erased from it;
 `<lake_url>/_manifests/date=YYYY-MM-DD/<slug>-<shard>.json` names the files that belong together and is written last,
 atomically. Files without a manifest are leftovers of a killed task and are never read. `<slug>` is made by `Run.slug`.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import PurePosixPath
@@ -19,6 +20,7 @@ import msgspec
 
 from feedamp.errors import IncompleteError
 from feedamp.file_modes import FILE_MODE, make_file, make_folders
+from feedamp.lake.erasing import NOTHING, without_erased
 from feedamp.lake.manifest import (
     MANIFESTS,
     LakeFile,
@@ -28,19 +30,27 @@ from feedamp.lake.manifest import (
     refuse_miscount,
     replaced,
 )
+from feedamp.rules.erased import Erased
 from feedamp.storage import Storage, open_storage, when_modified
-from feedamp.tables import LAKE_TABLES, Row
+from feedamp.tables import LAKE_TABLES, ORDERS, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WRITTEN = re.compile(r"\w+/date=\d{4}-\d\d-\d\d/[^/]+-\d+-0\.parquet")
+_WRITTEN = re.compile(r"\w+/date=\d{4}-\d\d-\d\d/[^/]+-\d+-\d+\.parquet")
+_PART = re.compile(r"-\d+\.parquet$")
 MANIFESTS_AT_ONCE = 500  # s3fs requests about a hundred of them in parallel
 
 
-def file_path(table: str, day: date, name: str) -> str:
+def file_path(table: str, day: date, name: str, part: int = 0) -> str:
     """Where a writer puts the rows of a table, relative to the lake; `name` is `<slug>-<shard>`."""
-    return f"{table}/date={day:%Y-%m-%d}/{name}-0.parquet"
+    return f"{table}/date={day:%Y-%m-%d}/{name}-{part}.parquet"
+
+
+def stem_of(path: str) -> str:
+    """Day and writer name, which a manifest's path and the paths of its files have in common."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder.rpartition('/')[2]}/{_PART.sub('', name.removesuffix('.json'))}"
 
 
 def manifest_path(day: date, name: str) -> str:
@@ -49,7 +59,11 @@ def manifest_path(day: date, name: str) -> str:
 
 
 class Lake:
-    """The lake at an fsspec URL, or in a store that is already open."""
+    """The lake at an fsspec URL, or in a store that is already open.
+
+    `erased` says what was erased so far. Whoever reads rows or writes them asks it, so that no copy of the lake and no late
+    writer brings an erased order back.
+    """
 
     def __init__(
         self,
@@ -63,6 +77,7 @@ class Lake:
         self.storage = where
         self.fs, self.root, self.is_local = where.fs, where.root, where.is_local
         self._file_mode = file_mode
+        self.erased: Callable[[], Erased] = lambda: NOTHING
 
     def absolute(self, path: str) -> str:
         """The path in the store, for a path relative to the lake."""
@@ -168,16 +183,17 @@ class Lake:
             pass
 
     def batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[list[Row]]:
-        """Rows of one table of a manifest, in batches; raises as `record_batches`."""
+        """Rows of one table of a manifest, in batches, without those that were erased; raises as `record_batches`."""
+        erased = self.erased()
         for file in manifest.files:
             if file.table == table:
                 for batch in self.record_batches(file, rows=rows):
-                    yield batch.to_pylist()
+                    yield without_erased(batch, erased).to_pylist()
 
     def record_batches(
         self, file: LakeFile, *, rows: int, columns: list[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Rows of one file as written, in batches; only those of the named columns that the file has.
+        """All rows of one file as written, in batches; only those of the named columns that the file has.
 
         Raises:
             IncompleteError: it is missing or damaged; earlier rows may have been yielded.
@@ -197,6 +213,23 @@ class Lake:
                 if batch is None:
                     return
                 yield batch
+
+    def key_batches(
+        self, file: LakeFile, may_hold: Callable[[Any], bool] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Seller and order number of the rows of one file, without row groups whose metadata `may_hold` refuses.
+
+        Raises as `record_batches`.
+        """
+        import pyarrow.parquet as pq
+
+        with self._reading(file):
+            with self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options) as handle:
+                opened = pq.ParquetFile(handle)
+                for at in range(opened.num_row_groups):
+                    if may_hold is None or may_hold(opened.metadata.row_group(at)):
+                        keys = opened.read_row_group(at, columns=list(ORDERS.key))
+                        yield from keys.to_batches()
 
     def rows_in(self, file: LakeFile) -> int:
         """The number of rows in a file's metadata; IncompleteError if it is missing or damaged."""

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import FeedAmpError, IncompleteError
+from feedamp.lake.erasing import rows_without_erased, values_without_erased
 from feedamp.lake.flatten import VALUE_COLUMNS, Values
 from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
+from feedamp.lake.rewriting import rewritten
 from feedamp.lake.store import Lake, file_path, manifest_path
 from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
 
@@ -31,12 +33,18 @@ class LakeWriter:
 
     It counts the appended rows, and publishes only files with exactly as many. After any failure it is broken: earlier
     rows may be lost too, so it accepts and publishes nothing more, and the caller must start again from the beginning.
+
+    Rows of orders and sellers that were erased are left out, and counted as `left_out`. `part` is in the names of its files.
     """
 
-    def __init__(self, lake: Lake, slug: str, shard: int, day: date, privacy: Privacy) -> None:
+    def __init__(
+        self, lake: Lake, slug: str, shard: int, day: date, privacy: Privacy, *, part: int = 0
+    ) -> None:
         self._lake = lake
+        self._erased = lake.erased()
         self._name = f"{slug}-{shard}"
         self._day = day
+        self._part = part
         self._privacy = privacy
         self._pending: dict[str, list[Row]] = {}
         self._pending_text = Counter[str]()
@@ -45,6 +53,7 @@ class LakeWriter:
         self._failure: Exception | None = None
         self._is_closed = False
         self.appended: Counter[str] = Counter()
+        self.left_out = 0
         self.manifest_path = manifest_path(day, self._name)
 
     def append(self, table: str, rows: Iterable[Row]) -> None:
@@ -59,7 +68,9 @@ class LakeWriter:
             IncompleteError: the writer is broken; nothing it wrote will be published.
         """
         self._refuse_if_broken()
-        hidden = {table: [self._privacy.hide(table, row) for row in some] for table, some in rows.items()}
+        kept = {table: rows_without_erased(some, self._erased) for table, some in rows.items()}
+        self.left_out += sum(map(len, rows.values())) - sum(map(len, kept.values()))
+        hidden = {table: [self._privacy.hide(table, row) for row in some] for table, some in kept.items()}
         for table, some in hidden.items():
             for row in some:
                 refuse_misfit(table, row)
@@ -83,7 +94,9 @@ class LakeWriter:
         """
         self._refuse_if_broken()
         batches = {}
-        for table, rows in values.items():
+        for table, all_rows in values.items():
+            rows = values_without_erased(all_rows, VALUE_COLUMNS[table], self._erased)
+            self.left_out += len(all_rows) - len(rows)
             if rows:
                 columns = dict(zip(VALUE_COLUMNS[table], zip(*rows, strict=True), strict=True))
                 batches[table] = LAKE_TABLES[table].batch(
@@ -116,6 +129,9 @@ class LakeWriter:
     ) -> Manifest:
         """Closes the files, reads back what they hold, and publishes the manifest.
 
+        What was erased since the rows were appended is taken out first. So the manifest must be announced before: either
+        this sees the mark of an erasure, or the erasure sees that a manifest is on its way, and waits for it.
+
         Raises:
             IncompleteError: the files do not hold what was appended, or the manifest cannot be read back.
         """
@@ -124,8 +140,8 @@ class LakeWriter:
             created_at=created_at,
             dag_id=dag_id,
             run_id=run_id,
-            files=self.files(),
-            sweeps=tuple(sweeps),
+            files=self._without_erased_since(self.files()),
+            sweeps=tuple(sweep for sweep in sweeps if not self._erased.has_seller(sweep.seller_id)),
             follows=tuple(follows),
             replaces=tuple(replaces),
             compacted_at=compacted_at,
@@ -154,6 +170,20 @@ class LakeWriter:
                     f"{stored}. None of them is published; the next try writes them again."
                 )
         return files
+
+    def _without_erased_since(self, files: tuple[LakeFile, ...]) -> tuple[LakeFile, ...]:
+        erased = self._lake.erased()
+        if erased.marks == self._erased.marks:
+            return files
+        kept = rewritten(self._lake, files, erased, self._next_part)
+        self._erased = erased
+        for path in {file.path for file in files} - {file.path for file in kept}:
+            self._lake.remove(path)  # no manifest names it
+        return tuple(kept)
+
+    def _next_part(self, file: LakeFile, part: int) -> "LakeWriter":
+        slug, _, shard = self._name.rpartition("-")
+        return LakeWriter(self._lake, slug, int(shard), self._day, Privacy(None), part=part)
 
     def close(self) -> None:
         """Closes all files; without a manifest they are leftovers. Safe to repeat."""
@@ -206,7 +236,7 @@ class LakeWriter:
         group = pa.Table.from_batches(self._groups.pop(table).batches)
         with self._lake.storage.reached():
             if table not in self._open:
-                path = file_path(table, self._day, self._name)
+                path = file_path(table, self._day, self._name, self._part)
                 target = self._lake.absolute(path)
                 self._lake.prepare(target)
                 handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)

@@ -20,27 +20,27 @@ class Erased:
     """Says of a seller or an order whether it was erased. It does not change; a later erasure needs another one."""
 
     def __init__(self, marks: Collection[str], fingerprint: Fingerprint) -> None:
-        self._marks = frozenset(marks)
+        self.marks = frozenset(marks)
         self._fingerprint = fingerprint
         self._has_seller = lru_cache(_SELLERS_REMEMBERED)(
-            lambda seller_id: mark_of(fingerprint, seller_id) in self._marks
+            lambda seller_id: mark_of(fingerprint, seller_id) in self.marks
         )
 
     def __bool__(self) -> bool:
         """Whether anything was ever erased."""
-        return bool(self._marks)
+        return bool(self.marks)
 
     def has_seller(self, seller_id: str | None) -> bool:
         """Whether the whole seller was erased."""
-        return bool(self._marks) and seller_id is not None and self._has_seller(seller_id)
+        return bool(self.marks) and seller_id is not None and self._has_seller(seller_id)
 
     def has(self, seller_id: str | None, mp_order_number: str | None) -> bool:
         """Whether the order was erased, alone or with its seller; False for an order without a seller."""
-        if not self._marks or seller_id is None:
+        if not self.marks or seller_id is None:
             return False
         if self._has_seller(seller_id):
             return True
         return (
             mp_order_number is not None
-            and mark_of(self._fingerprint, seller_id, mp_order_number) in self._marks
+            and mark_of(self._fingerprint, seller_id, mp_order_number) in self.marks
         )

@@ -10,6 +10,7 @@ before and after, and any manifests can be put together.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
@@ -27,6 +28,7 @@ from feedamp.lake.manifest import (
 )
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
+from feedamp.lake.store import stem_of
 from feedamp.lake.writer import LakeWriter
 from feedamp.progress import Progress
 from feedamp.resources import Resources
@@ -104,12 +106,6 @@ def day_of(path: str) -> date:
     return date.fromisoformat(path.split("/")[1].removeprefix("date="))
 
 
-def stem_of(path: str) -> str:
-    """Day and writer name, which a manifest's path and the paths of its files have in common."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder.rpartition('/')[2]}/{name.removesuffix('.json').removesuffix('-0.parquet')}"
-
-
 def groups(
     manifests: Iterable[Manifest],
     loaded: AbstractSet[str],
@@ -157,13 +153,15 @@ def _replace(
 ) -> None:
     # The rows were masked when they were first written.
     writer = LakeWriter(resources.lake, slug, shard, day=day_of(group[0].path), privacy=Privacy(None))
+    left_out: Counter[str] = Counter()
     try:
         for manifest in group:
             _renew(lease)
             files = LakeFiles(resources.lake, manifest)
             for table in dict.fromkeys(file.table for file in manifest.files):
                 writer.copy(table, files.batches(LAKE_TABLES[table]))
-        if writer.appended != rows_by_table(group):
+            left_out += files.left_out
+        if writer.appended + left_out != rows_by_table(group):
             raise IncompleteError("other rows were taken over than theirs.")
         _renew(lease)
         manifest = writer.publish(

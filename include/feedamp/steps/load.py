@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import BusyError, FeedAmpError, IncompleteError, MisfitError, UnreadableError
+from feedamp.lake.erasing import rows_without_erased
 from feedamp.lake.manifest import Manifest, SellerProgress, rows_by_table
 from feedamp.models import Snapshot
 from feedamp.progress import Progress
@@ -196,10 +197,9 @@ def _empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
             manifests.announce(connection, path, now=resources.state.now())
         for table, row in outbox.claimed_rows(resources.state.read, path):
             writer.append(table, [row])
-        if writer.appended.total() != claimed:
+        if (read := writer.appended.total() + writer.left_out) != claimed:
             raise IncompleteError(
-                f"{claimed} rows of the outbox were claimed, but {writer.appended.total()} were read; the next load "
-                "tries again."
+                f"{claimed} rows of the outbox were claimed, but {read} were read; the next load tries again."
             )
         _renew(lease)
         writer.publish(created_at=resources.state.now(), dag_id=run.dag_id, run_id=run.run_id)
@@ -224,10 +224,10 @@ def _take_published(resources: Resources, lease: Lease, loaded: Loaded) -> None:
             continue
         _renew(lease)
         try:
-            manifest = resources.lake.read_manifest(path)
+            manifest = _take_current(resources, path, loaded.counts)
             if manifest is not None:
-                _take_into_state(resources, manifest, loaded.counts)
-            elif planned_at < resources.state.now() - NEVER_PUBLISHED:
+                continue
+            if planned_at < resources.state.now() - NEVER_PUBLISHED:
                 with resources.state.begin() as connection:
                     manifests.drop(connection, path)
         except OF_ONE_MANIFEST as error:
@@ -246,6 +246,21 @@ def _record_damaged(loaded: Loaded, path: str, error: Exception) -> None:
         problem = f"Manifest {path} cannot be loaded: {problem}"
     (loaded.refused if isinstance(error, MisfitError) else loaded.damaged)[path] = problem
     log.error("%s The next load tries it again; all other manifests are loaded.", problem)
+
+
+def _take_current(resources: Resources, path: str, counts: dict[str, int]) -> Manifest | None:
+    """Takes the manifest at a path into the state; None if there is none."""
+    manifest = resources.lake.read_manifest(path)
+    while manifest is not None:
+        try:
+            _take_into_state(resources, manifest, counts)
+            return manifest
+        except IncompleteError:
+            current = resources.lake.read_manifest(path)
+            if current is None or current.files == manifest.files:
+                raise
+            manifest = current  # rows were erased from it meanwhile, and its old files are gone
+    return None
 
 
 def _take_into_state(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
@@ -309,6 +324,15 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
         claimed = outbox.claimed_by_table(connection, manifest.path)
     if not claimed or claimed == written:
         return
+    if erased := resources.lake.erased():
+        # Rows that were erased are in the outbox no longer than their erasure takes; none is written again.
+        kept = Counter(
+            table
+            for table, row in outbox.claimed_rows(resources.state.read, manifest.path)
+            if rows_without_erased([row], erased)
+        )
+        if kept == written:
+            return
     log.warning(
         "Manifest %s holds %d rows, but %d rows of the outbox were meant for it; the next run of load writes them again.",
         manifest.path,

@@ -58,3 +58,13 @@ class Warehouse(Protocol):
             BusyError: another process uses it; the message names that process.
             IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
         """
+
+    def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
+        """Deletes the rows of an order, or without a number of a seller, and what the engine keeps of deleted rows.
+
+        Returns the deleted rows by table. Safe to kill and to repeat: a repeat also removes what is kept of rows that were
+        deleted before.
+
+        Raises:
+            BusyError: another process uses it; the message names that process.
+        """

@@ -117,6 +117,41 @@ class DuckDbWarehouse:
                 _remove(self._draft)
         return loaded
 
+    def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
+        """As `Warehouse.erase`: copies what is left into a new file, which replaces the old one.
+
+        DuckDB leaves the bytes of deleted rows in free blocks of its file. Tables and views that others made in the file are
+        copied too, and not searched.
+        """
+        give_up_at = self._give_up_at()
+        with self._writer_lock(give_up_at):
+            _remove(self._draft)
+            try:
+                with self._opened(self.path, give_up_at) as session:
+                    deleted = session.erase(seller_id, mp_order_number)
+                self._copy_into_draft(give_up_at)
+                self._release_old_file()
+                self._draft.replace(self.path)
+            finally:
+                _remove(self._draft)
+        return deleted
+
+    def _copy_into_draft(self, give_up_at: float) -> None:
+        with made_with(self._file_mode):
+            connection = self._patiently(lambda: self._connect(self.path), give_up_at)
+            try:
+                [[name]] = connection.execute("SELECT current_database()").fetchall()
+                quoted = name.replace('"', '""')
+                draft, version = (
+                    text.replace("'", "''") for text in (str(self._draft), self._storage_version)
+                )
+                connection.execute(f"ATTACH '{draft}' AS feedamp_draft (STORAGE_VERSION '{version}')")
+                connection.execute(f'COPY FROM DATABASE "{quoted}" TO feedamp_draft')
+                connection.execute("DETACH feedamp_draft")
+            finally:
+                connection.close()
+                shutil.rmtree(f"{self.path}.tmp", ignore_errors=True)
+
     @contextmanager
     def _opened(self, path: Path, give_up_at: float) -> Iterator[Session]:
         """A session on a file; it, its write-ahead log and what DuckDB spills to disk meanwhile have `file_mode`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -15,11 +15,11 @@ from adbc_driver_manager import dbapi
 
 from feedamp.errors import BusyError, ConfigurationError, IncompleteError, MisfitError, StoreAwayError
 from feedamp.lake.store import Lake
-from feedamp.tables import CHILDREN, TABLES, Row, Table, Type
+from feedamp.tables import CHILDREN, ORDERS, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
 from feedamp.warehouse.session import Session, SetAside, ignore
-from feedamp.warehouse.structure import prepare
+from feedamp.warehouse.structure import erasable, prepare
 from feedamp.warehouse.views import VIEWS
 
 log = logging.getLogger(__name__)
@@ -136,6 +136,20 @@ class PostgresWarehouse:
         """As `Warehouse.rebuild`, in one transaction; readers see the old rows until the commit."""
         with self.session() as session:
             return session.replace_all(lake, set_aside)
+
+    def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
+        """As `Warehouse.erase`: deletes the rows, vacuums their tables, and takes new statistics, which hold sample values.
+
+        Readers are not blocked. Rows that a transaction of before still sees, and free space inside of pages, stay until they
+        are used again; `VACUUM FULL` rewrites the files.
+        """
+        with self.session() as session:
+            deleted = session.erase(seller_id, mp_order_number)
+            relations = erasable(self._tables, ORDERS.key[:1])
+            with closing(PostgresEngine(self.address)) as engine:
+                for relation in relations:
+                    engine.forget_deleted(relation)
+        return deleted
 
     def _once_there(self, connect: Callable[[], _Result]) -> _Result:
         """The result of `connect`, once the server accepts a connection."""
@@ -306,6 +320,27 @@ class PostgresEngine:
         if copied != given:
             raise IncompleteError(f"The server took {copied} of {given} rows of {table.name}.")
         self.execute(f"ANALYZE pg_temp.{name}")
+
+    def forget_deleted(self, relation: str) -> None:
+        """Vacuums a table, given with its schema, and takes new statistics, which hold values of its rows."""
+        schema, _, name = relation.partition(".")
+        with self.transaction():
+            [found] = self.rows(f"SELECT EXISTS (SELECT 1 FROM {relation}) AS any")
+            if not found["any"]:
+                # Of an empty table the server keeps the statistics that it has, so a row is there while they are taken.
+                columns = self.relations(schema)[name]
+                values = (
+                    "'epoch'" if kind.startswith(("DATE", "TIME")) else "'0'" for kind in columns.values()
+                )
+                self.execute(f"INSERT INTO {relation} ({', '.join(columns)}) VALUES ({', '.join(values)})")
+            self.execute(f"ANALYZE {relation}")
+            if not found["any"]:
+                self.execute(f"DELETE FROM {relation}")
+        with self._translated():
+            with closing(self._driver.connect(self._address.conninfo, autocommit=True)) as other:
+                with closing(other.cursor()) as cursor:
+                    # By default, entries of few deleted rows stay in the indexes.
+                    cursor.execute(f"VACUUM (INDEX_CLEANUP ON) {relation}")
 
     def recovers_from(self, error: Exception) -> bool:
         """Connects again if the connection is lost; a statement that ends the server every time is given up."""

@@ -9,11 +9,12 @@ from feedamp.errors import FeedAmpError, IncompleteError, MisfitError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
-from feedamp.tables import SCHEMA
+from feedamp.tables import ORDERS, REJECTED_ORDERS, SCHEMA
 from feedamp.warehouse import merge
 from feedamp.warehouse.engine import META, in_transaction
 from feedamp.warehouse.refused_rows import BoundedFiles, PartOfFiles, RefusedRow, find_refused
 from feedamp.warehouse.stored_rows import StoredRows
+from feedamp.warehouse.structure import erasable
 
 SetAside = Callable[[Sequence[RefusedRow]], object]
 
@@ -39,6 +40,17 @@ class Session(StoredRows):
             IncompleteError: one of its files is missing or cannot be read; nothing was changed.
             MisfitError: the engine refuses more than single rows; nothing was changed.
         """
+        try:
+            return self._load(lake, manifest, set_aside)
+        except IncompleteError:
+            current = lake.read_manifest(manifest.path)
+            if current is None or current.files == manifest.files:
+                raise
+            return self.load(
+                lake, current, set_aside
+            )  # rows were erased from it meanwhile, and its old files are gone
+
+    def _load(self, lake: Lake, manifest: Manifest, set_aside: SetAside) -> bool:
         try:
             return in_transaction(self._engine, lambda: self._merge(lake, manifest))
         except Exception as error:
@@ -82,6 +94,25 @@ class Session(StoredRows):
         set_aside([row for rows in refused.values() for row in rows])
         with self._no_row_alone("The lake"):
             return self._replace_all(lake, refused)
+
+    def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
+        """Deletes the rows of an order, or without a number of a seller, in one transaction; returns how many by table."""
+        return in_transaction(self._engine, lambda: self._erase(seller_id, mp_order_number))
+
+    def _erase(self, seller_id: str, mp_order_number: str | None) -> dict[str, int]:
+        key = [seller_id] if mp_order_number is None else [seller_id, mp_order_number]
+        deleted = {}
+        for relation in erasable(self._tables, ORDERS.key[: len(key)]):
+            is_of_it = " AND ".join(
+                f"{name} = ${at}" for at, name in enumerate(ORDERS.key[: len(key)], start=1)
+            )
+            if relation == f"{SCHEMA}.{REJECTED_ORDERS.name}":  # as delivered, perhaps with blanks around it
+                is_of_it = is_of_it.replace("seller_id = ", "trim(seller_id) = ")
+            [found] = self._engine.rows(f"SELECT count(*) AS rows FROM {relation} WHERE {is_of_it}", key)
+            if found["rows"]:
+                self._engine.execute(f"DELETE FROM {relation} WHERE {is_of_it}", key)
+                deleted[relation.rpartition(".")[2]] = found["rows"]
+        return deleted
 
     def _replace_all(self, lake: Lake, refused: Mapping[str, Sequence[RefusedRow]]) -> int:
         with self._engine.transaction():

@@ -65,6 +65,15 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
         _remember(engine, _COMMENTS, digest)
 
 
+def erasable(tables: Mapping[str, Table], columns: Sequence[str]) -> list[str]:
+    """The tables, with their schema, that have these columns: those by which rows of a seller or an order are found."""
+    wanted = set(columns)
+    remembered = [
+        f"{META}.{name}" for name, declared in _META_TABLES.items() if wanted <= {*declared.split()}
+    ]
+    return [f"{SCHEMA}.{table.name}" for table in tables.values() if wanted <= {*table.names}] + remembered
+
+
 def _create(engine: Engine, table: Table) -> None:
     columns = ", ".join(
         f"{c.name} {engine.types[c.type]}{' NOT NULL' if c.name in table.key else ''}" for c in table.columns

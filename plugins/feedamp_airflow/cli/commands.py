@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import cache
 from typing import Any
 
 from feedamp import __version__
@@ -61,9 +60,8 @@ class _Exact(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
 
-@cache
 def parser() -> argparse.ArgumentParser:
-    """The whole command line, made once: with all its texts it takes longer than many a command."""
+    """The whole command line."""
     made: argparse.ArgumentParser = _Exact(
         prog="feedamp",
         description="Manages the work of the FeedAMP DAGs: sellers and their grants, orders, findings, rejected rows.",

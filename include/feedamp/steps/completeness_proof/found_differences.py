@@ -1,7 +1,7 @@
 """The differences that a comparison found, kept on disk because there may be as many as there are orders."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -82,6 +82,14 @@ class FoundDifferences:
             "DELETE FROM found WHERE table_name = ? AND key = ?",
             ((table, msgspec.json.encode(list(key)).decode()) for key in keys),
         )
+
+    def drop_orders(self, is_left_out: Callable[[str, str], bool]) -> None:
+        """Drops differences of orders, by seller and number, that are not meant to be anywhere."""
+        query = (
+            "SELECT DISTINCT seller_id, number FROM found WHERE seller_id IS NOT NULL AND number IS NOT NULL"
+        )
+        dropped = [key for key in self._rows.execute(query).fetchall() if is_left_out(*key)]
+        self._rows.executemany("DELETE FROM found WHERE seller_id = ? AND number = ?", dropped)
 
     def counts(self) -> list[tuple[str, str | None, int]]:
         """(table, seller, number of differences), sorted."""

@@ -1,0 +1,101 @@
+"""What was erased is in no byte of lake and warehouse, nothing brings it back, and all other rows are as before."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from completeness import verified
+from env import SELLER, Env, open_env
+from erasing import BESIDE, NUMBER, erase, found, in_lake, in_postgres, live, rows, telling
+from leaks import Place, files
+
+from feedamp.tables import LAKE_TABLES, TABLES
+from feedamp.warehouse.postgres import PostgresWarehouse
+
+
+@pytest.fixture
+def installed(tmp_path: Path, open_warehouse: Callable[..., Any]) -> Iterator[Env]:
+    folder = tmp_path / "env"
+    folder.mkdir()
+    with open_env(folder) as env:
+        env.use(open_warehouse(TABLES))
+        live(env)
+        yield env
+
+
+def in_warehouse(env: Env) -> list[Place]:
+    warehouse = env.resources.warehouse
+    if isinstance(warehouse, PostgresWarehouse):
+        return found(in_postgres(warehouse.address.conninfo))
+    return found(files(warehouse.path.parent, f"{warehouse.path.name}*"))
+
+
+def everywhere(env: Env) -> list[Place]:
+    return found(in_lake(env.folder / "lake")) + in_warehouse(env)
+
+
+def test_an_erased_order_is_in_no_byte_and_nothing_brings_it_back(installed: Env) -> None:
+    env = installed
+    before, old_lake = rows(env), env.folder / "backup"
+    words = {word for _, word in found(in_lake(env.folder / "lake"))}
+    assert {NUMBER.lower(), "zorvath", "thistlewick", "grimsdyke"} <= words
+    assert in_warehouse(env), "the search should find what is there"
+    shutil.copytree(env.folder / "lake", old_lake)
+
+    counts = erase(env)
+    assert counts["lake"]["rows"] > 10
+    assert counts["warehouse"]["orders"] == counts["warehouse"]["closures"] == 1
+    assert everywhere(env) == []
+    assert rows(env) == before
+
+    env.clock.skip(hours=1)
+    env.drop("again.jsonl", telling(env, latest_delivery_date="2026-04-01T00:00:00Z"))
+    for work in (env.loop, env.load, lambda: env.reconcile(repair=True), env.load):
+        work()
+    verified(env, repair=True)
+    env.load()
+    assert everywhere(env) == []
+    env.resources.warehouse.rebuild(env.resources.lake)
+    assert everywhere(env) == []
+
+    # A lake from before the erasure is put back, and the warehouse is built from it.
+    shutil.rmtree(env.folder / "lake")
+    shutil.copytree(old_lake, env.folder / "lake")
+    env.resources.warehouse.rebuild(env.resources.lake)
+    assert in_warehouse(env) == []
+    assert set(BESIDE) <= {number for (number,) in env.rows("SELECT mp_order_number FROM orders")}
+    erase(env)
+    assert everywhere(env) == []
+
+
+def test_an_erased_seller_leaves_every_table(installed: Env) -> None:
+    env = installed
+    others = {name: [row for row in some if SELLER not in map(str, row)] for name, some in rows(env).items()}
+    counts = erase(env, number=None)
+    assert counts["warehouse"].keys() >= {"orders", "reconciliation_days", "sellers", "first_reports"}
+    assert found(in_lake(env.folder / "lake"), (SELLER,)) == []
+    for name, table in TABLES.items():
+        if "seller_id" in table.names:
+            assert env.rows(f"SELECT count(*) FROM {name} WHERE seller_id = '{SELLER}'") == [(0,)], name
+    assert rows(env) == others
+
+
+def test_every_table_with_an_order_is_searched(installed: Env) -> None:
+    env = installed
+    named = {
+        table
+        for table in LAKE_TABLES
+        for manifest in env.resources.lake.published()
+        for rows in env.resources.lake.batches(manifest, table)
+        if any(NUMBER in map(str, row.values()) for row in rows)
+    }
+    assert {name for name, table in LAKE_TABLES.items() if "mp_order_number" in table.names} - named <= {
+        "order_taxes",  # the order has none
+        "reconciliations",
+        "waiting_orders",
+    }
+    assert named - {name for name, table in LAKE_TABLES.items() if "mp_order_number" in table.names} == set()
