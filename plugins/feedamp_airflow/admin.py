@@ -124,10 +124,11 @@ def run(
 
     `say` gets each line of its answer, `complain` each message about it.
     """
+    from feedamp_airflow.audience import VIEWER
     from feedamp_airflow.cli import running
     from feedamp_airflow.cli.output import Output
 
-    out = Output(_Lines(say), _Lines(complain), words=False, user=user)
+    out = Output(_Lines(say), _Lines(complain), reader=VIEWER, user=user)
     try:
         words = _words(arguments)
         _refuse_secrets(words)

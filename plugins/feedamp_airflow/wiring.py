@@ -20,9 +20,9 @@ from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
-from feedamp.state import State, grants, sellers, step_runs
+from feedamp.state import State, data_key, grants, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
-from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of
+from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, read_key_file, split_keys
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, libpq_options, read_account, read_postgres
@@ -45,14 +45,15 @@ def make_resources(
     look_up: LookUp | None = None,
     *,
     checks_key: bool = True,
+    stores_grants: bool = False,
     options: Options | None = None,
     lock_wait_s: float = LOCK_WAIT_S,
     records_origins: bool = True,
 ) -> Resources:
     """Everything a step needs, from the options and connections of this process; the default inbox is created.
 
-    `checks_key=False` accepts a key that decrypts none of the stored tokens; commands need it to store new ones.
-    `lock_wait_s` is of the state, as in `State`. `options` are already read, and may have faults. Without
+    `checks_key=False` accepts a key that decrypts none of the stored tokens; with `stores_grants`, commands can then store
+    new ones. `lock_wait_s` is of the state, as in `State`. `options` are already read, and may have faults. Without
     `records_origins`, `record_origins` is left to others: a form would wait twice for who has locked the state.
 
     Raises:
@@ -68,7 +69,7 @@ def make_resources(
         _mask_password(address)
     lake = lake_of(options, find)
     if options.encryption_key:
-        mask_secret(options.encryption_key)
+        _mask_keys(options.encryption_key)
         TokenCipher(options.encryption_key)  # before the state is opened, which may create it
     elif not state_url.startswith("sqlite"):
         raise ConfigurationError(
@@ -78,10 +79,13 @@ def make_resources(
     state = _open_state(state_url, lambda: lake, lock_wait_s=lock_wait_s)
     try:
         refuse_unused_state(state, lambda: lake)
-        cipher = TokenCipher(options.encryption_key or _key_beside(state, lake))
-        if checks_key:
-            with state.read() as connection:
-                grants.check_key(connection, cipher)
+        cipher = data_key.open_cipher(
+            state,
+            options.encryption_key or _key_beside(state, lake),
+            checks_key=checks_key,
+            stores_grants=stores_grants,
+            read_again=None if options.encryption_key else functools.partial(_read_keys, state),
+        )
         if records_origins:
             record_origins(state, look_up)
         if journal_url == _journal_in(options):
@@ -96,7 +100,7 @@ def make_resources(
             lake=lake,
             warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
             settings=options.settings,
-            privacy=Privacy(cipher.derived_key("pseudonym") if options.masks_personal_fields else None),
+            privacy=Privacy(_pseudonym_key(cipher) if options.masks_personal_fields else None),
             connection=functools.cache(functools.partial(_account, find)),
             journal=TokenJournal(open_store("journal_url", journal_url, find), cipher),
             default_conn_id=options.conn_id,
@@ -109,6 +113,11 @@ def make_resources(
     except BaseException:
         state.close()  # the caller gets no object to close
         raise
+
+
+def _pseudonym_key(cipher: TokenCipher) -> Callable[[], bytes]:
+    """Asked for late: a command that writes nothing to the lake works without the data key."""
+    return functools.cache(functools.partial(cipher.derived_key, "pseudonym"))
 
 
 def _account(find: LookUp, conn_id: str) -> FeedAmpAccount:
@@ -190,8 +199,10 @@ def open_state(
     )
 
 
-def start_state() -> tuple[State, bool]:
-    """The state of a new start, with its key; and whether nothing was done with it before. Safe to repeat.
+def start_state() -> tuple[State, bool, bool]:
+    """The state of a new start, with its key; whether nothing was done with it before; whether its data key was lost.
+
+    Safe to repeat: a data key is made again only where it is lost.
 
     Raises a ConfigurationError if the state holds grants, and the key file that decrypts them is missing.
     """
@@ -201,12 +212,14 @@ def start_state() -> tuple[State, bool]:
         with state.begin() as connection:
             is_new = not _is_used(connection)
             step_runs.first_seen(connection, NEW_START, now=state.now())
-        if state.is_sqlite and not read_options().encryption_key:
-            _key_beside(state, None)
+        keys = read_options().encryption_key
+        if state.is_sqlite and not keys:
+            keys = _key_beside(state, None)
+        had_lost_data_key = keys is not None and data_key.start_over(state, keys)
     except BaseException:
         state.close()
         raise
-    return state, is_new
+    return state, is_new, had_lost_data_key
 
 
 def lake_of(options: Options, find: LookUp | None = None) -> Lake:
@@ -295,9 +308,21 @@ def _key_beside(state: State, lake: Lake | None) -> str:
                 f"The key file {key_file_of(file)} is missing, although the lake {lake.storage.url} has data: restore the "
                 "key file from a backup. To deliberately start empty, run `feedamp init --state`."
             )
-    key = key_beside(file)
-    mask_secret(key)
-    return key
+    keys = key_beside(file)
+    _mask_keys(keys)
+    return keys
+
+
+def _read_keys(state: State) -> str:
+    """The keys in the key file as they are now; in a process that has read them before."""
+    keys = read_key_file(state.url.database or "")
+    _mask_keys(keys)
+    return keys
+
+
+def _mask_keys(keys: str) -> None:
+    for key in split_keys(keys):
+        mask_secret(key)
 
 
 def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) -> AirflowConnection:

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from console import SELLER
 from cryptography.fernet import Fernet
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import State
+from feedamp.state.schema import data_keys
 
 STATE_FILES = ("state.db", "state.db-wal", "state.db-shm")
 
@@ -151,6 +153,17 @@ def test_no_key_is_made_where_grants_or_a_lake_need_another_one(used):
     assert not (used.folder / "state.db.key").exists()
     used.env.set_options(encryption_key=Fernet.generate_key().decode())
     authorize_again(used)
+
+
+def test_a_lost_data_key_is_named_and_made_again_by_a_new_start(used):
+    with used.resources.state.begin() as connection:
+        connection.execute(sa.delete(data_keys))
+    assert "init --state" in refused(used, "data key is missing")
+    assert used.import_rows().code == 2
+    done = used.run("init", "--state")
+    assert (done.code, "a new one was made" in done.out) == (0, True)
+    assert "a new one" not in used.run("init", "--state").out
+    used.env.resources().state.close()
 
 
 def test_init_wants_a_folder_or_a_state_not_both(feedamp_env, tmp_path: Path):

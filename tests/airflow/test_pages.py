@@ -36,6 +36,7 @@ from feedamp.state import State, reconciliation_days, schema, step_runs, waterma
 from feedamp.state import sellers as sellers_of_state
 from feedamp.state.page_lists import LastRun
 from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
+from feedamp_airflow.audience import EDITOR, VIEWER
 from feedamp_airflow.pages import actions, overview
 from feedamp_airflow.pages import page as pages
 from feedamp_airflow.pages.app import HEADERS, app
@@ -73,8 +74,8 @@ def filled(feedamp_env):
 )
 def test_a_run_that_failed_does_not_look_like_one_that_did_not(step, told, viewer, editor):
     run = LastRun("feedamp/r", step, datetime(2026, 1, 2, tzinfo=UTC), 0, 0, 1, (told,))
-    assert overview._did(run, words=False).endswith(viewer)
-    assert editor in overview._did(run, words=True)
+    assert overview._did(run, VIEWER).endswith(viewer)
+    assert editor in overview._did(run, EDITOR)
 
 
 def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):

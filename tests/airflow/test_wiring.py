@@ -90,11 +90,12 @@ def test_each_option_that_may_hold_a_secret_can_come_from_a_secrets_backend(tmp_
     assert ran.stdout.split()[-5:] == [f"/from/backend/{name}" for name in names]
 
 
-def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_env):
-    key = Fernet.generate_key().decode()
-    airflow_env.set_options(encryption_key=key)
+def test_each_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_env):
+    keys = [Fernet.generate_key().decode() for _ in range(2)]
+    airflow_env.set_options(encryption_key=", ".join(keys))
     airflow_env.resources()
-    assert key not in str(redact(f"the key is {key}"))
+    said = str(redact(f"the keys are {keys[0]} and {keys[1]}"))
+    assert [key for key in keys if key in said] == []
 
 
 def test_a_password_in_an_address_is_masked_in_logs(airflow_env):
@@ -117,6 +118,7 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_env):
     ("options", "named"),
     [
         pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is not valid"),
+        pytest.param({"encryption_key": f"{'k' * 43}=,short"}, "second of its 2 keys", id="a second key"),
         pytest.param({"state_url": "state.db"}, "not a database URL", id="a state that is only a path"),
         pytest.param({"state_conn_id": "pg"}, "state_url and state_conn_id", id="two states"),
         pytest.param(

@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from feedamp.errors import ConfigurationError
-from feedamp.state.token_cipher import TokenCipher, key_beside
+from feedamp.state.token_cipher import DataKey, TokenCipher, key_beside, read_key_file, write_key_file
 
 KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
@@ -61,8 +61,49 @@ def test_a_key_that_is_none_is_refused_without_showing_it(key):
     assert not key or key not in "".join(traceback.format_exception(caught.value))
 
 
+def test_of_several_keys_the_first_encrypts_and_each_decrypts():
+    both = TokenCipher(f" {OTHER_KEY} ,\n{KEY}\n")
+    assert TokenCipher(OTHER_KEY).decrypt(both.encrypt("rt-0001")) == "rt-0001"
+    assert both.decrypt(TokenCipher(KEY).encrypt("rt-0001")) == "rt-0001"
+    older = TokenCipher(KEY).encrypt("rt-0002")
+    renewed = both.renewed(older)
+    assert TokenCipher(OTHER_KEY).decrypt(renewed) == "rt-0002"
+    assert both.renewed(renewed) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "which"),
+    [
+        pytest.param(f"hush-hush,{KEY}", "first of its 2", id="the first"),
+        pytest.param(f"{KEY},{OTHER_KEY[:-4]}", "second of its 2", id="the second is cut"),
+        pytest.param(f"{KEY},{OTHER_KEY},", "third of its 3", id="a comma at the end"),
+    ],
+)
+def test_a_faulty_key_among_several_is_named_by_its_place(keys, which):
+    with pytest.raises(ConfigurationError, match=f"{which} .*is not a valid key") as caught:
+        TokenCipher(keys)
+    said = "".join(traceback.format_exception(caught.value))
+    assert [key for key in keys.split(",") if key and key in said] == []
+
+
+def test_a_key_that_was_put_before_it_meanwhile_is_taken_when_it_is_needed(tmp_path):
+    file = str(tmp_path / "state.db")
+    key = key_beside(file)
+    running = TokenCipher(key, read_again=lambda: read_key_file(file))
+    stored = running.encrypt("rt-0001")
+    write_key_file(file, f"{OTHER_KEY},{key}")
+    assert running.decrypt(stored) == "rt-0001"
+    assert running.decrypt(TokenCipher(OTHER_KEY).encrypt("rt-0002")) == "rt-0002"
+    assert TokenCipher(OTHER_KEY).decrypt(running.encrypt("rt-0003")) == "rt-0003"
+    (tmp_path / "state.db.key").unlink()
+    with pytest.raises(ConfigurationError, match="former key"):
+        running.decrypt("rt-0001")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_key_does_not_show_in_a_repr():
     assert repr(TokenCipher(KEY)) == "TokenCipher()"
+    assert repr(DataKey.of_key(KEY)) == "DataKey()"
 
 
 def test_a_fingerprint_recognizes_a_value_and_shows_nothing_of_it():

@@ -22,7 +22,8 @@ from demo import postgres
 from demo.airflow_server import AirflowServer
 from demo.programs import BIN, Programs, environment, free_port, session_members
 from feedamp.state import State, grants, sellers
-from feedamp.state.token_cipher import TokenCipher, key_beside
+from feedamp.state.data_key import open_cipher
+from feedamp.state.token_cipher import key_beside
 from feedamp_sandbox import (
     Sandbox,
     SandboxOptions,
@@ -163,9 +164,7 @@ class Guarded(Installation):
     def connect(self, seller_ids: Sequence[str], *, folder: str = "feedamp", conn_id: str = CONN_ID) -> None:
         """Sellers of the sandbox with the grant that works now, in the state below `folder`."""
         file = str(self.home / folder / "state.db")
-        connect_sellers(
-            f"sqlite:///{file}", TokenCipher(self.encryption_key), self.sandbox, seller_ids, conn_id
-        )
+        connect_sellers(f"sqlite:///{file}", self.encryption_key, self.sandbox, seller_ids, conn_id)
 
 
 def other_processes() -> list[int]:
@@ -232,7 +231,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     with installed(tmp_path_factory.mktemp("e2e"), options) as opened:
         file = str(opened.home / "feedamp" / "state.db")
         everyone = [seller["seller_id"] for seller in opened.sandbox.sellers]
-        connect_sellers(f"sqlite:///{file}", TokenCipher(key_beside(file)), opened.sandbox, everyone)
+        connect_sellers(f"sqlite:///{file}", key_beside(file), opened.sandbox, everyone)
         yield opened
 
 
@@ -250,9 +249,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 def connect_sellers(
-    url: str, cipher: TokenCipher, sandbox: Sandbox, seller_ids: Sequence[str], conn_id: str = CONN_ID
+    url: str, keys: str, sandbox: Sandbox, seller_ids: Sequence[str], conn_id: str = CONN_ID
 ) -> None:
     state = State(url)
+    cipher = open_cipher(state, keys)
     with state.begin() as connection:
         for seller_id in seller_ids:
             now, token = state.now(), sandbox.refresh_token(seller_id)

@@ -8,12 +8,13 @@ from itertools import pairwise
 
 import pytest
 from expiries import SELLERS, Outcome, read_through_expiries
-from processes import make_key, open_state, take_turns
-from wire import S1, take_slot
+from processes import hash_with_data_key, make_key, open_state, take_turns
+from wire import KEY, S1, take_slot
 
 from crashes.clock import NOON, Clock
 from feedamp.api.rate_limit import SPACING, RateLimiter
-from feedamp.state import HEAD, State
+from feedamp.state import HEAD, State, upgrade
+from feedamp.state.token_cipher import TokenCipher
 
 
 @pytest.mark.parametrize("attempt", range(3))
@@ -26,6 +27,16 @@ def test_all_end_up_with_the_one_key_that_was_made(four, tmp_path, attempt):
     keys = four.run(make_key, str(tmp_path / "state.db"))
     assert len(set(keys)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["state.db.key"]
+
+
+@pytest.mark.parametrize("is_earlier", [False, True], ids=["a new state", "a state of an earlier version"])
+def test_all_end_up_with_one_data_key(four, url, is_earlier):
+    if is_earlier:
+        with closing(State(url)) as state, state.begin() as connection:
+            upgrade._derive_the_data_key(connection)
+    found = set(four.run(hash_with_data_key, url, KEY))
+    assert len(found) == 1
+    assert (TokenCipher(KEY).fingerprint("token", "rt-1") in found) == is_earlier
 
 
 def test_all_processes_together_keep_to_the_rate(four, url):

@@ -208,6 +208,8 @@ def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
         "notices",
         "authorizations",
         "erasures",
+        "data_keys",
+        "encryption_keys",
         "leases",
         "account_marks",
         "other_grants",

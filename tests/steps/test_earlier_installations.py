@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,12 +12,14 @@ from pathlib import Path
 import duckdb
 import pytest
 import sqlalchemy as sa
-from env import open_earlier, open_env
+from cryptography.fernet import Fernet
+from env import GOOD_NUMBER, SELLER, open_earlier, open_env
 from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 
 from feedamp.lake.store import Lake
 from feedamp.run import Run
 from feedamp.state import State, grants, ledger, schema
+from feedamp.state.data_key import open_cipher
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.load import load
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -44,6 +49,22 @@ def test_an_earlier_state_is_upgraded_and_its_tokens_can_be_read(tmp_path: Path,
             ROWS_LOST: {"closed": 250, "settled": 250},
         }[name]
     )
+
+
+def test_what_an_earlier_version_hashed_is_recognized_under_a_newer_key(tmp_path: Path) -> None:
+    folder = unpack(MID_LIFE, tmp_path)
+    old, new = (folder / "state.db.key").read_text(), Fernet.generate_key().decode()
+    with closing(State(f"sqlite:///{folder / 'state.db'}")) as state:
+        for keys in (f"{new},{old}", old):
+            cipher = open_cipher(state, keys)
+            with state.read() as connection:
+                grant = grants.read(connection, cipher, SELLER)
+                assert grant is not None
+                assert grants.token_owner(connection, cipher, grant.refresh_token) == SELLER
+                shared = connection.execute(sa.select(schema.tracking_uses.c.tracking_hash)).scalars().all()
+            assert cipher.fingerprint("tracking", GOOD_NUMBER) in shared
+            root = hmac.digest(base64.urlsafe_b64decode(old), b"pseudonym", "sha256")
+            assert cipher.derived_key("pseudonym") == root
 
 
 def test_rows_that_waited_at_the_upgrade_are_loaded(tmp_path: Path) -> None:

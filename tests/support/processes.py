@@ -26,6 +26,7 @@ from feedamp.errors import NotFoundError
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import State, sellers
+from feedamp.state.data_key import open_cipher
 from feedamp.state.token_cipher import TokenCipher, key_beside
 from feedamp.storage import open_storage
 
@@ -102,6 +103,12 @@ def open_state(_number: int, url: str) -> str | None:
 
 def make_key(_number: int, state_file: str) -> str:
     return key_beside(state_file)
+
+
+def hash_with_data_key(_number: int, url: str, key: str) -> str:
+    """A keyed hash, by the data key that this process found or made."""
+    with closing(State(url)) as state:
+        return open_cipher(state, key).fingerprint("token", "rt-1")
 
 
 def take_turns(_number: int, url: str, turns: int) -> list[float]:

@@ -23,7 +23,7 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
-from feedamp.state.token_cipher import TokenCipher
+from feedamp.state.data_key import open_cipher
 from feedamp.steps.extract_fulfillments.extract import extract, plan_sellers
 from feedamp.steps.load import load
 from feedamp.steps.place_orders.place import place, plan_place
@@ -108,9 +108,10 @@ class Fixtures:
             requests_per_second=self.requests_per_second,
         )
         sleep: Sleep = self.clock.sleep if self.clock and not self.clock.keeps_still else asyncio.sleep
-        cipher = TokenCipher(self.key)
+        state = self.open_state()
+        cipher = open_cipher(state, self.key, checks_key=False)
         return Resources(
-            self.open_state(),
+            state,
             cipher,
             Lake(str(self.folder / "lake")),
             self._warehouse(),

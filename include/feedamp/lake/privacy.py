@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,10 @@ class Privacy:
     """With a key (`pii = mask`), personal text becomes a keyed pseudonym, and personal JSON is left out.
 
     FeedAMP's messages about orders it refused are left out too, since they may quote the order. Without a key, rows do
-    not change.
+    not change. A key that is given as a call is asked for at the first value.
     """
 
-    key: bytes | None
+    key: bytes | Callable[[], bytes] | None
 
     def hide(self, table: str, row: Row) -> Row:
         """The row as it may be written to the lake."""
@@ -58,7 +58,8 @@ class Privacy:
         return hidden
 
     def _pseudonym(self, value: str) -> str:
-        return hmac.new(self.key or b"", value.encode(), hashlib.sha256).hexdigest()[:16]
+        key = self.key() if callable(self.key) else self.key
+        return hmac.new(key or b"", value.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def _without_words(reasons: str) -> str:

@@ -343,9 +343,13 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
 
 
 def unreadable_orders(connection: Connection, *, unread_since: datetime, limit: int) -> CountedItems:
-    """Orders that extractions have not been able to read since before `unread_since`; the empty number: they name none."""
+    """Orders that extractions have not been able to read since before `unread_since`; the empty number: they name none.
+
+    `is_known` says whether the ledger has the order; the others are at FeedAMP only.
+    """
     columns = (unread_orders.c[name] for name in ("seller_id", "mp_order_number", "since", "reason"))
-    return _some(connection, sa.select(*columns).where(unread_orders.c.since < unread_since), limit)
+    is_known = sa.exists().where(is_same_order(orders, unread_orders)).label("is_known")
+    return _some(connection, sa.select(*columns, is_known).where(unread_orders.c.since < unread_since), limit)
 
 
 def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:

@@ -146,6 +146,24 @@ token_fingerprints = _table(
     sa.Column("seen_at", UtcTime, nullable=False),
 )
 
+# The data key (`data_key`), encrypted; null until it is derived from the key of an installation of an earlier version. A
+# second row is there only after an encryption key was lost.
+data_keys = _table(
+    "data_keys",
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("wrapped", sa.Text),
+    sa.Column("made_at", UtcTime, nullable=False),
+)
+
+# When processes began to work with an encryption key as their first one: the first and the last time, roughly. The id is a
+# keyed hash, from which the key cannot be found.
+encryption_keys = _table(
+    "encryption_keys",
+    sa.Column("key_id", sa.String(32), primary_key=True),
+    sa.Column("first_at", UtcTime, nullable=False),
+    sa.Column("last_at", UtcTime, nullable=False),
+)
+
 authorizations = _table(
     "authorizations",
     sa.Column("state_digest", sa.String(64), primary_key=True),

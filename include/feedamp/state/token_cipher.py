@@ -1,4 +1,6 @@
-"""Encrypts tokens at rest and makes keyed hashes; the encryption key never leaves this module."""
+"""Encrypts tokens at rest and makes keyed hashes; no encryption key leaves this module, except into the key file."""
+
+from __future__ import annotations
 
 import base64
 import contextlib
@@ -6,75 +8,182 @@ import hmac
 import os
 import stat
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 from cryptography.fernet import Fernet, InvalidToken
 
 from feedamp.errors import ConfigurationError
 
+# What versions without a data key derived from the encryption key itself: these values must stay as they are.
+EARLIER_PURPOSES = ("token", "tracking", "recipient", "pseudonym", "journal", "erasure")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth")
+
+
+class DataKey(msgspec.Struct, frozen=True):
+    """The root of all keyed hashes of an installation. It never changes, so a new encryption key changes no hash."""
+
+    root: bytes
+    earlier: dict[
+        str, bytes
+    ] = {}  # by purpose, where they come from the encryption key of an earlier version
+
+    @classmethod
+    def new(cls) -> DataKey:
+        """One that has nothing to do with any encryption key."""
+        return cls(os.urandom(32))
+
+    @classmethod
+    def of_key(cls, key: str) -> DataKey:
+        """What versions without a data key derived from an encryption key; the key cannot be found from it."""
+        root = base64.urlsafe_b64decode(key.strip())
+        earlier = {purpose: _hmac(root, purpose) for purpose in EARLIER_PURPOSES}
+        return cls(_hmac(root, "data key"), earlier)
+
+    def __repr__(self) -> str:
+        return "DataKey()"
+
+    def key_for(self, purpose: str) -> bytes:
+        """A separate key for each purpose; one reveals nothing about another."""
+        return self.earlier.get(purpose) or _hmac(self.root, purpose)
+
 
 class TokenCipher:
-    """Encrypts with one key, and derives keys for other purposes from it."""
+    """Encrypts with the first of some keys, decrypts with each of them, and makes keyed hashes with the data key."""
 
-    def __init__(self, key: str) -> None:
-        try:
-            self._fernet = Fernet(key.strip().encode())
-            self._root = base64.urlsafe_b64decode(key.strip())
-        except ValueError as error:
-            raise ConfigurationError(
-                "encryption_key is not a valid key: it must be 32 bytes in URL-safe base64, as `Fernet.generate_key()` makes."
-            ) from error
+    def __init__(
+        self,
+        keys: str,
+        data_key: DataKey | ConfigurationError | None = None,
+        *,
+        read_again: Callable[[], str] | None = None,
+    ) -> None:
+        """Takes keys as `encryption_key` has them: newest first, separated by commas.
+
+        Args:
+            data_key: that of the installation, or the error of asking for a keyed hash without it. Only `open_cipher` knows
+                it; by default it is what an earlier version with the oldest of the keys had.
+            read_again: the keys as they are now, where another process may have put a new one before them.
+
+        Raises:
+            ConfigurationError: one of them is no key; it says which.
+        """
+        self._take(keys)
+        self._data_key = data_key or DataKey.of_key(split_keys(keys)[-1])
+        self._read_again = read_again
+
+    def _take(self, keys: str) -> None:
+        given = split_keys(keys)
+        made = []
+        for number, key in enumerate(given):
+            try:
+                made.append(Fernet(key.encode()))
+            except ValueError as error:
+                which = "encryption_key is"
+                if len(given) > 1:
+                    name = _ORDINALS[number] if number < len(_ORDINALS) else f"{number + 1}th"
+                    which = f"encryption_key: the {name} of its {len(given)} keys, which commas separate, is"
+                raise ConfigurationError(
+                    f"{which} not a valid key: it must be 32 bytes in URL-safe base64, as `Fernet.generate_key()` makes."
+                ) from error
+        self._keys, self._fernets = keys, made
+        self.key_ids = [_hmac(base64.urlsafe_b64decode(key), "key id").hex()[:32] for key in given]
 
     def __repr__(self) -> str:
         return "TokenCipher()"
 
+    def with_data_key(self, data_key: DataKey | ConfigurationError) -> TokenCipher:
+        """The same keys with the data key of the installation, or with the error of asking for it."""
+        return TokenCipher(self._keys, data_key, read_again=self._read_again)
+
     def encrypt(self, secret: str) -> str:
-        """The secret, encrypted for storage."""
-        return self._fernet.encrypt(secret.encode()).decode()
+        """The secret, encrypted for storage with the first key."""
+        return self._fernets[0].encrypt(secret.encode()).decode()
 
     def decrypt(self, stored: str) -> str:
         """The decrypted secret; raises ConfigurationError if it was encrypted with another key."""
-        try:
-            return self._fernet.decrypt(stored.encode()).decode()
-        except InvalidToken as error:
-            raise ConfigurationError(
-                "The stored tokens were encrypted with another encryption_key; restore the former key."
-            ) from error
+        return self._open(stored)[1]
+
+    def renewed(self, stored: str) -> str | None:
+        """The same secret encrypted with the first key; None if it is already. Raises as `decrypt`."""
+        number, secret = self._open(stored)
+        return None if number == 0 else self.encrypt(secret)
+
+    def earlier(self, stored: str | None) -> tuple[TokenCipher, DataKey]:
+        """The cipher of the one key that opens `stored`, and what an earlier version derived from it.
+
+        Without `stored` it is the oldest key. Raises as `decrypt`.
+        """
+        number = -1 if stored is None else self._open(stored)[0]
+        key = split_keys(self._keys)[number]
+        return TokenCipher(key), DataKey.of_key(key)
+
+    def _open(self, stored: str) -> tuple[int, str]:
+        """The number of the key that opens it, from 0, and the secret."""
+        while True:
+            for number, fernet in enumerate(self._fernets):
+                with contextlib.suppress(InvalidToken):
+                    return number, fernet.decrypt(stored.encode()).decode()
+            if not self._has_learned():
+                raise ConfigurationError(
+                    "The stored tokens were encrypted with another encryption_key; restore the former key."
+                )
+
+    def _has_learned(self) -> bool:
+        """Takes keys that another process has put into the key file since; whether there are any."""
+        with contextlib.suppress(OSError, ConfigurationError):
+            if self._read_again is not None and (keys := self._read_again()) != self._keys:
+                self._take(keys)
+                return True
+        return False
 
     def fingerprint(self, purpose: str, value: str) -> str:
         """A keyed hash of 32 hex characters, by which a value can be recognized but not read."""
         return hmac.digest(self.derived_key(purpose), value.encode(), "sha256").hex()[:32]
 
     def derived_key(self, purpose: str) -> bytes:
-        """A separate key for each purpose; one reveals nothing about another."""
-        return hmac.digest(self._root, purpose.encode(), "sha256")
+        """A key of the data key for one purpose; ConfigurationError if this process cannot read the data key."""
+        if isinstance(self._data_key, ConfigurationError):
+            raise ConfigurationError(str(self._data_key))
+        return self._data_key.key_for(purpose)
+
+
+def split_keys(keys: str) -> list[str]:
+    """The keys of `encryption_key` or of a key file, newest first, not checked."""
+    return [key.strip() for key in keys.split(",")]
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
 
 
 def key_file_of(state_file: str) -> Path:
-    """The file beside a SQLite state that holds its key."""
+    """The file beside a SQLite state that holds its keys."""
     return Path(f"{state_file}.key")
 
 
 def key_beside(state_file: str) -> str:
-    """The key of a SQLite state, from a file beside it; created once, readable by its owner only.
+    """The keys of a SQLite state, from a file beside it; created once with one key, readable by its owner only.
 
-    Raises:
-        ConfigurationError: other users may read or change the file.
+    Raises as `read_key_file`.
     """
     path = key_file_of(state_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Written under another name (0600, O_EXCL) and then linked, so that no process reads a partial key.
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(Fernet.generate_key().decode())
-                file.flush()
-                os.fsync(file.fileno())  # like the tokens, the key must survive a power cut
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+        with _draft(path, Fernet.generate_key().decode()) as draft, contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    return read_key_file(state_file)
+
+
+def read_key_file(state_file: str) -> str:
+    """The keys in the file beside a SQLite state, newest first, not checked.
+
+    Raises:
+        ConfigurationError: other users may read or change the file.
+        FileNotFoundError: there is none.
+    """
+    path = key_file_of(state_file)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ConfigurationError(
@@ -82,3 +191,29 @@ def key_beside(state_file: str) -> str:
             "If its file system has no modes, set [feedamp] encryption_key to its content and remove the file."
         )
     return path.read_text().strip()
+
+
+def write_key_file(state_file: str, keys: str) -> None:
+    """Replaces the keys in the file; what is encrypted with a new one afterwards cannot outlive it."""
+    path = key_file_of(state_file)
+    with _draft(path, keys) as draft:
+        Path(draft).replace(path)
+
+
+@contextlib.contextmanager
+def _draft(path: Path, content: str) -> Iterator[str]:
+    """Another file (0600, O_EXCL) beside `path`, by which no process ever reads a partial key; removed at the end."""
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # like the tokens, the key must survive a power cut
+        yield draft
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        Path(draft).unlink(missing_ok=True)

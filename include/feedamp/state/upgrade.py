@@ -11,9 +11,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateColumn
 
 from feedamp.rules.order import Phase
-from feedamp.state.schema import grants, leases, manifests, metadata, order_events, orders
+from feedamp.state.schema import data_keys, grants, leases, manifests, metadata, order_events, orders
 
-HEAD = "0029"
+HEAD = "0030"
 _NEVER = datetime(3000, 1, 1, tzinfo=UTC)
 _revision = sa.Table(
     "feedamp_alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
@@ -112,6 +112,11 @@ def _find_what_is_to_do_by_seller(connection: Connection) -> None:
     connection.exec_driver_sql("DROP INDEX IF EXISTS orders_to_do")
 
 
+def _derive_the_data_key(connection: Connection) -> None:
+    """From the encryption key, which is not known here: `data_key.open_cipher` does it."""
+    connection.execute(sa.insert(data_keys).values(number=1, wrapped=None, made_at=datetime.now(UTC)))
+
+
 _CHANGES = {
     "0002": _note_when_orders_ended,
     "0003": _trust_what_was_loaded,
@@ -120,4 +125,5 @@ _CHANGES = {
     "0017": _say_since_when_events_are_recorded,
     "0020": _count_findings_by_seller,
     "0026": _find_what_is_to_do_by_seller,
+    "0030": _derive_the_data_key,
 }

@@ -8,6 +8,7 @@ from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.state import known_orders, overview, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
+from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli.output import Output
 
 SELLERS_NAMED = 10
@@ -58,12 +59,12 @@ def _first(seller_ids: Sequence[str]) -> str:
     return ", ".join(seller_ids[:SELLERS_NAMED]) + (", …" if len(seller_ids) > SELLERS_NAMED else "")
 
 
-def examine(resources: Resources) -> str:
-    """Says that every account is clear, or raises a FeedAmpError with the steps that make it so."""
+def examine(resources: Resources, reader: Audience) -> str:
+    """Says that every account is clear, or raises a FeedAmpError with the steps that make it so, for this reader."""
     with resources.state.read() as connection:
         known = sellers.find(connection)
         silent = known_orders.nothing_to_compare(connection)
-    steps = [*_mixed_steps(known), *_set_aside_steps(known)]
+    steps = [*_mixed_steps(known, reader), *_set_aside_steps(known, reader)]
     if steps:
         more = f" There are {len(steps) - SELLERS_NAMED} more." if len(steps) > SELLERS_NAMED else ""
         raise FeedAmpError(" ".join(steps[:SELLERS_NAMED]) + more)
@@ -75,7 +76,7 @@ def examine(resources: Resources) -> str:
     return "no account shows another seller's orders"
 
 
-def _mixed_steps(known: list[Seller]) -> list[str]:
+def _mixed_steps(known: list[Seller], reader: Audience) -> list[str]:
     """A paragraph for each pair of sellers whose accounts are mixed up."""
     paragraphs: dict[frozenset[str], str] = {}
     by_id = {seller.seller_id: seller for seller in known}
@@ -84,8 +85,9 @@ def _mixed_steps(known: list[Seller]) -> list[str]:
             continue
         one, other = sorted((seller.seller_id, seller.mixed_with))
         what = "are paused" if seller.paused else "may hold tokens for one account"
+        evidence = reader.said(seller.mix_up, "orders of one were seen in the account of the other")
         paragraphs[frozenset((one, other))] = (
-            f"Sellers {one} and {other} {what}: {seller.mix_up}. Find out at FeedAMP which of the two the "
+            f"Sellers {one} and {other} {what}: {evidence}. Find out at FeedAMP which of the two the "
             f"account belongs to; the other one signs out of FeedAMP, signs in with the right account and opens a new "
             f"link from `feedamp sellers authorize-url {other}` (or {one}), then `feedamp sellers authorize {other} "
             f"--code - --state -`, with `--force` if the right account lacks the orders that went to the wrong one. "
@@ -99,9 +101,9 @@ def _mixed_steps(known: list[Seller]) -> list[str]:
     return list(paragraphs.values())
 
 
-def _set_aside_steps(known: list[Seller]) -> list[str]:
+def _set_aside_steps(known: list[Seller], reader: Audience) -> list[str]:
     return [
-        f"Seller {seller.seller_id}: {_reason(seller, None)}. If the seller was signed in with the wrong account, sign out of "
+        f"Seller {seller.seller_id}: {reader.said(_reason(seller, None), 'it is not clear whose account the grant is for')}. If the seller was signed in with the wrong account, sign out of "
         f"FeedAMP and open a new link from `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
         f"authorize {seller.seller_id} --code - --state -`. If the account is right, `feedamp sellers authorize "
         f"{seller.seller_id} --force` uses the grant that is set aside."

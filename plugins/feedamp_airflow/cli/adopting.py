@@ -40,7 +40,7 @@ def run(given: argparse.Namespace, out: Output) -> int:
         for line in result.table():
             out.say(line)
     for line in [*result.undone, *result.notes][:SHOWN]:
-        out.complain(line if out.words else line.partition("; first: ")[0])  # numbers that no ledger has
+        out.complain(out.reader.note(line))
     if waits:
         out.complain(waits)
     return REFUSED if result.undone or result.notes or waits else DONE

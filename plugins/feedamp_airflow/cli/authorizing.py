@@ -159,7 +159,7 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
         raise errors.ConfigurationError(
             "Give --code and --state as the callback has them, or --force alone for a grant that is set aside."
         )
-    with opened_resources() as resources:
+    with opened_resources(stores_grants=True) as resources:
         seller = _registered(resources, given.seller)
         resources.pairs.take_in(seller.seller_id)  # an earlier consent comes first
         with names_who_is_read_again(resources, out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from typing import Any
 
 from feedamp import __version__
@@ -60,8 +61,9 @@ class _Exact(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
 
+@cache
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The whole command line, made once: with all its texts it takes longer than many a command."""
     made: argparse.ArgumentParser = _Exact(
         prog="feedamp",
         description="Manages the work of the FeedAMP DAGs: sellers and their grants, orders, findings, rejected rows.",

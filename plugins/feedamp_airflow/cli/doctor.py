@@ -23,10 +23,11 @@ from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
 from feedamp.state import HEAD, grants, overview, sellers
-from feedamp.steps.completeness_proof.compare import find_quickly, in_words
+from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage
 from feedamp_airflow import config, telling
+from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.accounts import examine as examine_accounts
 from feedamp_airflow.cli.init import dag_files
@@ -62,10 +63,6 @@ class Check:
     says: str
 
 
-# What these checks find is named by orders that only FeedAMP or the warehouse may have, which anyone may read in a log.
-NAMES_ORDERS = ("accounts", "completeness")
-
-
 def examine(given: argparse.Namespace, out: Output) -> int:
     """Prints every check; returns 2 if options or connections are wrong, 1 for another problem."""
     checks = []
@@ -74,9 +71,7 @@ def examine(given: argparse.Namespace, out: Output) -> int:
         if not given.json:
             is_ok = check.state == OK
             mark, style = ("ok  ", "green") if is_ok else ("FAIL", "bold red")
-            is_shown = is_ok or out.words or check.name not in NAMES_ORDERS
-            says = check.says if is_shown else "`feedamp doctor` in a shell names what is wrong"
-            out.item(mark, f"{check.name}: {says}", style=style)
+            out.item(mark, f"{check.name}: {check.says}", style=style)
     states = {check.state for check in checks}
     code = MISUSED if CONFIGURATION in states else REFUSED if PROBLEM in states else DONE
     if given.json:
@@ -118,7 +113,7 @@ def _checks(out: Output) -> Iterator[Check]:
             yield tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
         yield tried("read_only", lambda: _read_only(resources))
         yield tried("clock", lambda: _clock(resources))
-        yield tried("accounts", lambda: examine_accounts(resources))
+        yield tried("accounts", lambda: examine_accounts(resources, out.reader))
         yield tried("inbox", lambda: _inbox(resources.inbox))
         stores = [
             tried("lake", lambda: _lake(resources.lake)),
@@ -127,7 +122,7 @@ def _checks(out: Output) -> Iterator[Check]:
         yield from stores
         yield tried("file modes", lambda: _file_modes(options, resources.lake))
         if all(check.state == OK for check in stores):
-            yield tried("completeness", lambda: _completeness(options, resources))
+            yield tried("completeness", lambda: _completeness(options, resources, out.reader))
             yield tried("rows set aside", lambda: _set_aside(resources))
         resources.state.close()
     else:
@@ -325,12 +320,12 @@ def _file_modes(options: Options, lake: Lake) -> str:
     return f"no file is more open than {allowed:04o}" if found else "object stores and servers have none"
 
 
-def _completeness(options: Options, resources: Resources) -> str:
+def _completeness(options: Options, resources: Resources, reader: Audience) -> str:
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0, away_s=0.0)
     with FoundDifferences() as found:
         words = find_quickly(resources, warehouse, found)
         if found:
-            raise FeedAmpError(in_words(found))
+            raise FeedAmpError(reader.said(in_words(found), f"{in_counts(found)}. Run {REPAIR}."))
     return f"nothing is missing in the warehouse; {words}"
 
 

@@ -42,7 +42,7 @@ LINES_PER_TRANSACTION = 1_000  # each transaction reads all sellers first
 def import_file(given: argparse.Namespace, out: Output) -> int:
     """Imports every valid line and names the others on stderr. Safe to repeat."""
     counts: Counter[str] = Counter()
-    with _opened(given.file) as stream, opened_resources() as resources:
+    with _opened(given.file) as stream, opened_resources(stores_grants=True) as resources:
         doubt_by_state(resources.state)
         fault_of = _connection_check(resources)
         accounts = _Accounts(resources, out, force=given.force)

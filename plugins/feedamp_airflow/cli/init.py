@@ -50,13 +50,15 @@ def _start_state(out: Output) -> int:
     """Creates the state database and its key on purpose, whatever an earlier state has left behind."""
     from feedamp_airflow.wiring import start_state
 
-    state, is_new = start_state()
+    state, is_new, had_lost_data_key = start_state()
     where = state.url.render_as_string()
     state.close()
     if is_new:
         out.say(f"{where}: starts empty; register the sellers with `feedamp sellers import`")
     else:
         out.say(f"{where}: already exists")
+    if had_lost_data_key:
+        out.say("its data key was lost, and a new one was made: values hashed before are not recognized")
     return 0
 
 

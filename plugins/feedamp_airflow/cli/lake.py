@@ -13,6 +13,8 @@ from feedamp.steps.load import load_what_is_whole, retry_set_aside
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
+BY_TABLE = ("table", "seller_id", "differences")
+
 
 def _run(resources: Resources) -> Run:
     return Run("feedamp_lake", "by hand", resources.state.now())
@@ -56,8 +58,14 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
         except BusyError as error:
             out.complain(f"{error} Waiting for up to {resources.warehouse.lock_wait_s:.0f} seconds.")
         verified = asyncio.run(verify(resources, _run(resources), repair=given.repair))
+        with (
+            resources.state.read() as connection
+        ):  # of a refused row, anything can be in the place of the seller
+            by_table = out.reader.rows(
+                connection, [dict(zip(BY_TABLE, counted, strict=True)) for counted in verified.counts]
+            )
     for note in verified.notes:
-        out.complain(note)
+        out.complain(out.reader.note(note))
     if given.json:
         out.document(
             {
@@ -66,10 +74,7 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
                 "differences_before": verified.before,
                 "orders_read_again": verified.orders_read_again,
                 "differences": verified.count,
-                "by_table": [
-                    {"table": table, "seller_id": seller_id, "differences": count}
-                    for table, seller_id, count in verified.counts
-                ],
+                "by_table": by_table,
                 "first": verified.first,
                 "notes": verified.notes,
             }
@@ -83,10 +88,10 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
     if verified.count == 0:
         out.say(f"{verified.compared} orders were compared: nothing is missing in lake and warehouse")
         return DONE if verified.is_whole else REFUSED
-    out.table(("TABLE", "SELLER", "DIFFERENCES"), verified.counts)
-    if out.words:  # a key can hold what a seller typed, or an order that only FeedAMP has
-        first = ((found.table, " ".join(found.key), found.what) for found in verified.first)
-        out.table(("FIRST", "", ""), first)
+    out.listing(by_table, BY_TABLE, as_json=False)
+    # A key can hold what a seller typed, or an order that only FeedAMP has.
+    if first := out.reader.said(verified.first, []):
+        out.table(("FIRST", "", ""), [(found.table, " ".join(found.key), found.what) for found in first])
     if not given.repair:
         out.say("`feedamp lake verify --repair` restores what is missing.")
     return REFUSED

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import msgspec
 
+from feedamp_airflow.audience import EDITOR, Audience
+
 if TYPE_CHECKING:  # it brings rich, which only a terminal needs
     from feedamp_airflow.cli.terminal import Working
 
 WIDEST_CELL = 100
-# Columns that repeat what FeedAMP or a file said, which can name customers.
-WORDS = ("reason", "message", "grant_reason", "mix_up")
 
 
 @dataclass(frozen=True)
 class Output:
     """`out` receives only the answer of a command; `err` receives messages about it.
 
-    Without `words`, what FeedAMP or a file said is left out: anyone may read the answer. `user` is Airflow's name of who asks,
-    None on a command line.
+    `reader` is who reads the answer, and has the say on each row and sentence of it. `user` is Airflow's name of who asks, None
+    on a command line.
     """
 
     out: TextIO
     err: TextIO
-    words: bool = True
+    reader: Audience = EDITOR
     user: str | None = None
     working: "Working | None" = None  # where a person sees what is being done
 
@@ -81,9 +81,13 @@ class Output:
             self.table(columns, [[row[name] for name in columns] for row in rows])
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
-        """Aligned columns under their names; only the names if there are no rows. On a terminal, no wider than it is."""
+        """Aligned columns under their names; only the names if there are no rows. On a terminal, no wider than it is.
+
+        What `reader` may not read of a column is left out; of single cells it has to be taken out before.
+        """
         self._hide_work()
-        shown = [self.words or name not in WORDS for name in names]
+        seen = self.reader.columns(names)
+        shown = [name in seen for name in names]
         lines = [tuple(names), *(tuple(cell(value) for value in row) for row in rows)]
         lines = [tuple(compress(line, shown)) for line in lines]
         if self.out.isatty():

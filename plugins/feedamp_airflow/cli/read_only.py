@@ -27,8 +27,8 @@ def switch(given: argparse.Namespace, out: Output) -> int:
         out.say("Read-only is off: the next runs send what is due.")
         return DONE
     out.say(stop.sentence)
-    if stop.reason and out.words:
-        out.say(f"Reason: {stop.reason}")
+    if reason := out.reader.said(stop.reason, None):
+        out.say(f"Reason: {reason}")
     if to == "on":
         out.say("Tasks under way stop within a few seconds; what FeedAMP is answering now is finished.")
     return REFUSED if to == "off" else DONE

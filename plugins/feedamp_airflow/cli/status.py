@@ -5,6 +5,7 @@ Which orders, findings, files and rows require action: `state/overview.py`; whic
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from feedamp.settings import Settings
 from feedamp.state import overview, read_only, sellers
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
+from feedamp_airflow.audience import EDITOR, Audience
 from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
@@ -61,7 +63,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
     """Prints the current state; returns 1 if anything requires action."""
     with opened_resources(is_looking=True) as resources, resources.state.read() as connection:
         now = resources.state.now()
-        shown = document(connection, resources.settings, now)
+        shown = document(connection, resources.settings, now, out.reader)
     if given.json:
         out.document(shown)
     else:
@@ -69,18 +71,22 @@ def show(given: argparse.Namespace, out: Output) -> int:
     return REFUSED if any(some["count"] for some in shown["needs_person"].values()) else DONE
 
 
-def document(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
-    """Everything that the command prints."""
+def document(
+    connection: Connection, settings: Settings, now: datetime, reader: Audience = EDITOR
+) -> dict[str, Any]:
+    """Everything that the command prints for a reader."""
     first = {
         "now": now,
-        "orders": _orders(connection),
-        "settled_wait_for": _top(overview.waits_of_settled(connection)),
+        "orders": _orders(connection, reader),
+        "settled_wait_for": _top(reader.waits(Phase.SETTLED, overview.waits_of_settled(connection))),
     }
-    return first | summary(connection, settings, now)
+    return first | summary(connection, settings, now, reader)
 
 
-def summary(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
-    """What the pages show of it. Reads indexes and the tables of sellers, never all orders."""
+def summary(
+    connection: Connection, settings: Settings, now: datetime, reader: Audience = EDITOR
+) -> dict[str, Any]:
+    """What the pages show of it to a reader. Reads indexes and the tables of sellers, never all orders."""
     lingering_since = now - settings.error_clear
     needed = {
         "held_orders": overview.held_orders(connection, limit=SHOWN),
@@ -104,17 +110,21 @@ def summary(connection: Connection, settings: Settings, now: datetime) -> dict[s
         and {
             "by": "option" if stop.since is None else "switch",
             **asdict(stop),
+            "reason": reader.said(stop.reason, None),
             "sentence": stop.sentence,
         },
         "sellers": _sellers(connection),
-        "needs_person": {name: asdict(some) for name, some in needed.items()},
+        "needs_person": {
+            name: {"count": some.count, "items": reader.rows(connection, some.items)}
+            for name, some in needed.items()
+        },
         "last": overview.latest(connection),
         "watermarks": _watermarks(connection, now),
         "on_the_way_to_the_warehouse": overview.on_the_way(connection),
     }
 
 
-def _orders(connection: Connection) -> dict[str, Any]:
+def _orders(connection: Connection, reader: Audience) -> dict[str, Any]:
     reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in Phase}
     counts: Counter[str] = Counter()
     for phase, reason, count in overview.reasons_by_phase(connection):
@@ -122,7 +132,8 @@ def _orders(connection: Connection) -> dict[str, Any]:
         if reason is not None:
             reasons.setdefault(phase, []).append((reason, count))
     return {
-        phase: {"count": counts[phase], "reasons": _top(by_reason)} for phase, by_reason in reasons.items()
+        phase: {"count": counts[phase], "reasons": _top(reader.waits(phase, by_reason))}
+        for phase, by_reason in reasons.items()
     }
 
 
@@ -178,6 +189,11 @@ def _watermarks(connection: Connection, now: datetime) -> dict[str, Any]:
     }
 
 
+def columns(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of what requires action; whether the ledger has an order is for the links of the pages."""
+    return list(dict.fromkeys(name for item in items for name in item if name != "is_known"))
+
+
 def _print(document: dict[str, Any], out: Output) -> None:
     if document["read_only"]:
         out.say(f"READ-ONLY: {document['read_only']['sentence']}")
@@ -185,10 +201,8 @@ def _print(document: dict[str, Any], out: Output) -> None:
     for phase, entry in document["orders"].items():
         out.say(f"  {phase:14}{entry['count']:>9}")
         waits = document["settled_wait_for"] if phase == Phase.SETTLED else entry["reasons"]
-        # Those of settled orders begin with our own words; what FeedAMP said to a closing follows a colon.
-        for wait in waits if out.words or phase == Phase.SETTLED else ():
-            reason = wait["reason"] if out.words else wait["reason"].partition(": ")[0]
-            out.say(f"    {wait['count']:>9}  {cell(reason)}")
+        for wait in waits:
+            out.say(f"    {wait['count']:>9}  {cell(wait['reason'])}")
     out.say("SELLERS")
     for name, count in document["sellers"].items():
         out.say(f"  {name:20}{count:>7}")
@@ -210,9 +224,7 @@ def _print(document: dict[str, Any], out: Output) -> None:
         out.say("  nothing")
     for name, entry in some.items():
         out.say(f"  {entry['count']} {TITLES[name].format(s='' if entry['count'] == 1 else 's')}")
-        if name in ("rejected_rows", "refused_by_warehouse", "unreadable_orders") and not out.words:
-            continue  # anything can be in the place of the id of a row or order that no check has passed
-        names = list(dict.fromkeys(name for item in entry["items"] for name in item))
+        names = columns(entry["items"])
         out.table(names, [[item.get(name) for name in names] for item in entry["items"]], indent=4)
         if entry["count"] > len(entry["items"]):
             out.say(f"    … and {entry['count'] - len(entry['items'])} more")

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from feedamp.errors import FeedAmpError
 from feedamp.state.reconnect import is_lock_timeout
+from feedamp_airflow.audience import VIEWER
 from feedamp_airflow.pages import actions, backfill, connect, orders, overview, reconciliation, sellers
 from feedamp_airflow.pages.page import LOCKED, Refused, may_view, render, visitor
 
@@ -123,8 +124,8 @@ async def say_state_is_away(request: Request, error: Exception) -> Response:
     who = await visitor(request)
     if isinstance(error, DBAPIError) and is_lock_timeout(error):
         said = LOCKED
-    elif who is None or not who.words:
-        said = AWAY  # paths and hosts are for those who may edit the connection
+    else:  # paths and hosts are for those who may edit the connection
+        said = (who or VIEWER).said(said, AWAY)
     if _is_health(request):
         return JSONResponse({"status": "unavailable", "detail": said}, 503)
     return render(request, "refused.html", status_code=503, said=said)

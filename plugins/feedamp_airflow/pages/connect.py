@@ -143,9 +143,9 @@ def receive(
     if said.code == DONE:  # a reload shows the same, and the code leaves the address
         base = request.scope["root_path"]
         # On the seller's page, a user can have its orders read.
-        to = seller_address(base, seller_id) if who is not None and who.words else f"{base}/callback"
+        to = seller_address(base, seller_id) if who is not None and who.may_change else f"{base}/callback"
         return RedirectResponse(f"{to}{'&' if '?' in to else '?'}connected=true", 303)
-    if said.code == REFUSED and who is not None and who.words:
+    if said.code == REFUSED and who is not None and who.may_change:
         return _page(request, said, seller=seller_id, reader=who)
     if said.lines in (NOT_OURS, NO_CODE):
         return render(request, "callback.html", status_code=400, said=said, is_over=True)
@@ -186,8 +186,7 @@ def _page(
         "connect.html",
         status_code=200 if said.code == DONE else 409,
         seller=seller,
-        words=reader.words,
-        token=reader.token,
+        reader=reader,
         conn_id=read_options().conn_id,
         said=said,
         url=url,

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
-from sqlalchemy.engine import Connection
 
-from feedamp.codec import decode_json
-from feedamp.order_body.body_options import DEFAULT_ORDER_NUMBER_PATTERN
 from feedamp.rules import finding
-from feedamp.rules.known_fields import known_part
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Kind
-from feedamp.state import page_lists, sellers, step_runs
+from feedamp.state import page_lists, step_runs
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
+from feedamp_airflow.audience import Shown
 from feedamp_airflow.cli import orders
 from feedamp_airflow.cli.rejected import exported_lines
 from feedamp_airflow.pages.page import (
@@ -71,7 +67,12 @@ def _choice(value: str, known: tuple[str, ...], name: str) -> str | None:
 
 @router.get("/orders", response_class=HTMLResponse)
 def list_orders(
-    request: Request, number: str = "", seller: str = "", phase: str = "", offset: Offset = 0
+    request: Request,
+    number: str = "",
+    seller: str = "",
+    phase: str = "",
+    offset: Offset = 0,
+    reader: Reader = ThisReader,
 ) -> HTMLResponse:
     """The search for orders."""
     wanted = _choice(phase, PHASES, "phase")
@@ -83,6 +84,7 @@ def list_orders(
             seller_id=seller.strip() or None,
             phases=() if wanted is None else OPEN_PHASES if wanted == "open" else (Phase(wanted),),
         )
+        found = reader.counted(read.connection, found)
     given = {"number": number, "seller": seller, "phase": phase}
     return _list(request, "orders.html", found, given, offset, phases=PHASES)
 
@@ -98,27 +100,27 @@ def show_order(
     named = {"seller_id": seller_id, "mp_order_number": number}
     with reading() as read:
         order = orders.document(read.connection, seller_id, number)
-        rejected = [vars(reject) | named for reject in orders.rejects_of(read.connection, seller_id, number)]
-        if order is None and not reader.words:  # else a guess would be confirmed by the page that it gets
-            hide_keys(read.connection, rejected)
-            rejected = [row for row in rejected if key_of(row) == (seller_id, number)]
+        rejected = reader.rows(
+            read.connection,
+            [vars(reject) | named for reject in orders.rejects_of(read.connection, seller_id, number)],
+        )
+        if order is None:  # else a guess would be confirmed by the page that it gets
+            rejected = Shown(row for row in rejected if row.items() >= named.items())
         runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
-        if order is not None and not reader.words:
-            order["lines"] = [named | line for line in order["lines"]]
-            hide_lines(read.connection, [*order["lines"], *order["findings"]])
+        [shown] = reader.rows(read.connection, [order]) if order is not None else [None]
     if order is None and not rejected:
         raise Refused(404, "There is no such order.")
-    rows = [_reject(row, row["reasons"], reader.words) for row in rejected]
+    waits = order and (order["reason"] or order["closing"]["waits_for"] or "can be closed")
     return render(
         request,
         "order.html",
-        order=order,
+        order=shown,
+        waits=reader.said(waits, None),
         key=named,
         facts=FACTS,
         runs=runs,
-        rejected=rows,
-        words=reader.words,
-        token=reader.token,
+        rejected=rejected,
+        reader=reader,
     )
 
 
@@ -154,10 +156,9 @@ def list_findings(
             seller_id=seller.strip() or None,
             states=states,
         )
-        if not reader.words:
-            hide_lines(read.connection, found.items)
-    for item in found.items:
-        item["chosen"] = item["finding_id"] if item["state"] in finding.OPEN else None
+        for item in found.items:
+            item["chosen"] = item["finding_id"] if item["state"] in finding.OPEN else None
+        found = reader.counted(read.connection, found)
     if kind and kind not in dict(kinds):  # the last one may just have been waived
         kinds.append((kind, 0))
     given = {"kind": kind, "seller": seller.strip(), "state": state}
@@ -169,8 +170,7 @@ def list_findings(
         offset,
         kinds=kinds,
         states=(ALL, *FINDING_STATES),
-        words=reader.words,
-        token=reader.token,
+        reader=reader,
     )
 
 
@@ -184,10 +184,9 @@ def list_rejects(
         found = page_lists.list_rejects(
             read.connection, Part(offset, ROWS), stage=wanted, source=source.strip() or None
         )
-        if not reader.words:
-            hide_keys(read.connection, found.items)
-    for item in found.items:
-        item |= _reject(item, decode_json(item["reasons"].encode()), reader.words)
+        for item in found.items:
+            item["reject_id"] = reject_id(item["source"], item["row_number"], item["row_hash"])
+        found = reader.counted(read.connection, found)
     given = {"stage": stage, "source": source}
     return _list(
         request,
@@ -196,8 +195,7 @@ def list_rejects(
         given,
         offset,
         stages=REJECT_STAGES,
-        words=reader.words,
-        token=reader.token,
+        reader=reader,
     )
 
 
@@ -208,46 +206,6 @@ def export_rejects() -> Response:
         lines = b"".join(exported_lines(read.connection))
     name = {"Content-Disposition": 'attachment; filename="feedamp-rejected.jsonl"'}
     return Response(lines, media_type="application/x-ndjson", headers=name)
-
-
-def hide_keys(connection: Connection, rejected: Sequence[dict[str, Any]]) -> None:
-    """Takes out of refused rows the keys that a viewer may not see: other words can stand in the place of an id or number."""
-    ids = {row["seller_id"] for row in rejected if row["seller_id"]}
-    known = {seller.seller_id for seller in sellers.find(connection, ids)} if ids else set()
-    for row in rejected:
-        if row["seller_id"] not in known:
-            row["seller_id"] = None
-        if not re.fullmatch(DEFAULT_ORDER_NUMBER_PATTERN, row["mp_order_number"] or ""):
-            row["mp_order_number"] = None
-
-
-def hide_lines(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Takes out of rows of orders the line numbers that a viewer may not see: a seller can report any text as one."""
-    known = page_lists.ordered_lines(connection, map(key_of, rows))
-    for row in rows:
-        if row["mp_line_number"] not in known.get(key_of(row), ()):
-            row["mp_line_number"] = None
-
-
-def key_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Seller and number of the order that a row is about."""
-    return row["seller_id"], row["mp_order_number"]
-
-
-def _reject(row: dict[str, Any], reasons: Any, words: bool) -> dict[str, Any]:
-    """What a page shows of a reject: codes and fields, and with `words` the messages, which may quote the row."""
-    said = [
-        f"{reason['field'] or 'row'}: {reason['message']}"
-        if words
-        else f"{known_part(reason['field']) or 'row'}: {reason['code']}"
-        for reason in reasons
-    ]
-    names = ("source", "row_number", "stage", "rejected_at")
-    return {
-        "reject_id": reject_id(row["source"], row["row_number"], row["row_hash"]),
-        **{name: row[name] for name in names},
-        "why": "; ".join(said),
-    }
 
 
 def _list(

@@ -13,17 +13,15 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from feedamp.rules.failure_summary import counted, noun_of, sentence, together
 from feedamp.rules.order import Phase
-from feedamp.state import order_events, page_lists, read_only
+from feedamp.state import order_events, page_lists
 from feedamp.state import overview as state_overview
 from feedamp.state.page_lists import LastRun
+from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import charts
-from feedamp_airflow.pages.orders import hide_keys, key_of
 from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
 
 router = APIRouter()
-# Columns that repeat what FeedAMP or a file said, and ids, which are made of it: a guess could be tried on one.
-WORDS = ("reason", "message", "finding_id", "reject_id")
 HEADINGS = {"seller_id": "Seller", "mp_order_number": "Order", "reject_id": "Id", "finding_id": "Id"}
 ROWS_OF_EACH = 5  # of each kind of required action; the page behind it lists all
 MORE = {
@@ -42,17 +40,13 @@ MORE = {
 def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
     """The loop with live counts, what requires action, the flow, the last runs."""
     with reading() as read:
-        document = status.summary(read.connection, read.options.settings, read.now)
-        for name in ("rejected_rows", "refused_by_warehouse") if not reader.words else ():
-            hide_keys(read.connection, document["needs_person"][name]["items"])
-        _mark_known(read, document["needs_person"]["unreadable_orders"]["items"], reader.words)
+        document = status.summary(read.connection, read.options.settings, read.now, reader)
         shown = {
             "now": read.now,
             "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
             "per_hour": flow(read, "hour", 24),
             "per_day": flow(read, "day", 30),
-            "stop": read_only.current(read.connection, by_option=read.options.settings.read_only),
-            "runs": _last_runs(page_lists.last_runs(read.connection), reader.words),
+            "runs": _last_runs(page_lists.last_runs(read.connection), reader),
         }
     base = request.scope.get("root_path", "")
 
@@ -64,10 +58,9 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "text": f"{some['count']:,} {status.TITLES[name].format(s='' if some['count'] == 1 else 's')}",
             "columns": [
                 (name, HEADINGS.get(name, name.replace("_", " ").capitalize()))
-                for name in dict.fromkeys(name for item in some["items"] for name in item)
-                if name != "is_known" and (reader.words or name not in WORDS)
+                for name in reader.columns(status.columns(some["items"]))
             ],
-            "rows": some["items"][:ROWS_OF_EACH],
+            "rows": Shown(some["items"][:ROWS_OF_EACH]),
             "seller_link": connect_link if name == "sellers_to_connect" else None,
             "more": MORE.get(name) if some["count"] > ROWS_OF_EACH else None,
             "left_out": some["count"] - len(some["items"][:ROWS_OF_EACH]),
@@ -75,16 +68,10 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
         for name, some in document["needs_person"].items()
         if some["count"]
     ]
-    return render(request, "overview.html", document=document, needed=needed, reader=reader, **shown)
-
-
-def _mark_known(read: Reading, unreadable: list[dict[str, Any]], words: bool) -> None:
-    """Says which of these orders have a page: the others are at FeedAMP only, and so are their numbers."""
-    known = page_lists.ordered_lines(read.connection, map(key_of, unreadable))
-    for row in unreadable:
-        row["is_known"] = key_of(row) in known
-    if not words:
-        hide_keys(read.connection, [row for row in unreadable if not row["is_known"]])
+    stop = document["read_only"]
+    return render(
+        request, "overview.html", document=document, needed=needed, stop=stop, reader=reader, **shown
+    )
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])
@@ -147,7 +134,7 @@ def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.S
     ]
 
 
-def _last_runs(steps: list[LastRun], words: bool) -> list[dict[str, Any]]:
+def _last_runs(steps: list[LastRun], reader: Audience) -> list[dict[str, Any]]:
     """The newest run of each DAG, with what each of its steps did."""
     by_dag: dict[str, list[LastRun]] = defaultdict(list)
     for step in steps:
@@ -161,21 +148,20 @@ def _last_runs(steps: list[LastRun], words: bool) -> list[dict[str, Any]]:
                 "dag_id": dag_id,
                 "run": newest,
                 "started_at": min(step.started_at for step in of_newest),
-                "result": "; ".join(f"{step.step}: {_did(step, words)}" for step in of_newest),
+                "result": "; ".join(f"{step.step}: {_did(step, reader)}" for step in of_newest),
             }
         )
     return shown
 
 
-def _did(run: LastRun, words: bool) -> str:
+def _did(run: LastRun, reader: Audience) -> str:
     reasons = together(reason for told in run.told for reason in told.reasons)
     failed = sum(told.failed for told in run.told)
     errors = list(dict.fromkeys(told.error for told in run.told if told.error))
     said = f"{counted(run.orders, 'row' if run.step == 'intake' else 'order')}, {counted(run.requests, 'request')}"
-    if failed and words:
-        said = sentence(run.step, failed, run.sellers, reasons)
-    elif failed:
-        said += f"; {counted(failed, noun_of(run.step))} with work left"
+    if failed:
+        left = f"{said}; {counted(failed, noun_of(run.step))} with work left"
+        said = reader.said(sentence(run.step, failed, run.sellers, reasons), left)
     if errors:
-        said = f"{said.rstrip('.')}; failed" + (f": {errors[0]}" if words else "")
+        said = f"{said.rstrip('.')}; failed" + reader.said(f": {errors[0]}", "")
     return said.rstrip(".")

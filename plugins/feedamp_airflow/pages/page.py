@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import jinja2
@@ -24,7 +24,9 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import ConfigurationError
 from feedamp.rules.failure_summary import counted
 from feedamp.state.database import State
+from feedamp.state.overview import CountedItems
 from feedamp.state.upgrade import HEAD
+from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
 from feedamp_airflow.wiring import NoStateError, lake_of, open_state, refuse_unused_state
@@ -54,12 +56,16 @@ class Refused(HTTPException):
     """What a page of ours says itself, other than what Airflow or FastAPI refuse."""
 
 
-class Reader(NamedTuple):
-    """Who looks at a page: whether FeedAMP's and the files' own words, which can name customers, are for this user; and
-    what a form of this user carries, since Airflow has no token against forged ones. Who reads words may change things."""
+@dataclass(frozen=True, kw_only=True)
+class Reader(Audience):
+    """Who looks at a page, and what a form of this user carries, since Airflow has no token against forged ones."""
 
-    words: bool
     token: str
+
+    @property
+    def may_change(self) -> bool:
+        """Whether forms are for this user: who reads words may change things."""
+        return self.reads_words
 
 
 def reader(user: GetUserDep) -> Reader:
@@ -67,14 +73,14 @@ def reader(user: GetUserDep) -> Reader:
     allowed = get_auth_manager().is_authorized_connection(
         method="PUT", details=ConnectionDetails(conn_id=Options().conn_id), user=user
     )
-    return Reader(allowed, form_signer().dumps(str(user.get_id())))
+    return Reader(reads_words=allowed, token=form_signer().dumps(str(user.get_id())))
 
 
 ThisReader = Depends(reader)
 
 
 def _check_may_change(who: Annotated[Reader, ThisReader]) -> None:
-    if not who.words:
+    if not who.may_change:
         raise HTTPException(403)
 
 
@@ -188,12 +194,27 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def _refuse_unhidden(rows: object) -> str:
+    """Raises a TypeError if rows that a template is about to show went through no `Audience`."""
+    if not isinstance(rows, Shown):
+        raise TypeError("these rows were not read as the reader may see them")
+    return ""
+
+
 _templates.filters |= {"shown": _shown, "ago": _ago, "percent": _percent}
-_templates.globals |= {"menu": MENU, "counted": counted}
+_templates.globals |= {"menu": MENU, "counted": counted, "refuse_unhidden": _refuse_unhidden}
 
 
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
-    """A page of the template; `base` is where the pages begin, behind a proxy too."""
+    """A page of the template; `base` is where the pages begin, behind a proxy too.
+
+    Rows must be as the reader may see them: a list or table of others is refused.
+    """
+    for value in values.values():
+        if isinstance(value, CountedItems):
+            _refuse_unhidden(value.items)
     base = request.scope.get("root_path", "").rstrip("/")
     here = request.url.path.removeprefix(base).strip("/").partition("/")[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calendar import Calendar
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -11,14 +11,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.known_fields import is_known_place
 from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.reconciliation_report import ReportedDay
 from feedamp.state import page_lists
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp_airflow.cli.reconciliation import days_reported, figures
-from feedamp_airflow.pages.orders import hide_keys, key_of
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
@@ -53,8 +51,8 @@ def calendar(
         days = {reported.day: _day(reported) for reported in _reported(read, first, last)}
         chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
         found, left_out = _differences(read, chosen, seller, offset) if chosen else (CountedItems(0, []), 0)
-        if not reader.words:
-            _hide_words(read, found.items)
+        found = reader.counted(read.connection, found)
+        rows = reader.rows(read.connection, [] if chosen is None else _by_seller(chosen))
     weeks = Calendar().monthdatescalendar(first.year, first.month)
     return render(
         request,
@@ -66,18 +64,18 @@ def calendar(
         of_month=days,
         chosen=chosen,
         missing=[] if chosen is None else list(_missing(chosen)),
-        rows=[] if chosen is None else list(_by_seller(chosen)),
+        rows=rows,
         found=found,
         left_out=left_out,
         given={"month": month, "seller": seller},
         offset=offset,
         limit=ROWS,
-        words=reader.words,
+        reader=reader,
         link=links_to_same(request),
         backfill=_range(chosen.day, chosen.day)
-        if reader.words and chosen
+        if reader.may_change and chosen
         else _range(min(first, today - DAY), min(last, today - DAY))
-        if reader.words
+        if reader.may_change
         else None,
     )
 
@@ -116,15 +114,6 @@ def _differences(read: Reading, chosen: ReportedDay, seller: str, offset: int) -
     )
     counted = (one.counts.differences.total() for one in chosen.checked if seller in ("", one.seller_id))
     return found, max(0, sum(counted) - found.count)
-
-
-def _hide_words(read: Reading, differences: Sequence[dict[str, Any]]) -> None:
-    """Takes out of differences what only FeedAMP said: the number of an order or line that the ledger does not have."""
-    lines = page_lists.ordered_lines(read.connection, map(key_of, differences))
-    for row in differences:
-        if not is_known_place(row["field"], row["kind"], lines.get(key_of(row), ())):
-            row["field"] = None
-    hide_keys(read.connection, [row for row in differences if not row["is_known"]])
 
 
 def _missing(reported: ReportedDay) -> Iterator[str]:

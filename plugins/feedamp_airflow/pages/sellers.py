@@ -75,6 +75,7 @@ def list_sellers(
     sort: str = "seller_id",
     down: bool = False,
     offset: Offset = 0,
+    reader: Reader = ThisReader,
 ) -> HTMLResponse:
     """The table of sellers."""
     if sort not in COLUMNS:
@@ -85,6 +86,7 @@ def list_sellers(
         )
         now, measured_at = read.now, scorecards.measured_at(read.connection)
         stale = _stale(read, [item["seller_id"] for item in found.items])
+        found = reader.counted(read.connection, found)
     return render(
         request,
         "sellers.html",
@@ -138,7 +140,11 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
         }
         shown = {
             "is_stale": is_stale,
-            "moved": moved_server(read.connection, seller.conn_id) if reader.words else None,
+            "blocked_by": seller.blocked_by
+            and reader.said(
+                seller.blocked_by, "the seller is paused" if seller.paused else "its grant cannot be used"
+            ),
+            "moved": moved_server(read.connection, seller.conn_id) if reader.may_change else None,
             "per_day": flow(read, "day", DAYS_SHOWN, seller_id),
             "scores": scorecards.of_seller(read.connection, seller_id, DAYS_SHOWN, now=read.now),
             "measured_at": scorecards.measured_at(read.connection),
@@ -146,11 +152,17 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
             "limits": LIMITS_SHOWN,
             "judged_by": JUDGED_BY,
             "parts_of": PARTS_OF,
-            "orders": state_overview.listed_orders(
-                read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
+            "orders": reader.counted(
+                read.connection,
+                state_overview.listed_orders(
+                    read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
+                ),
             ),
-            "findings": page_lists.list_findings(
-                read.connection, Part(0, ROWS), kind=None, seller_id=seller_id, states=OPEN
+            "findings": reader.counted(
+                read.connection,
+                page_lists.list_findings(
+                    read.connection, Part(0, ROWS), kind=None, seller_id=seller_id, states=OPEN
+                ),
             ),
         }
     return render(
@@ -159,8 +171,7 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
         seller=seller,
         facts=facts,
         is_told=is_told and seller.grant == ACTIVE,
-        words=reader.words,
-        token=reader.token,
+        reader=reader,
         **shown,
     )
 

@@ -162,17 +162,22 @@ def prove_completeness(resources: Resources) -> list[str]:
         return [in_words(found)] if found else []
 
 
-def in_words(found: FoundDifferences) -> str:
-    """One or two sentences that say what is missing, name the first orders, and say what to do."""
+def in_counts(found: FoundDifferences) -> str:
+    """A sentence without its end that says how much is missing, and names no order."""
     by_table: dict[str, int] = {}
     for table, _, count in found.counts():
         by_table[table] = by_table.get(table, 0) + count
     counts = ", ".join(f"{count} in {table}" for table, count in by_table.items())
+    return f"{len(found)} differences between state, lake and warehouse ({counts})"
+
+
+def in_words(found: FoundDifferences) -> str:
+    """One or two sentences that say what is missing, name the first orders, and say what to do."""
     first = "; ".join(
         f"{' '.join(difference.key)}: {difference.what.removesuffix('.')}" for difference in found.first()
     )
     advice = "; if there is no backup, run" if "from a backup" in first else ". Run"
-    return f"{len(found)} differences between state, lake and warehouse ({counts}). First: {first}{advice} {REPAIR}."
+    return f"{in_counts(found)}. First: {first}{advice} {REPAIR}."
 
 
 def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict[str, int]]) -> list[str]:
