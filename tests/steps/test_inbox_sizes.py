@@ -14,6 +14,8 @@ from feedamp.steps.place_orders.ingest_row import ROWS_PER_TRANSACTION
 K = ROWS_PER_TRANSACTION
 SIZES = (0, 1, K - 1, K, K + 1, 2 * K)
 KINDS = ("jsonl", "csv", "parquet")
+# The first row, the last one, and the one at the end of a transaction.
+BAD_AT = [(size, at) for size in SIZES[1:] for at in sorted({0, size - 1, min(size, K) - 1})]
 
 
 def content(kind: str, rows: list[Row]) -> bytes:
@@ -44,10 +46,8 @@ def test_every_row_of_a_file_is_taken_and_counted(env: Env, kind: str, size: int
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [1, K - 1, K, K + 1, 2 * K])
-@pytest.mark.parametrize("place", ["first", "last", "at the end of a transaction"])
-def test_one_bad_row_costs_itself_wherever_it_is(env: Env, kind: str, size: int, place: str) -> None:
-    at = {"first": 0, "last": size - 1, "at the end of a transaction": min(size, K) - 1}[place]
+@pytest.mark.parametrize(("size", "at"), BAD_AT)
+def test_one_bad_row_costs_itself_wherever_it_is(env: Env, kind: str, size: int, at: int) -> None:
     rows = [Row(f"M-{number}", ("no currency",) if number == at else ()) for number in range(size)]
     drop_bytes(env, f"1.{kind}", content(kind, rows))
     result = env.intake()

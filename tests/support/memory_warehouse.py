@@ -15,13 +15,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from manifests import in_memory
 
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table
-from feedamp.warehouse.engine import Engine
+from feedamp.warehouse.engine import META, Engine, in_transaction
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
@@ -30,7 +31,11 @@ _MEMORY = Path("/dev/shm")
 
 
 class PatientSession(Session):
-    """Merges when the engine is used for anything else, unless told to merge at once; an error is raised then."""
+    """Merges when the engine is used for anything else, unless told to merge at once; an error is raised then.
+
+    What waits is merged as one, as if it had been compacted, because a merge of few rows costs as much as of many; one by
+    one only if that fails.
+    """
 
     def __init__(self, engine: Engine, tables: Mapping[str, Table]) -> None:
         self._waiting: list[tuple[Lake, Manifest, SetAside]] = []
@@ -40,6 +45,12 @@ class PatientSession(Session):
     @property
     def _engine(self) -> Engine:
         self.is_empty = False
+        if len(self._waiting) > 1:
+            waiting, self._waiting = self._waiting, []
+            try:
+                self._merge_as_one([(lake, manifest) for lake, manifest, _ in waiting])
+            except Exception:  # noqa: BLE001 - whatever it is, the one at fault raises it again
+                self._waiting = waiting
         while self._waiting:
             super().load(*self._waiting.pop(0))
         return self._used
@@ -47,6 +58,29 @@ class PatientSession(Session):
     @_engine.setter
     def _engine(self, engine: Engine) -> None:
         self._used = engine
+
+    def _merge_as_one(self, waiting: Sequence[tuple[Lake, Manifest]]) -> None:
+        """Merges manifests of one lake in one transaction."""
+        [lake] = {lake.root: lake for lake, _ in waiting}.values()
+        listed = f"{META}.loaded_manifests"
+        known = {row["path"] for row in self._engine.rows(f"SELECT path FROM {listed}")}
+        new = {manifest.path: manifest for _, manifest in waiting if manifest.path not in known}
+        if not new:
+            return
+        snapshots: dict[str, datetime] = {}
+        for manifest in new.values():
+            for table, taken_at in manifest.full_snapshots.items():
+                snapshots[table] = max(taken_at, snapshots.get(table, taken_at))
+        files = tuple(file for manifest in new.values() for file in manifest.files)
+        *others, last = new.values()
+        together = msgspec.structs.replace(last, files=files, full_snapshots=snapshots)
+
+        def merge() -> None:
+            self._merge(lake, together)
+            for manifest in others:
+                self._engine.execute(f"INSERT INTO {listed} VALUES ($1)", [manifest.path])
+
+        in_transaction(self._engine, merge)
 
     def load(self, lake: Lake, manifest: Manifest, set_aside: SetAside = ignore) -> bool:
         if not self.is_patient:
