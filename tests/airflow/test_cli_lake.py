@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,8 @@ import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException
+from airflow_env import open_airflow_env
+from console import Console
 from doc_blocks import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +26,7 @@ def parquet_files(env) -> list[Path]:
     return sorted((env.folder / "lake").rglob("*.parquet"))
 
 
-@pytest.fixture
-def lived_in(console):
+def live_in(console):
     """A lake of three loads, and a file left behind by a writer that was killed long ago."""
     console.import_rows()
     for name in ("M-1", "M-2", "M-3"):
@@ -35,7 +37,28 @@ def lived_in(console):
     left = some.with_name("extract-killed-0-0.parquet")
     left.write_bytes(b"half")
     os.utime(left, (0, 0))
-    return console
+
+
+@pytest.fixture(scope="module")
+def once_lived_in(airflow_home, tmp_path_factory):
+    """Such a lake, and beside its folder a copy of all files."""
+    folder = tmp_path_factory.mktemp("lake") / "env"
+    with pytest.MonkeyPatch.context() as patch, open_airflow_env(folder, patch) as env:
+        console = Console(env)
+        with console.opened():
+            live_in(console)
+        shutil.copytree(folder, folder.with_name("copy"))
+        yield console
+
+
+@pytest.fixture
+def lived_in(once_lived_in, monkeypatch):
+    """Such a lake for each test, as it was before the others; the sandbox is one for all, so none may end a grant there."""
+    env = once_lived_in.env
+    shutil.rmtree(env.folder)
+    shutil.copytree(env.folder.with_name("copy"), env.folder)
+    with env.changed_by(monkeypatch), once_lived_in.opened() as console:
+        yield console
 
 
 def test_the_command_puts_files_together_and_says_what_it_did(lived_in, monkeypatch, caplog):
@@ -114,12 +137,13 @@ def test_the_verification_as_json_says_what_and_where(lived_in):
     assert (repaired["ok"], repaired["differences_before"], repaired["differences"]) == (True, 1, 0)
 
 
-def test_what_cannot_be_repaired_now_is_said_and_ends_with_one(lived_in):
-    with closing(sqlite3.connect(lived_in.folder / "state.db")) as state, state:
+def test_what_cannot_be_repaired_now_is_said_and_ends_with_one(console):
+    live_in(console)
+    with closing(sqlite3.connect(console.folder / "state.db")) as state, state:
         state.execute("DELETE FROM snapshots")
-    lived_in.sandbox.revoke("seller-001")
-    lived_in.sandbox.expire_access_tokens()
-    done = lived_in.run("lake", "verify", "--repair")
+    console.sandbox.revoke("seller-001")
+    console.sandbox.expire_access_tokens()
+    done = console.run("lake", "verify", "--repair")
     assert done.code == 1
     assert "feedamp: seller-001: " in done.err
     assert "snapshots  seller-001" in done.out

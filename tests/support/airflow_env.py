@@ -90,6 +90,13 @@ class AirflowEnv:
         )
         self.set_connection()
 
+    @contextmanager
+    def changed_by(self, patch: pytest.MonkeyPatch) -> Iterator[None]:
+        """What is set meanwhile is undone with `patch`: an env that several tests share belongs to none of them."""
+        before, self._patch = self._patch, patch
+        yield
+        self._patch = before
+
     def set_options(self, **options: str) -> None:
         """`[feedamp]` options, as the environment gives them."""
         for name, value in options.items():
