@@ -128,7 +128,7 @@ def run(
     from feedamp_airflow.cli import running
     from feedamp_airflow.cli.output import Output
 
-    out = Output(_Lines(say), _Lines(complain), reader=VIEWER, user=user)
+    out = Output(_Lines(say), _Lines(complain), for_reader=VIEWER, user=user)
     try:
         words = _words(arguments)
         _refuse_secrets(words)

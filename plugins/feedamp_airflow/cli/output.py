@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import msgspec
 
-from feedamp_airflow.audience import EDITOR, Audience
-
-if TYPE_CHECKING:  # it brings rich, which only a terminal needs
+if (
+    TYPE_CHECKING
+):  # they bring SQLAlchemy, which `feedamp init` does without, and rich, which only a terminal needs
+    from feedamp_airflow.audience import Audience
     from feedamp_airflow.cli.terminal import Working
 
 WIDEST_CELL = 100
@@ -24,15 +25,22 @@ WIDEST_CELL = 100
 class Output:
     """`out` receives only the answer of a command; `err` receives messages about it.
 
-    `reader` is who reads the answer, and has the say on each row and sentence of it. `user` is Airflow's name of who asks, None
-    on a command line.
+    `for_reader` is who reads the answer, None for who may read every word. `user` is Airflow's name of who asks, None on a
+    command line.
     """
 
     out: TextIO
     err: TextIO
-    reader: Audience = EDITOR
+    for_reader: "Audience | None" = None
     user: str | None = None
     working: "Working | None" = None  # where a person sees what is being done
+
+    @property
+    def reader(self) -> "Audience":
+        """Who has the say on each row and sentence of the answer."""
+        from feedamp_airflow.audience import EDITOR
+
+        return self.for_reader or EDITOR
 
     def say(self, text: str) -> None:
         """One line of the answer."""
