@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from feedamp.rules.failure_summary import counted, noun_of, sentence, together
 from feedamp.rules.order import Phase
@@ -18,11 +20,12 @@ from feedamp.state import overview as state_overview
 from feedamp.state.page_lists import LastRun
 from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli import status
-from feedamp_airflow.pages import charts
+from feedamp_airflow.pages import airflow_api, charts
 from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
 
 router = APIRouter()
 HEADINGS = {"seller_id": "Seller", "mp_order_number": "Order", "reject_id": "Id", "finding_id": "Id"}
+NEWEST_RUNS = 20  # of each DAG; the newest that recorded something is among them, unless many failed since
 ROWS_OF_EACH = 5  # of each kind of required action; the page behind it lists all
 MORE = {
     "held_orders": "orders?phase=held",
@@ -37,8 +40,15 @@ MORE = {
 
 
 @router.get("/", response_class=HTMLResponse)
-def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
-    """The loop with live counts, what requires action, the flow, the last runs."""
+async def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
+    """The loop with live counts, what requires action, the flow, the last runs; how these ended, Airflow is asked as the user."""
+    shown = await run_in_threadpool(_look_at, request, reader)
+    shown["runs"] = await _with_states(request, shown["runs"])
+    return render(request, "overview.html", reader=reader, **shown)
+
+
+def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
+    """What the state has for the page."""
     with reading() as read:
         document = status.summary(read.connection, read.options.settings, read.now, reader)
         shown = {
@@ -68,10 +78,37 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
         for name, some in document["needs_person"].items()
         if some["count"]
     ]
-    stop = document["read_only"]
-    return render(
-        request, "overview.html", document=document, needed=needed, stop=stop, reader=reader, **shown
+    return shown | {"document": document, "needed": needed, "stop": document["read_only"]}
+
+
+async def _with_states(request: Request, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs with their states in words, and those of DAGs of which the state has no run: a first task may have failed."""
+    dags = await airflow_api.ask(request, "GET", "/dags?dag_id_pattern=feedamp_%25&limit=20")
+    by_dag: dict[str, dict[str, Any]] = (
+        {one["dag_id"]: {} for one in dags.body["dags"]} if dags.is_good else {}
     )
+    by_dag |= {run["dag_id"]: run for run in runs}
+    newest = f"dagRuns?order_by=-run_after&limit={NEWEST_RUNS}"
+    asked = (airflow_api.ask(request, "GET", f"/dags/{quote(dag_id, safe='')}/{newest}") for dag_id in by_dag)
+    answers = dict(zip(by_dag, await asyncio.gather(*asked), strict=True))
+    shown = []
+    for dag_id, run in sorted(by_dag.items()):
+        known = answers[dag_id].body["dag_runs"] if answers[dag_id].is_good else []
+        last = next(iter(known), None)
+        if last and not run:
+            began = last["start_date"] and datetime.fromisoformat(last["start_date"])
+            run = {
+                "dag_id": dag_id,
+                "run": f"{dag_id}/{last['dag_run_id']}",
+                "started_at": began,
+                "result": "nothing recorded",
+            }
+        if run:
+            states = {f"{dag_id}/{one['dag_run_id']}": one["state"] for one in known}
+            state = states.get(run["run"], "not known")
+            later = f"; a newer run: {last['state']}" if last and next(iter(states)) != run["run"] else ""
+            shown.append(run | {"state": f"{state}{later}", "is_bad": "failed" in f"{state}{later}"})
+    return shown
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])
