@@ -46,6 +46,7 @@ ACTIONS = {
     "sellers import": Action("FILE [--replace] [--force]: then the file is removed"),
     "sellers pause": Action("SELLER: stop placing, reading and closing"),
     "sellers resume": Action("SELLER"),
+    "sellers remove": Action("SELLER --yes: drop its grant, stop all work"),
     "orders acknowledge": Action("SELLER NUMBER --reason R: cancelled but shipped"),
     "findings waive": Action("ID --reason R"),
     "rejected replay": Action("[--source FILE]: check rejected rows again"),

@@ -337,6 +337,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         "token journal": "ok",
         "connection feedamp_default": "ok",
         "read_only": "ok",
+        "erasures": "ok",
         "clock": "ok",
         "accounts": "ok",
         "inbox": "ok",
@@ -352,7 +353,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 17)
+    assert (text.code, text.out.count("ok  ")) == (0, 18)
     assert feedamp_env.sandbox.broken_rules == []
 
 

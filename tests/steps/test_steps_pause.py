@@ -41,7 +41,7 @@ def paused_while(env: Env, method: str, path: str, *, kind: Kind = "reset_before
 def green(result: StepResult) -> StepResult:
     finish(result)
     assert [note for note in result.notes if "paused" in note] == [
-        f"{SELLER}: The seller is paused; what was not sent waits."
+        f"{SELLER}: The seller is paused or was removed; what was not sent waits."
     ]
     return result
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal, daemon_future
 from feedamp.errors import FeedAmpError, TransientError
-from feedamp.state import State, grants
+from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.token_cipher import TokenCipher
@@ -135,8 +135,13 @@ class PairStorage:
             )
 
     def _new_grant(self, connection: Connection, pair: JournaledPair, conn_id: str) -> Grant | None:
-        """Stores the grant of a consent; None if it is stored already, because only the answer to a commit was lost."""
+        """Stores the grant of a consent; None if it is stored already, because only the answer to a commit was lost.
+
+        Also None if the seller was removed meanwhile.
+        """
         if grants.token_owner(connection, self._cipher, pair.refresh_token) is not None:
+            return None
+        if not sellers.is_registered(connection, pair.seller_id):
             return None
         grants.put_grant(
             connection,

@@ -123,6 +123,21 @@ class TokenJournal:
         """How many pairs are not in the state yet. Raises as `pairs_of`."""
         return sum(self._read(name) is not None for name in self._names(""))
 
+    def drop(self, seller_id: str) -> int:
+        """Removes all files of a seller, because its grant is dropped; returns how many there were. Safe to repeat.
+
+        Raises a TransientError if the store cannot be reached, or still has one of them.
+        """
+        names = list(self._names(self._prefix(seller_id)))
+        for name in names:
+            self.remove(name)
+        if any(self._names(self._prefix(seller_id))):
+            raise TransientError(
+                f"[feedamp] journal_url: {self._storage.url} still has tokens of the seller: repeat the command.",
+                seller_id=seller_id,
+            )
+        return len(names)
+
     def remove(self, name: str) -> None:
         """Removes a file. Safe to repeat; errors are ignored, and a file that remains is removed when it is read next."""
         with suppress(OSError, FeedAmpError):

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import authorizations, grants, other_grants, token_fingerprints
-from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, is_registered, wake
 from feedamp.state.statements import in_parts, upsert
 from feedamp.state.token_cipher import TokenCipher
 
@@ -207,6 +207,8 @@ def store_tokens(
         )
     )
     if stored.rowcount != 1:
+        if not is_registered(connection, grant.seller_id):
+            return False  # the seller was removed while its token was refreshed
         consents.store_refreshed(connection, grant.seller_id, grant.generation, tokens)
         remember_token(connection, cipher, grant.seller_id, refresh_token, now=now)
         return False

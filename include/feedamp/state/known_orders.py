@@ -176,7 +176,8 @@ def keep_marks(connection: Connection, seller_id: str, marked: Mapping[str, str]
         {"mark": digest, "seller_id": seller_id, "mp_order_number": number}
         for digest, number in list(marked.items())[:MARKS_PER_SELLER]
     ]
-    connection.execute(insert(connection, account_marks).on_conflict_do_nothing(), rows)
+    if rows:
+        connection.execute(insert(connection, account_marks).on_conflict_do_nothing(), rows)
 
 
 def is_marked(connection: Connection, seller_id: str) -> bool:

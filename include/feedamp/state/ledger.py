@@ -37,6 +37,12 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Ledger
     return None if row is None else _order(row)
 
 
+def has(connection: Connection, seller_id: str, mp_order_number: str) -> bool:
+    """Whether the ledger has an order."""
+    query = sa.select(orders.c.phase).where(is_order(orders, seller_id, mp_order_number))
+    return connection.execute(query).first() is not None
+
+
 def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, LedgerOrder]:
     """Orders of one seller, by number; unknown numbers are left out."""
     found = read_all(connection, ((seller_id, number) for number in numbers))

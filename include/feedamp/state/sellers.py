@@ -163,34 +163,40 @@ def end_mix_up(connection: Connection, seller_id: str) -> None:
     connection.execute(sa.update(sellers).where(either).values(mix_up=None, mixed_with=None))
 
 
+def is_registered(connection: Connection, seller_id: str) -> bool:
+    query = sa.select(sellers.c.seller_id).where(sellers.c.seller_id == seller_id)
+    return connection.execute(query).first() is not None
+
+
 def is_paused(connection: Connection, seller_id: str) -> bool:
     query = sa.select(sellers.c.paused).where(sellers.c.seller_id == seller_id)
     return bool(connection.execute(query).scalar_one_or_none())
 
 
 def paused_among(connection: Connection, seller_ids: Collection[str]) -> set[str]:
-    """Those of the sellers that are paused."""
-    query = sa.select(sellers.c.seller_id).where(sellers.c.paused)
-    return {
+    """Those of the sellers that are paused, or were removed while work for them was under way."""
+    query = sa.select(sellers.c.seller_id).where(sellers.c.paused.is_(False))
+    served = {
         seller_id
         for part in in_parts(seller_ids)
         for seller_id in connection.execute(query.where(sellers.c.seller_id.in_(part))).scalars()
     }
+    return set(seller_ids) - served
 
 
 def check_pause(connection: Connection, seller_id: str) -> None:
-    """Checks, before each order or page, that the seller is not paused.
+    """Checks, before each order or page, that the seller is not paused, nor was removed since the work began.
 
     Raises:
-        PausedError: the seller is paused.
+        PausedError: the seller is paused or removed.
     """
-    if is_paused(connection, seller_id):
+    if paused_among(connection, [seller_id]):
         raise paused_error(seller_id)
 
 
 def paused_error(seller_id: str) -> PausedError:
     """What `check_pause` raises."""
-    return PausedError("The seller is paused; what was not sent waits.", seller_id=seller_id)
+    return PausedError("The seller is paused or was removed; what was not sent waits.", seller_id=seller_id)
 
 
 def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:

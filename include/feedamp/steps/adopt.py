@@ -161,8 +161,11 @@ class _Adopter(SellerJob):
     def _write_ledger(self, connection: Connection, orders: list[ReadOrder]) -> Counter[str]:
         counts: Counter[str] = Counter()
         known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])
-        now = self._state.now()
+        now, erased = self._state.now(), self._resources.erased(connection)
         for order, _ in orders:
+            if erased.has(self._seller_id, order.mp_order_number):
+                counts["not_adoptable"] += 1  # and it is not named
+                continue
             if order.mp_order_number in known:
                 counts["known"] += 1
                 continue

@@ -502,4 +502,6 @@ def _store_scorecards(resources: Resources, warehouse: Session) -> None:
         )
         return
     with resources.state.begin() as connection:
+        erased = resources.erased(connection)
+        rows = [row for row in rows if not erased.has_seller(row["seller_id"])]
         scorecards.store(connection, rows, now=now, took_s=time.monotonic() - began)

@@ -38,6 +38,8 @@ async def read_back(
             ledger_orders = ledger.read_many(connection, client.seller_id, numbers)
         current = []
         for order, read_at in fresh.orders:
+            if order.mp_order_number not in ledger_orders:
+                continue  # erased meanwhile
             state = ledger_orders[order.mp_order_number].accepted_state
             if order.marketplace_state not in (state, None):
                 read = await fetch_again(client, UnreadableOrder(order.mp_order_number, None))
@@ -65,6 +67,11 @@ async def read_back(
 def store_order(
     connection: Connection, seller_id: str, order: Order, read_at: datetime, *, run_id: str | None
 ) -> None:
-    """Stores an order in the state, and in the outbox for lake and warehouse. Safe to repeat."""
+    """Stores an order of the ledger in the state, and in the outbox for lake and warehouse. Safe to repeat.
+
+    Stores nothing of an order that the ledger no longer has, because it was erased meanwhile.
+    """
+    if not ledger.has(connection, seller_id, order.mp_order_number):
+        return
     open_orders.keep_open(connection, seller_id, [(order.snapshot(), read_at)], run_id=run_id)
     outbox.put_all(connection, order_rows(seller_id, order, read_at=read_at), recorded_at=read_at)

@@ -28,8 +28,12 @@ _IDENTIFYING = (RECORDED_AT, "extracted_at", "state", "superseded_at", "dismisse
 def record_refused(resources: Resources, refused: Sequence[RefusedRow]) -> list[Key]:
     """Records rows as rejects, before the rest of their manifest is loaded. Safe to repeat: a row is one reject."""
     now = resources.state.now()
-    made = [_reject(row, rejected_at=now) for row in refused]
     with resources.state.begin() as connection:
+        erased = resources.erased(connection)
+        left = (
+            row for row in refused if not erased.has(row.row.get("seller_id"), row.row.get("mp_order_number"))
+        )
+        made = [_reject(row, rejected_at=now) for row in left]
         for rejected in made:
             rejects.write(connection, rejected, now=now)
     return [rejected.key for rejected in made]

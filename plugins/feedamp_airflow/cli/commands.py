@@ -51,6 +51,19 @@ Orders that sellers have changed since the last extraction are no difference: no
 than 400 days ago is in the warehouse only.
 
 Exit code 1 if a day is differing, incomplete or never checked."""
+_ERASE: dict[str, Any] = {
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+    "description": """\
+Erases personal data from every store and keeps a record that names no one: a keyed mark, when, by whom, and counts.
+Nothing stores it again: no delivery, extraction, comparison or repair. It cannot be undone, and FeedAMP keeps what it
+has: an order that is open there is neither read nor closed here any more.
+
+Shows what the state has, and asks. A process may end anywhere in between: run the command again, as often as needed;
+`feedamp doctor` says that an erasure is unfinished.
+
+Exit code 1 if a store is unfinished, or the inbox still has files that hold it: these are named, and no command of this
+package changes them.""",
+}
 _STATES = ("held", "to_report", "reported", "resolved", "waived")
 
 
@@ -127,7 +140,7 @@ def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = _verbs(nouns, "sellers", "register sellers and connect them")
+    verbs = _verbs(nouns, "sellers", "register, connect, remove or erase sellers")
     add = verbs.add_parser("add", help="register a seller without a grant, or change one")
     add.add_argument("seller", metavar="SELLER", help="the marketplace's own id of the seller")
     add.add_argument("--name")
@@ -157,6 +170,19 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
         command = verbs.add_parser(verb, help=text)
         command.add_argument("seller", metavar="SELLER")
         _does(command, f"sellers:{verb}")
+    remove = verbs.add_parser(
+        "remove",
+        help="drop a seller's grant and stop all work for it",
+        description="Drops the seller's grants and tokens: nothing is refreshed, read or sent for it any more. Its orders, "
+        "events, findings and runs stay; orders that are not done wait until the seller is added again. Says what becomes of "
+        "them, and asks.",
+    )
+    remove.add_argument("seller", metavar="SELLER")
+    remove.add_argument("--yes", action="store_true", help="confirm without a question")
+    _does(remove, "departing:remove")
+    erase = verbs.add_parser("erase", help="erase all that is stored of a seller, permanently", **_ERASE)
+    erase.add_argument("seller", metavar="SELLER")
+    _erases(erase, "departing:erase_seller")
     confirm = verbs.add_parser(
         "confirm-host",
         help="use a connection's grants at its new host",
@@ -191,7 +217,7 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = _verbs(nouns, "orders", "show, list or acknowledge orders")
+    verbs = _verbs(nouns, "orders", "show, list, acknowledge or erase orders")
     show = verbs.add_parser("show", help="show an order's phase and what it waits for; no customer field")
     show.add_argument("seller", metavar="SELLER")
     show.add_argument("number", metavar="NUMBER", help="mp_order_number")
@@ -218,6 +244,16 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
     acknowledge.add_argument("number", metavar="NUMBER", help="mp_order_number")
     acknowledge.add_argument("--reason", required=True, help="stored with the order")
     _does(acknowledge, "orders:acknowledge")
+    erase = verbs.add_parser("erase", help="erase all that is stored of an order, permanently", **_ERASE)
+    erase.add_argument("seller", metavar="SELLER")
+    erase.add_argument("number", metavar="NUMBER", help="mp_order_number")
+    _erases(erase, "departing:erase_order")
+
+
+def _erases(command: argparse.ArgumentParser, run: str) -> None:
+    command.add_argument("--dry-run", action="store_true", help="only show what the state has")
+    command.add_argument("--yes", action="store_true", help="confirm without a question")
+    _does(command, run, listing=True)
 
 
 def _days(text: str) -> float:

@@ -22,7 +22,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import HEAD, grants, overview, sellers
+from feedamp.state import HEAD, erasures, grants, overview, sellers
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage
@@ -31,7 +31,7 @@ from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.accounts import examine as examine_accounts
 from feedamp_airflow.cli.init import dag_files
-from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, near
 from feedamp_airflow.config import Options
 from feedamp_airflow.hook import FeedAmpHook
@@ -112,6 +112,7 @@ def _checks(out: Output) -> Iterator[Check]:
         for conn_id in _connections(resources):
             yield tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
         yield tried("read_only", lambda: _read_only(resources))
+        yield tried("erasures", lambda: _erasures(resources))
         yield tried("clock", lambda: _clock(resources))
         yield tried("accounts", lambda: examine_accounts(resources, out.reader))
         yield tried("inbox", lambda: _inbox(resources.inbox))
@@ -333,6 +334,19 @@ def _read_only(resources: Resources) -> str:
     """No fault, as a person wants it so, but it explains why nothing is sent."""
     stop = resources.read_only.stop()
     return "off" if stop is None else stop.sentence
+
+
+def _erasures(resources: Resources) -> str:
+    with resources.state.read() as connection:
+        unfinished = erasures.unfinished(connection)
+    if unfinished:
+        first = unfinished[0]
+        raise FeedAmpError(
+            f"{counted(len(unfinished), 'erasure')} of {first.kind}s not finished, the first asked for by "
+            f"{first.asked_by or 'a user without a name'} at {moment(first.asked_at)}: run its command again. The state no longer "
+            "knows whose it was."
+        )
+    return "none is unfinished"
 
 
 def _set_aside(resources: Resources) -> str:

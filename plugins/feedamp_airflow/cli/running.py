@@ -130,6 +130,15 @@ def user_of(out: Output) -> str | None:
         return None
 
 
+def agrees(question: str) -> bool:
+    """Whether a person at the terminal says yes; False if there is none."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def given_reason(given: argparse.Namespace, what: str) -> str:
     """The text of `--reason`, which is stored with `what`; ConfigurationError if it is empty."""
     if reason := str(given.reason).strip():

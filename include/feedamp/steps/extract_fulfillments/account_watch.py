@@ -63,6 +63,12 @@ class AccountWatch:
             # Written before other sellers' marks are read, so that of two sellers read at the same time, at least one finds
             # the other's marks.
             with self._resources.state.begin() as connection:
+                erased = self._resources.erased(connection)
+                marked = {
+                    digest: number
+                    for digest, number in marked.items()
+                    if not erased.has(self._seller.seller_id, number)
+                }
                 known_orders.keep_marks(connection, self._seller.seller_id, marked)
             self._is_marked = True
         with self._resources.state.read() as connection:

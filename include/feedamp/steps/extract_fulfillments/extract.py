@@ -105,7 +105,10 @@ async def extract(
         publisher.publish(progress)
         # Not before: the next run reads nothing that is before these places.
         with resources.state.begin() as connection:
+            erased = resources.erased(connection)
             for seller_id, place in places.items():
+                if erased.has_seller(seller_id):
+                    continue
                 if place is not None:
                     place = msgspec.structs.replace(place, manifests=tuple(publisher.published))
                 unfinished_reads.leave_off(connection, seller_id, place)
@@ -296,7 +299,13 @@ class _SellerReader(SellerJob):
         if gone or self._unread:
             now = self._state.now()
             with self._state.begin() as connection:
-                unfinished_reads.note_unread(connection, self._seller_id, self._unread, gone=gone, now=now)
+                erased = self._resources.erased(connection)
+                found = {
+                    number: reason
+                    for number, reason in self._unread.items()
+                    if not erased.has(self._seller_id, number)
+                }
+                unfinished_reads.note_unread(connection, self._seller_id, found, gone=gone, now=now)
 
     def _possibly_stale(self, read: Sequence[ReadOrder]) -> set[str]:
         """Orders that a list shows as open although this installation closed them shortly before it was requested.

@@ -11,6 +11,7 @@ from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
 from feedamp.order_body import Reason
 from feedamp.resources import Resources
+from feedamp.rules.erased import Erased
 from feedamp.rules.intake import Admission, ObservedState, admit
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, delivered, of_ledger
@@ -20,6 +21,13 @@ from feedamp.steps.runner import StepResult
 
 _Row = TypeVar("_Row")
 
+# An order that is erased is over permanently, so whatever comes of it is a change that it cannot make.
+_WAS_ERASED = Reason(
+    "", "illegal_transition", "the order or its seller was erased, so nothing of it is taken"
+)
+_NO_ACTION = (
+    "The order or its seller was erased. Remove the row from where it comes from, if it is still there."
+)
 ROWS_PER_TRANSACTION = 200
 BYTES_PER_TRANSACTION = 8 << 20
 
@@ -44,10 +52,15 @@ def note_rejected(result: StepResult, row: OrderRow | BadRow, reasons: Sequence[
     result.rejected_rows.add(row.source, row.row_number, row.mp_order_number, told)
 
 
+class ErasedRow(BadRow):
+    """A row of an order that was erased: nothing of it is left but where it was, and that it counts."""
+
+
 class RowBatch:
     """Rows of one transaction: what is stored of their orders is read at once, and what they change is written at once.
 
-    A row sees what the rows before it have changed. `write_all` comes last.
+    A row sees what the rows before it have changed. `write_all` comes last. `rows` are the given ones, except that
+    those of erased orders are emptied: take these from there on.
     """
 
     def __init__(
@@ -61,15 +74,34 @@ class RowBatch:
         self._connection = connection
         self._resources = resources
         self._run_id = run_id
-        keys = [(row.seller_id, row.mp_order_number) for row in rows if isinstance(row, OrderRow)]
+        erased = resources.erased(connection)  # in this transaction, or an erasure could come in between
+        self.rows = [self._without_erased(row, erased) for row in rows] if erased else list(rows)
+        keys = [(row.seller_id, row.mp_order_number) for row in self.rows if isinstance(row, OrderRow)]
         self._known = ledger.read_all(connection, keys)
         self._rejected = rejects.orders_with_rejects(connection, keys)
         self._changed: dict[tuple[str, str], LedgerOrder] = {}
         self._events: list[Event] = []
         self._with_new_body: list[tuple[str, str]] = []
 
+    def _without_erased(self, row: OrderRow | BadRow, erased: Erased) -> OrderRow | BadRow:
+        if not erased.has(row.seller_id, row.mp_order_number):
+            return row
+        return ErasedRow(
+            source=row.source,
+            row_number=row.row_number,
+            rows=row.rows,
+            # The hash of a text can be guessed by whoever knows most of it; a keyed one recognizes a repeat just as well.
+            row_hash=self._resources.cipher.fingerprint("erased row", row.row_hash),
+            raw="",
+            seller_id=None,
+            mp_order_number=None,
+            reasons=(_WAS_ERASED,),
+        )
+
     def evaluate(self, row: OrderRow | BadRow) -> Admission:
         """What a row means for its order in its current state; writes nothing."""
+        if isinstance(row, ErasedRow):
+            return Admission(None, row.reasons, rejected=True, note=_NO_ACTION)
         if isinstance(row, BadRow):
             return Admission(None, row.reasons, rejected=True)
         known = self._known.get((row.seller_id, row.mp_order_number))

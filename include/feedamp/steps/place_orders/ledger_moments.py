@@ -162,10 +162,13 @@ class LedgerMoments:
             return set()
         now = self._state.now()
         stored = ledger.read_all(connection, [acceptance.key for acceptance in acceptances])
+        leases.release(connection, [acceptance.lease for acceptance in acceptances])
+        # The ledger no longer has an order that was erased since it was sent; nothing more is recorded of it.
+        acceptances = [acceptance for acceptance in acceptances if acceptance.key in stored]
         changes: list[tuple[LedgerOrder, LedgerOrder]] = []
         events: list[order_story.Event] = []
         for acceptance in acceptances:
-            before = stored.get(acceptance.key, acceptance.order)
+            before = stored[acceptance.key]
             after = before.accepted(acceptance.state, sent_at=acceptance.sent_at, now=now)
             changes.append((before, after))
             events += order_story.of_ledger(before, after, now=now)
@@ -185,7 +188,6 @@ class LedgerMoments:
             key = acceptance.key
             rows[key] += self._rows(acceptance, is_first=key not in placed_before)
         outbox.put_rows(connection, (row for of_order in rows.values() for row in of_order))
-        leases.release(connection, [acceptance.lease for acceptance in acceptances])
         return placed_before
 
     def _rows(self, acceptance: _Acceptance, *, is_first: bool) -> Iterator[tuple[str, Row]]:

@@ -108,7 +108,7 @@ class _FilePass:
             return
         with self._resources.state.begin() as connection:
             rows = RowBatch(connection, self._resources, batch, run_id=self._run.run_id)
-            for row in batch:
+            for row in rows.rows:
                 self._ingest_row(connection, rows, row)
             rows.write_all()
 
@@ -116,7 +116,7 @@ class _FilePass:
         """Counts what would be rejected. A row whose order this file has delivered before is not compared with the ledger."""
         with self._resources.state.read() as connection:
             rows = RowBatch(connection, self._resources, batch, run_id=None)
-            for row in batch:
+            for row in rows.rows:
                 if isinstance(row, OrderRow):
                     key = hash((row.seller_id, row.mp_order_number))
                     if key in self._seen or len(self._seen) >= ORDERS_REMEMBERED:

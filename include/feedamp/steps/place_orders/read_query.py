@@ -73,7 +73,7 @@ class _QueryPass:
         begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
             rows = RowBatch(connection, self._resources, batch, run_id=self._run.run_id)
-            for row in batch:
+            for row in rows.rows:
                 self.rows += 1
                 self._ingest_row(connection, rows, row)
             if not self._run.dry_run:

@@ -63,6 +63,7 @@ def _read_again(
         return
     row = read_again(rejected.source, rejected.row_number, rejected.raw, resources.settings.body)
     rows = RowBatch(connection, resources, [row], run_id=None)
+    [row] = rows.rows
     admission = rows.evaluate(row)
     key = _key(rejected)
     is_known = tuple(asdict(reason) for reason in admission.reasons) == rejected.reasons

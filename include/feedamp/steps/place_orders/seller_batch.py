@@ -244,7 +244,9 @@ class SellerBatch(SellerJob):
             "`feedamp rejected list` shows the reasons"
         )
         with self._state.begin(of=[self._seller_id]) as connection:
-            current = ledger.read(connection, *order.key) or order
+            current = ledger.read(connection, *order.key)
+            if current is None:
+                return  # erased meanwhile
             if current.phase in (Phase.TO_PLACE, Phase.HELD):  # not closed meanwhile by another process
                 reason = f"FeedAMP answered {error.status}: {error.words}"
                 self._save(connection, current, current.refused(reason))
@@ -283,8 +285,8 @@ class SellerBatch(SellerJob):
         self._failures += 1
         wait = wait_of_unanswered(order.attempts, asked_s=error.retry_after_s)
         with self._state.begin(of=[self._seller_id]) as connection:
-            current = ledger.read(connection, *order.key) or order
-            if current.phase == Phase.TO_PLACE:
+            current = ledger.read(connection, *order.key)
+            if current is not None and current.phase == Phase.TO_PLACE:
                 until = self._state.now() + wait
                 ledger.save(connection, current, current.postponed(reason or str(error), until=until))
         self._fail(error)

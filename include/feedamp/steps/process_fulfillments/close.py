@@ -177,8 +177,9 @@ class _Closer(SellerJob):
             closing = order.closing(state, at=sent_at)
             now = self._state.now()
             record_closed(connection, closing, final.snapshot(), run_id=self._run.run_id, now=now)
-            rows = order_rows(order.seller_id, final, read_at=sent_at)
-            outbox.put_all(connection, rows, recorded_at=sent_at)
+            if ledger.has(connection, *order.key):
+                rows = order_rows(order.seller_id, final, read_at=sent_at)
+                outbox.put_all(connection, rows, recorded_at=sent_at)
         return True
 
     def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:

@@ -98,7 +98,9 @@ def record_closed(
     It was closed by a PUT of `close`, whose answer may be lost, or by another system. Only in the first case, a row of
     `closures` is written.
     """
-    current = ledger.read(connection, *order.key) or order
+    current = ledger.read(connection, *order.key)
+    if current is None:
+        return  # erased meanwhile
     closing = current.but(closing_state=order.closing_state, closing_at=order.closing_at)
     closed = closing.closed(final_state(snapshot, sent=order.closing_state), now=now)
     held = hold_back(findings.of_order(connection, *order.key))

@@ -265,9 +265,9 @@ class _Reporter(SellerJob):
         return [finding for finding in stored if finding.state == TO_REPORT]
 
     def _write(self, changed: list[StoredFinding]) -> None:
-        """Stores the result of a report, except for findings that were waived meanwhile."""
+        """Stores the result of a report, except for findings that were waived or erased meanwhile."""
         with self._state.begin(of=[self._seller_id]) as connection:
             current = [(finding, findings.read(connection, finding.finding_id)) for finding in changed]
-            to_write = [finding for finding, stored in current if stored is None or stored.state == TO_REPORT]
+            to_write = [finding for finding, stored in current if stored and stored.state == TO_REPORT]
             now = self._state.now()
             findings.write(connection, to_write, run_id=self._run.run_id, now=now)

@@ -48,9 +48,7 @@ def record_plan(
         for seller_id in ready if seller_ids else [ALL_SELLERS]:
             planned.setdefault((day, seller_id), Counts())
     rows = [CheckedDay(*key, run.run_id, began_at, counts, began_at) for key, counts in planned.items()]
-    for part in in_parts(rows):
-        with resources.state.begin() as connection:
-            reconciliation_days.write(connection, part, now=resources.state.now())
+    _write(resources, rows)
 
 
 def record_gone(
@@ -71,9 +69,16 @@ def record_gone(
         for found in unfinished
         if found.day not in by_seller.get(found.seller_id, {}).values()
     ]
-    for part in in_parts(gone):
+    _write(resources, gone)
+
+
+def _write(resources: Resources, days: Sequence[CheckedDay]) -> None:
+    """Stores days, but none of a seller that was erased meanwhile."""
+    for part in in_parts(days):
         with resources.state.begin() as connection:
-            reconciliation_days.write(connection, part, now=resources.state.now())
+            erased = resources.erased(connection)
+            left = [day for day in part if not erased.has_seller(day.seller_id)]
+            reconciliation_days.write(connection, left, now=resources.state.now())
 
 
 def run_counts(resources: Resources, run: Run, of_shards: Collection[int]) -> Counts:

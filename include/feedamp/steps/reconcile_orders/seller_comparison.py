@@ -332,6 +332,11 @@ class SellerComparison(SellerJob):
     def _write(self, numbers: list[str], compared: list[str], cases: list[_Case]) -> list[_Case]:
         """Writes a chunk's differences and their repairs in one transaction; returns the orders to be sent."""
         with self._resources.state.begin() as connection:
+            erased = self._resources.erased(connection)
+            if erased.has_seller(self._seller_id):
+                return []
+            # An order that was erased since its day was planned has nothing to be compared any more.
+            cases = [case for case in cases if not erased.has(self._seller_id, case.number)]
             current = ledger.read_many(connection, self._seller_id, [case.number for case in cases])
             for case in cases:
                 if current.get(case.number) != case.ledger_order:
@@ -456,6 +461,8 @@ class SellerComparison(SellerJob):
             with self._resources.state.begin() as connection:
                 current = ledger.read_many(connection, self._seller_id, numbers)
                 for case in cases:
+                    if case.number not in current:
+                        continue  # erased meanwhile
                     if current[case.number].phase in (Phase.SETTLED, Phase.CLOSED):
                         late = [d for d in case.differences if not is_mended(d, ledger_follows=False)]
                         repaired = [d for d in late if is_mended(d, ledger_follows=True)]

@@ -1,0 +1,261 @@
+"""What the state holds of a seller or an order, and how that leaves it; what stays is `erasures.py`.
+
+Rows go by their key, a batch at a time. Text that only mentions the seller or order, such as the summary of a run, is
+rewritten: every occurrence becomes `(erased)`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.codec import decode_json, encode
+from feedamp.errors import BusyError
+from feedamp.state import leases
+from feedamp.state.database import State
+from feedamp.state.schema import (
+    account_marks,
+    authorizations,
+    grants,
+    metadata,
+    notices,
+    orders,
+    other_grants,
+    outbox,
+    reads_left_off,
+    rejected_orders,
+    sellers,
+    step_runs,
+    token_fingerprints,
+    unread_orders,
+)
+from feedamp.state.schema import leases as lease_rows
+
+ROWS_DROPPED_AT_ONCE = 2_000
+READERS_WAIT_S = 60.0  # with readers of a SQLite file that began before the rows were deleted
+ERASED = "(erased)"
+_ORDER_WORK = ("place", "report", "close")
+# By which a seller is served. What was done for it stays: orders, events, findings, runs.
+_OF_REGISTRATION = (
+    sellers,
+    grants,
+    other_grants,
+    authorizations,
+    token_fingerprints,
+    reads_left_off,
+    account_marks,
+    unread_orders,
+)
+# Text of others that may mention a seller or an order.
+_MENTIONS = ((sellers.c.mix_up, sellers.c.mixed_with), (grants.c.status_reason, grants.c.shows_orders_of))
+
+
+def tables_of(mp_order_number: str | None = None) -> list[sa.Table]:
+    """The tables whose rows belong to a seller or, with a number, to one order.
+
+    The ledger comes first: whoever adds to an order looks there in the same transaction, so nothing is added to the
+    tables after it.
+    """
+    names = {"seller_id"} if mp_order_number is None else {"seller_id", "mp_order_number"}
+    found = [table for table in metadata.sorted_tables if names <= set(table.c.keys())]
+    return sorted(found, key=lambda table: (table is not orders, table.name))
+
+
+def held(connection: Connection, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
+    """How many rows each table has of a seller or an order; tables without any are left out."""
+    found: dict[str, int] = {}
+    for table in tables_of(mp_order_number):
+        query = sa.select(sa.func.count()).select_from(table)
+        found[table.name] = connection.execute(
+            query.where(_is_of(table, seller_id, mp_order_number))
+        ).scalar_one()
+    found[outbox.name] = sum(len(ids) for ids in _outbox_ids(connection, seller_id, mp_order_number))
+    return {name: count for name, count in found.items() if count}
+
+
+def drop_registration(connection: Connection, seller_id: str) -> bool:
+    """Deletes a seller with its grants, so that nothing is refreshed, read or sent for it; False if it was not registered.
+
+    What was done for it stays, and its orders wait. Safe to repeat.
+    """
+    is_known = False
+    for table in _OF_REGISTRATION:
+        gone = connection.execute(sa.delete(table).where(table.c.seller_id == seller_id)).rowcount
+        is_known = is_known or (table is sellers and gone > 0)
+    other = sellers.c.mixed_with == seller_id
+    connection.execute(sa.update(sellers).where(other).values(mix_up=None, mixed_with=None))
+    connection.execute(sa.delete(lease_rows).where(lease_rows.c.name == leases.of_refresh(seller_id)))
+    connection.execute(sa.delete(notices).where(notices.c.notice.endswith(f"/{seller_id}", autoescape=True)))
+    return is_known
+
+
+def drop_rows(
+    connection: Connection, table: sa.Table, seller_id: str, mp_order_number: str | None = None
+) -> int:
+    """Deletes at most `ROWS_DROPPED_AT_ONCE` rows of a seller or an order from one of `tables_of`; returns how many."""
+    key = tuple(table.primary_key)
+    some = sa.select(*key).where(_is_of(table, seller_id, mp_order_number)).limit(ROWS_DROPPED_AT_ONCE)
+    return connection.execute(sa.delete(table).where(sa.tuple_(*key).in_(some))).rowcount
+
+
+def drop_mentions(connection: Connection, seller_id: str, mp_order_number: str | None = None) -> Counter[str]:
+    """Deletes or rewrites what is left in other tables; returns how many rows of each. Comes last. Safe to repeat."""
+    counts: Counter[str] = Counter()
+    for ids in _outbox_ids(connection, seller_id, mp_order_number):
+        counts[outbox.name] += connection.execute(sa.delete(outbox).where(outbox.c.id.in_(ids))).rowcount
+    word = seller_id if mp_order_number is None else mp_order_number
+    without = _eraser(word)
+    counts[lease_rows.name] += _drop_leases(connection, seller_id, mp_order_number)
+    counts[rejected_orders.name] += _empty_unnamed_rejects(connection, seller_id, mp_order_number, without)
+    for text, name in _MENTIONS:
+        table, key = text.table, text.table.c.seller_id
+        for row in connection.execute(sa.select(key, text).where(text.contains(word, autoescape=True))).all():
+            changed = sa.update(table).where(key == row[0])
+            counts[table.name] += connection.execute(changed.values({text.name: without(row[1])})).rowcount
+        if mp_order_number is None:
+            connection.execute(sa.update(table).where(name == seller_id).values({name.name: None}))
+    if mp_order_number is None:
+        is_shown = other_grants.c.shows_orders_of == seller_id
+        connection.execute(sa.update(other_grants).where(is_shown).values(shows_orders_of=None))
+        # At the end of the name: `kind/seller`.
+        notified = sa.delete(notices).where(notices.c.notice.endswith(f"/{seller_id}", autoescape=True))
+        counts[notices.name] += connection.execute(notified).rowcount
+    # A cursor is FeedAMP's; one that shows the word is given up, and the next extraction begins at the watermark.
+    shows = reads_left_off.c.content.contains(word, autoescape=True)
+    counts[reads_left_off.name] += connection.execute(sa.delete(reads_left_off).where(shows)).rowcount
+    for column in (step_runs.c.problems, step_runs.c.outcome):
+        said = sa.select(*step_runs.primary_key, column.label("said"))
+        for told in connection.execute(said.where(column.contains(word, autoescape=True))).all():
+            is_row = (one == told._mapping[one.name] for one in step_runs.primary_key)
+            left = encode(_in_texts(decode_json(told.said.encode()), without)).decode()
+            rewritten = sa.update(step_runs).where(*is_row).values({column.name: left})
+            counts[step_runs.name] += connection.execute(rewritten).rowcount
+    return +counts
+
+
+def rewrite(state: State) -> None:
+    """Rewrites the database without what was deleted. Safe to repeat.
+
+    SQLite: the file has only what is stored, and the log beside it is empty. Postgres: deleted rows are freed, and the
+    samples of its statistics are taken again; its log, replicas and backups keep what they have.
+
+    Raises:
+        BusyError: another process has used the SQLite file all the time.
+    """
+    if state.is_sqlite:
+        _rewrite_file(state)
+        return
+    with state.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for table in metadata.sorted_tables:
+            connection.exec_driver_sql(f"VACUUM (ANALYZE) {table.name}")
+
+
+def _rewrite_file(state: State) -> None:
+    connection = state.engine.raw_connection()
+    connection.detach()  # not back to the pool with another timeout
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={int(1000 * READERS_WAIT_S)}")
+        cursor.execute("VACUUM")
+        # A reader that began before needs the old content; then this waits for it.
+        is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except state.engine.dialect.loaded_dbapi.OperationalError as error:
+        raise _in_use() from error
+    finally:
+        connection.close()
+    if is_busy:
+        raise _in_use()
+
+
+def _in_use() -> BusyError:
+    return BusyError(
+        "The rows are deleted, but other processes use the state database, so its file still has their bytes: repeat the "
+        "command.",
+        retry_after_s=60,
+    )
+
+
+def _is_of(table: sa.Table, seller_id: str, mp_order_number: str | None) -> sa.ColumnElement[bool]:
+    is_sellers: sa.ColumnElement[bool] = table.c.seller_id == seller_id
+    return (
+        is_sellers
+        if mp_order_number is None
+        else sa.and_(is_sellers, table.c.mp_order_number == mp_order_number)
+    )
+
+
+def _outbox_ids(connection: Connection, seller_id: str, mp_order_number: str | None) -> Iterator[list[int]]:
+    """Ids of the rows on their way to the lake, a batch at a time."""
+    word = msgspec.json.encode(seller_id if mp_order_number is None else mp_order_number).decode()
+    query = sa.select(outbox.c.id, outbox.c.payload).where(outbox.c.payload.contains(word, autoescape=True))
+    last_id = 0
+    while rows := connection.execute(
+        query.where(outbox.c.id > last_id).order_by(outbox.c.id).limit(ROWS_DROPPED_AT_ONCE)
+    ).all():
+        last_id = rows[-1].id
+        decoded = ((row.id, msgspec.json.decode(row.payload)) for row in rows)
+        yield [
+            row_id
+            for row_id, row in decoded
+            if row.get("seller_id") == seller_id
+            and (mp_order_number is None or row.get("mp_order_number") == mp_order_number)
+        ]
+
+
+def _drop_leases(connection: Connection, seller_id: str, mp_order_number: str | None) -> int:
+    """A process that works on the order has lost its lease, so it sends nothing more."""
+    if mp_order_number is not None:
+        names = [leases.of_order(work, seller_id, mp_order_number) for work in _ORDER_WORK]
+        condition: sa.ColumnElement[bool] = lease_rows.c.name.in_(names)
+    else:
+        begins = (f"{work}/{seller_id}/" for work in _ORDER_WORK)
+        condition = sa.or_(
+            lease_rows.c.name == leases.of_refresh(seller_id),
+            *(lease_rows.c.name.startswith(begin, autoescape=True) for begin in begins),
+        )
+    return connection.execute(sa.delete(lease_rows).where(condition)).rowcount
+
+
+def _empty_unnamed_rejects(
+    connection: Connection, seller_id: str, mp_order_number: str | None, without: Callable[[str], str]
+) -> int:
+    """Empties rejects whose row could not be read far enough to say whose it is, but that mention the seller or order."""
+    word = seller_id if mp_order_number is None else mp_order_number
+    ids = rejected_orders.c.seller_id, rejected_orders.c.mp_order_number
+    may_be = sa.or_(ids[0].is_(None), sa.and_(ids[0] == seller_id, ids[1].is_(None)))
+    mentions = sa.or_(
+        ids[1] == word,
+        *(c.contains(word, autoescape=True) for c in (rejected_orders.c.raw, rejected_orders.c.reasons)),
+    )
+    found = connection.execute(sa.select(rejected_orders).where(may_be, mentions)).all()
+    for row in found:
+        is_row = (column == row._mapping[column.name] for column in rejected_orders.primary_key)
+        connection.execute(
+            sa.update(rejected_orders)
+            .where(*is_row)
+            .values(
+                raw="",
+                mp_order_number=None if row.mp_order_number == word else row.mp_order_number,
+                reasons=encode(_in_texts(decode_json(row.reasons.encode()), without)).decode(),
+            )
+        )
+    return len(found)
+
+
+def _eraser(word: str) -> Callable[[str], str]:
+    """Replaces a word that is not part of a longer one."""
+    found = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
+    return lambda text: found.sub(ERASED, text)
+
+
+def _in_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The JSON value with each text in it changed, but not the names of members."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: _in_texts(item, change) for name, item in value.items()}
+    return [_in_texts(item, change) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,181 @@
+"""A seller leaves, or personal data must go: what is removed or erased, in which order, and what the operator has to do.
+
+The mark of `state/erasures.py` comes first: from then on nothing of the seller or order is stored, whatever is under way.
+Each store is finished by itself, so that a process that is killed anywhere is made up for by a repeat.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.errors import FeedAmpError
+from feedamp.inbox import BadRow, InboxFile, discover, read_rows
+from feedamp.order_body.values import trimmed
+from feedamp.progress import Progress
+from feedamp.resources import Resources
+from feedamp.rules.order import OPEN_PHASES, Phase
+from feedamp.state import departures, erasures
+from feedamp.state.erasures import Store
+from feedamp.state.schema import grants, orders
+from feedamp.steps.erase_copies import erase_from_lake, erase_from_warehouse
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the state has of a seller or an order before it goes.
+
+    `rows`: table -> rows. `to_place`: orders that were never sent, or have a change to be sent. `open_at_feedamp`: orders
+    that FeedAMP may have and that are not closed; no one here reads or closes them afterwards.
+    """
+
+    rows: dict[str, int]
+    has_grant: bool
+    to_place: int
+    open_at_feedamp: int
+    was_erased: bool
+
+
+@dataclass
+class Erased:
+    """What an erasure did: store -> what went -> how many, or why that store is unfinished.
+
+    With the inbox files that hold the order or seller, and those that could not be searched.
+    """
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    unfinished: dict[str, str] = field(default_factory=dict)
+    inbox_files: list[str] = field(default_factory=list)
+    unreadable_files: list[str] = field(default_factory=list)
+
+
+def look(resources: Resources, seller_id: str, mp_order_number: str | None = None) -> Held:
+    """What would go. Changes nothing."""
+    seller_id = trimmed(seller_id)
+    with resources.state.read() as connection:
+        of_seller = orders.c.seller_id == seller_id
+        which = (
+            of_seller
+            if mp_order_number is None
+            else of_seller & (orders.c.mp_order_number == mp_order_number)
+        )
+        may_exist = sa.and_(orders.c.phase.in_(OPEN_PHASES), orders.c.first_put_at.is_not(None))
+        return Held(
+            rows=departures.held(connection, seller_id, mp_order_number),
+            has_grant=_count(connection, grants, grants.c.seller_id == seller_id) > 0,
+            to_place=_count(connection, orders, which & (orders.c.phase == Phase.TO_PLACE)),
+            open_at_feedamp=_count(connection, orders, which & may_exist),
+            was_erased=resources.erased(connection).has(seller_id, mp_order_number),
+        )
+
+
+def _count(connection: Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
+    query = sa.select(sa.func.count()).select_from(table).where(condition)
+    return int(connection.execute(query).scalar_one())
+
+
+def remove(resources: Resources, seller_id: str) -> bool:
+    """Removes a seller with its grants; returns False if it was not registered. Orders, events, findings and runs stay.
+
+    Nothing is refreshed, read or sent for it from now on, and its orders wait until it is added again. Safe to repeat.
+    Raises as `TokenJournal.pairs_of`.
+    """
+    with resources.state.begin() as connection:
+        is_known = departures.drop_registration(connection, seller_id)
+    resources.journal.drop(seller_id)
+    return is_known
+
+
+def erase(
+    resources: Resources, seller_id: str, mp_order_number: str | None = None, *, asked_by: str | None
+) -> Erased:
+    """Erases a seller or one order permanently. Safe to kill and to repeat: a repeat goes through everything again.
+
+    A store that cannot be finished now, such as one that another process uses all the time, keeps no other from it.
+    """
+    seller_id, erased, state = trimmed(seller_id), Erased(), resources.state
+    with state.begin() as connection:
+        mark = erasures.begin(
+            connection, resources.cipher, seller_id, mp_order_number, asked_by=asked_by, now=state.now()
+        )
+        if mp_order_number is None:
+            departures.drop_registration(connection, seller_id)
+    if mp_order_number is None:
+        resources.journal.drop(seller_id)
+    for store, erase_from in _STORES.items():
+        try:
+            counts = erase_from(resources, seller_id, mp_order_number)
+        except FeedAmpError as error:
+            erased.unfinished[store] = str(error)
+            continue
+        erased.counts[store] = counts
+        with state.begin() as connection:
+            erasures.finish(connection, mark, store, counts, now=state.now())
+    erased.inbox_files, erased.unreadable_files = _search_inbox(resources, seller_id, mp_order_number)
+    return erased
+
+
+def _erase_state(resources: Resources, seller_id: str, mp_order_number: str | None) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    tables = departures.tables_of(mp_order_number)
+    progress = Progress("state", "tables", len(tables) + 1)
+    for table in tables:
+        while True:
+            with resources.state.begin() as connection:
+                gone = departures.drop_rows(connection, table, seller_id, mp_order_number)
+            counts[table.name] += gone
+            if gone < departures.ROWS_DROPPED_AT_ONCE:
+                break
+        progress.add(1)
+    with resources.state.begin() as connection:
+        counts += departures.drop_mentions(connection, seller_id, mp_order_number)
+    progress.add(1)
+    departures.rewrite(resources.state)
+    return dict(+counts)
+
+
+# In this order: the state stops what would write to the lake, and the warehouse can be rebuilt from the lake.
+_STORES: dict[Store, Callable[[Resources, str, str | None], dict[str, int]]] = {
+    Store.STATE: _erase_state,
+    Store.LAKE: erase_from_lake,
+    Store.WAREHOUSE: erase_from_warehouse,
+}
+
+
+def _search_inbox(
+    resources: Resources, seller_id: str, mp_order_number: str | None
+) -> tuple[list[str], list[str]]:
+    """Names of the inbox files that hold the seller's order or orders, and of those that could not be searched."""
+    found = discover(resources.inbox, now=resources.state.now(), settle_s=0)
+    holding, unreadable = [], [*found.waiting, *found.unreadable]
+    progress = Progress("inbox", "files", len(found.files))
+    for file in found.files:
+        try:
+            if _holds(resources, file, seller_id, mp_order_number):
+                holding.append(file.name)
+        except (FeedAmpError, OSError):
+            unreadable.append(file.name)
+        progress.add(1)
+    return holding, sorted(unreadable)
+
+
+def _holds(resources: Resources, file: InboxFile, seller_id: str, mp_order_number: str | None) -> bool:
+    """Whether a row is of the seller or order, or cannot be read and mentions it.
+
+    Raises a FeedAmpError if no row is, but the file cannot be read to its end.
+    """
+    word = seller_id if mp_order_number is None else mp_order_number
+    fault = None
+    for row in read_rows(file, resources.settings.body):
+        if isinstance(row, BadRow) and None in (row.seller_id, row.mp_order_number):
+            is_it = word in row.raw
+            fault = fault or row.file_fault
+        else:
+            is_it = row.seller_id == seller_id and mp_order_number in (None, row.mp_order_number)
+        if is_it:
+            return True
+    if fault:
+        raise FeedAmpError(fault)
+    return False

@@ -1,0 +1,93 @@
+"""`feedamp sellers remove|erase`, `feedamp orders erase`: a seller leaves, or personal data goes permanently."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from feedamp.errors import FeedAmpError
+from feedamp.rules.failure_summary import counted, named
+from feedamp.steps import depart
+from feedamp.steps.depart import Held
+from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.running import DONE, REFUSED, agrees, opened_resources, user_of
+
+_UNCHANGED = "Nothing was changed. Run the command again with --yes to confirm."
+
+
+def remove(given: argparse.Namespace, out: Output) -> int:
+    """Drops a seller's grants and its registration; its orders, events, findings and runs stay. Safe to repeat."""
+    seller = given.seller
+    with opened_resources() as resources:
+        held = depart.look(resources, seller)
+        grant = "its grant is dropped, " if held.has_grant else ""
+        out.say(f"seller {seller}: {grant}nothing is refreshed, read or sent for it any more; {_fate(held)}")
+        out.say("Its orders, events, findings and runs stay. `feedamp sellers add` registers it again.")
+        if not given.yes and not agrees(f"Remove seller {seller}?"):
+            raise FeedAmpError(_UNCHANGED)
+        is_known = depart.remove(resources, seller)
+    if not is_known:
+        raise FeedAmpError(f"There is no seller {seller}; `feedamp sellers list` names all.")
+    out.say(f"seller {seller}: removed")
+    return DONE
+
+
+def erase_seller(given: argparse.Namespace, out: Output) -> int:
+    """Erases all that is stored of a seller and its orders. Safe to repeat."""
+    return _erase(given, out, None, f"seller {given.seller}")
+
+
+def erase_order(given: argparse.Namespace, out: Output) -> int:
+    """Erases all that is stored of one order. Safe to repeat."""
+    return _erase(given, out, given.number, f"order {given.number} of seller {given.seller}")
+
+
+def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str) -> int:
+    """Shows what would go, asks, erases, and names what the operator has to remove; 1 if there is any of that."""
+    tell = out.complain if given.json else out.say
+    with opened_resources() as resources:
+        held = depart.look(resources, given.seller, number)
+        rows = ", ".join(f"{name} {count}" for name, count in held.rows.items()) or "nothing"
+        tell(f"{what}: the state has {rows}; {_fate(held)}")
+        if held.was_erased:
+            tell(f"{what} was erased before; everything is searched again.")
+        elif not held.rows:
+            tell("Check whether it is spelled right: what is erased can never be stored again.")
+        if given.dry_run:
+            if given.json:
+                out.document({"dry_run": True, "state": held.rows, **_open(held)})
+            return DONE
+        if not given.yes and not agrees(f"Erase {what} from all stores, permanently?"):
+            raise FeedAmpError(_UNCHANGED)
+        done = depart.erase(resources, given.seller, number, asked_by=user_of(out))
+    if given.json:
+        files = {"inbox_files": done.inbox_files, "unreadable_files": done.unreadable_files}
+        out.document({"dry_run": False, **done.counts, "unfinished": done.unfinished, **_open(held), **files})
+    else:
+        for store, counts in done.counts.items():
+            said = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"
+            out.say(f"{store}: {said}")
+        if not done.unfinished:
+            out.say(f"{what}: erased")
+    for store, why in done.unfinished.items():
+        out.complain(f"{store}: unfinished, run the command again: {why}")
+    if done.inbox_files:
+        out.complain(
+            f"The inbox still has it: remove it from {counted(len(done.inbox_files), 'file')}, or the files: "
+            f"{named(done.inbox_files)}. Then run the command again."
+        )
+    if done.unreadable_files:
+        out.complain(f"These files of the inbox could not be searched: {named(done.unreadable_files)}.")
+    return REFUSED if done.unfinished or done.inbox_files or done.unreadable_files else DONE
+
+
+def _open(held: Held) -> dict[str, Any]:
+    return {"orders_to_place": held.to_place, "orders_open_at_feedamp": held.open_at_feedamp}
+
+
+def _fate(held: Held) -> str:
+    """What becomes of orders that are not done."""
+    return (
+        f"{counted(held.to_place, 'order')} that waited will not be sent, and {counted(held.open_at_feedamp, 'order')} "
+        "that FeedAMP may have will neither be read nor closed"
+    )

@@ -1,0 +1,218 @@
+"""Erased orders and sellers leave every byte of the state, and nothing brings them back; removed sellers leave their audit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+import pytest
+import sqlalchemy as sa
+from departing import CUSTOMER, GONE, PERSONAL, STAYS, WORDS, live, rows_of, seen_in_state
+from env import OTHER, SELLER, Env
+
+from feedamp.errors import FeedAmpError
+from feedamp.rules.order import Phase
+from feedamp.state import departures, erasures, grants, ledger, outbox, schema, sellers
+from feedamp.state.erasures import Store
+from feedamp.steps import adopt, depart, enroll
+from feedamp.steps.place_orders.replay import replay
+
+# Tables without a seller's id; what they may say of one is rewritten, or they say nothing of any.
+REWRITTEN = {"leases", "notices", "outbox", "step_runs"}
+OF_NO_ONE = {"commit_marks", "data_keys", "encryption_keys", "erasures"} | {
+    "full_snapshots",
+    "inbox_files",
+    "manifests",
+    "switches",
+}
+
+
+def erase(env: Env, number: str | None = GONE, seller: str = SELLER) -> depart.Erased:
+    return depart.erase(env.resources, seller, number, asked_by="ops")
+
+
+def drop_again(env: Env, name: str = "again.jsonl") -> None:
+    """The marketplace delivers the erased order once more, with a new one."""
+    env.drop(name, env.body(GONE, **CUSTOMER), env.body("NEW-1"), env.body(GONE, currency="x", **CUSTOMER))
+
+
+def test_no_table_with_a_seller_can_be_forgotten():
+    keyed = {table.name for table in departures.tables_of()}
+    assert keyed | REWRITTEN | OF_NO_ONE == set(schema.metadata.tables)
+    assert not keyed & (REWRITTEN | OF_NO_ONE)
+    assert departures.tables_of()[0] is departures.tables_of("N")[0] is schema.orders
+
+
+def test_an_erased_order_leaves_no_byte_in_the_state_and_others_stay(env):
+    live(env)
+    assert set(WORDS) - {GONE.lower()} <= set(seen_in_state(env))
+    before = rows_of(env)
+    done = erase(env)
+    # What the order left under its twin's number stays, so only words of its own can be searched for in the file.
+    assert seen_in_state(env, (GONE,)) == []
+    after = rows_of(env)
+    assert {name: rows for name, rows in after.items() if rows != before[name]} == {
+        "rejected_orders": after["rejected_orders"]  # the row that could not be read is emptied
+    }
+    assert {"orders", "order_events", "findings", "snapshots"} <= set(done.counts[Store.STATE])
+    erase(env, STAYS)
+    assert seen_in_state(env, (*WORDS, STAYS)) == []
+
+
+def test_inbox_files_that_hold_the_order_are_named_and_left_alone(env):
+    live(env)
+    (env.inbox / "broken.jsonl.gz").write_bytes(b"no gzip")
+    done = erase(env)
+    holding = [path.name for path in sorted(env.inbox.iterdir()) if GONE.encode() in path.read_bytes()]
+    assert (done.inbox_files, done.unreadable_files) == (holding, ["broken.jsonl.gz"])
+    for name in (*holding, "broken.jsonl.gz"):
+        (env.inbox / name).unlink()
+    assert erase(env).inbox_files == []
+
+
+def test_no_step_brings_an_erased_order_back(env):
+    live(env)
+    erase(env)
+    erase(env, STAYS)
+    drop_again(env)
+    result = env.intake()
+    assert (result.orders, result.rejected) == (3, 0)
+    replay(env.resources)
+    env.loop()
+    env.fulfill(GONE)
+    env.reconcile(repair=True)
+    env.clock.skip(minutes=20)
+    env.extract(since=env.clock.now().replace(hour=0))
+    run = env.run("adopt")
+    asyncio.run(adopt.adopt(env.resources, run, [SELLER], since=env.clock.now().replace(year=2020)))
+    with env.state.read() as connection:
+        found = connection.execute(sa.select(schema.orders.c.mp_order_number)).scalars().all()
+    assert sorted(found) == ["NEW-1", "O-1", "U-1"]
+    assert seen_in_state(env, PERSONAL) == []
+
+
+def test_rows_of_an_erased_order_are_counted_and_kept_without_their_text(env):
+    env.deliver(GONE, **CUSTOMER)
+    erase(env)
+    drop_again(env)
+    assert env.intake().rejected == 0  # no run turns red for what needs no action
+    rejected = env.rejects(everything=True)
+    assert [(r.seller_id, r.mp_order_number, r.raw) for r in rejected] == [(None, None, "")] * 2
+    assert {reason["code"] for r in rejected for reason in r.reasons} == {"illegal_transition"}
+    assert env.rejects() == []
+    drop_again(env)
+    os.utime(env.inbox / "again.jsonl", (1, 1))
+    env.intake()
+    assert env.rejects(everything=True) == rejected
+    assert seen_in_state(env) == []
+
+
+def test_an_extraction_that_read_the_order_before_stores_nothing_of_it_after(env):
+    env.placed(GONE, STAYS, **CUSTOMER)
+    env.fulfill(GONE)
+    env.extract()
+    erase(env)
+    env.load()  # the manifest with the order was published before the mark
+    with env.state.read() as connection:
+        assert not ledger.has(connection, SELLER, GONE)
+        assert connection.execute(sa.select(schema.snapshots.c.mp_order_number)).scalars().all() == [STAYS]
+
+
+def test_a_put_that_is_answered_after_the_erasure_leaves_no_trace(env, monkeypatch):
+    env.drop("1.jsonl", env.body(GONE, **CUSTOMER), env.body("M-2"))
+    env.intake()
+    accept = env.sandbox.world.orders.add
+    done = []
+
+    def erased_meanwhile(*args, **more):
+        if not done:
+            done.append(erase(env))
+        return accept(*args, **more)
+
+    monkeypatch.setattr(env.sandbox.world.orders, "add", erased_meanwhile)
+    env.place()
+    assert done
+    with env.state.read() as connection:
+        rows = [row for _, row in outbox.waiting_rows(connection, ["orders", "placements", "order_events"])]
+    assert {row["mp_order_number"] for row in rows} == {"M-2"}
+    assert not [name for name, rows in rows_of(env, without="-").items() if GONE in repr(rows)]
+
+
+def test_an_erased_seller_leaves_nothing_and_cannot_be_added_again(env):
+    live(env)
+    others = rows_of(env, without=SELLER)
+    done = erase(env, None, SELLER)
+    assert seen_in_state(env, (*WORDS, STAYS, SELLER)) == []
+    assert rows_of(env, without=SELLER) == others | {"rejected_orders": rows_of(env)["rejected_orders"]}
+    assert "grants" not in done.counts[Store.STATE]  # it went with the registration, before everything else
+    with env.state.begin() as connection:
+        given = enroll.Enrollment(SELLER, refresh_token="tok-new")
+        refused = enroll.enroll(connection, env.resources, given, None)
+    assert isinstance(refused, enroll.Refusal)
+    env.deliver("M-9")
+    env.loop()
+    assert seen_in_state(env, (SELLER,)) == []
+
+
+def test_a_removed_seller_is_not_served_and_can_be_added_again(env):
+    env.placed("M-1")
+    env.drop("2.jsonl", env.body("M-2"))
+    env.intake()
+    token = env.sandbox.refresh_token(SELLER)
+    assert depart.remove(env.resources, SELLER)
+    assert not depart.remove(env.resources, SELLER)
+    env.loop()
+    env.refresh()
+    with env.state.read() as connection:
+        assert grants.read(connection, env.cipher, SELLER) is None
+        assert ledger.read(connection, SELLER, "M-1").phase == Phase.SETTLED
+        assert ledger.read(connection, SELLER, "M-2").phase == Phase.TO_PLACE
+    env.register(SELLER, token=token)
+    with env.state.begin() as connection:
+        sellers.wake(connection, SELLER, now=env.state.now())
+    env.loop()
+    assert env.order("M-2").phase == Phase.SETTLED
+
+
+def test_work_that_is_under_way_stops_when_its_seller_is_removed(env):
+    env.placed("M-1")
+    with env.state.begin() as connection:
+        grant = grants.read(connection, env.cipher, SELLER)
+    depart.remove(env.resources, SELLER)
+    pair = {"refresh_token": "rt-late", "access_token": "at-late", "expires_in_s": 3600}
+    with env.state.begin() as connection:
+        used = grant.refresh_token
+        is_stored = grants.store_tokens(
+            connection, env.cipher, grant, used_token=used, now=env.state.now(), **pair
+        )
+        found = connection.execute(sa.select(schema.token_fingerprints.c.seller_id)).scalars().all()
+        with pytest.raises(FeedAmpError, match="removed"):
+            sellers.check_pause(connection, SELLER)
+    assert (is_stored, set(found)) == (False, {OTHER})
+
+
+def test_an_erasure_says_that_it_is_unfinished_while_the_file_is_in_use(env, monkeypatch):
+    env.placed(GONE, **CUSTOMER)
+    with env.state.read() as connection:
+        connection.execute(sa.text("SELECT count(*) FROM orders")).all()
+        monkeypatch.setattr(departures, "READERS_WAIT_S", 0.1)
+        assert "repeat" in erase(env).unfinished[Store.STATE]
+    with env.state.read() as connection:
+        [unfinished] = erasures.unfinished(connection)
+    assert unfinished.state_done_at is None
+    assert erase(env).unfinished == {}
+    assert seen_in_state(env, (GONE,)) == []
+
+
+def test_a_text_that_only_mentions_the_order_is_rewritten(env):
+    text = json.dumps({"reasons": [[f"order {GONE}: it failed; not {GONE}-2", [SELLER], 1]], "failed": 1})
+    with env.state.begin() as connection:
+        row = {"run_id": "r", "step": "place", "shard": 0, "pages": 0, "requests": 0, "orders": 0}
+        connection.execute(
+            sa.insert(schema.step_runs).values(**row, started_at=env.state.now(), problems=text)
+        )
+    erase(env)
+    with env.state.read() as connection:
+        [told] = connection.execute(sa.select(schema.step_runs.c.problems)).scalars().all()
+    assert json.loads(told)["reasons"][0][0] == f"order (erased): it failed; not {GONE}-2"

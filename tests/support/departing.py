@@ -1,0 +1,80 @@
+"""What erasure is tested with: an installation where one order has left unusual words everywhere, and a search for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
+
+from feedamp.state.schema import metadata
+
+GONE, STAYS = "ZQ7-VANISH", "ZQ8-REMAIN"
+CUSTOMER = {
+    "customer": {"full_name": "Xanthippe Quill", "email": "xq@vanish.example", "phone": "+15550177"},
+    "shipping_address": {
+        "full_name": "Xanthippe Quill",
+        "address1": "77 Vanishing Lane",
+        "city": "Oblivionville",
+        "state": "OR",
+        "postal_code": "97999",
+        "country_code": "USA",
+        "phone": "+15550177",
+    },
+    "delivery_notes": "behind the moonflower",
+}
+PERSONAL = ("Xanthippe", "xq@vanish", "15550177", "Vanishing", "Oblivionville", "97999", "moonflower")
+WORDS = (*PERSONAL, GONE, GONE.lower())
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def live(env: Env) -> None:
+    """`GONE` was rejected, taken, placed, found faulty, reported, reconciled; `STAYS` the same under another number."""
+    for number in (STAYS, GONE):
+        env.deliver(number, currency="dollars", **CUSTOMER)
+        env.deliver(number, **CUSTOMER)
+    env.deliver("O-1", seller=OTHER)
+    env.drop("unread.jsonl", env.body("U-1"))
+    with (env.inbox / "unread.jsonl").open("a") as file:
+        file.write(f'{{"seller_id": "{SELLER}", "order": {{"mp_order_number": 7, "x": "{GONE}"}}}}\n')
+    env.intake()
+    env.place()
+    for number in (STAYS, GONE):
+        env.fulfill(number, shipment(1, BAD_NUMBER), shipment(1))
+    env.read()
+    env.process()
+    env.clock.skip(minutes=20)
+    env.read()
+    env.sandbox.set_fulfillments(SELLER, GONE, [])
+    env.reconcile(repair=True)
+    env.deliver(GONE, currency="dollars", **CUSTOMER)  # a reject that stays open
+
+
+def rows_of(env: Env, *, without: str = GONE) -> Rows:
+    """Every row of the state that does not name the order, but its leases and the record of erasures."""
+    found: Rows = {}
+    with env.state.read() as connection:
+        for table in metadata.sorted_tables:
+            if table.name in ("leases", "erasures", "commit_marks", "step_runs", "outbox"):
+                continue
+            rows = [tuple(row) for row in connection.execute(sa.select(table))]
+            found[table.name] = sorted((row for row in rows if without not in repr(row)), key=repr)
+    return found
+
+
+def seen_in_state(env: Env, words: tuple[str, ...] = WORDS) -> list[str]:
+    """The words that any byte of the state still has: of its files, or of all tables and statistics of a server."""
+    return [word for word in words if word.encode() in _bytes_of(env)]
+
+
+def _bytes_of(env: Env) -> bytes:
+    if env.state.is_sqlite:
+        file = Path(str(env.state.url.database))
+        return b"".join(path.read_bytes() for path in sorted(file.parent.glob(f"{file.name}*")))
+    with env.state.engine.connect() as connection:
+        tables = [table.name for table in metadata.sorted_tables]
+        dumped = [connection.execute(sa.text(f"SELECT t::text FROM {name} t")).scalars() for name in tables]
+        columns = "concat(most_common_vals::text, histogram_bounds::text, most_common_elems::text)"
+        dumped.append(connection.execute(sa.text(f"SELECT {columns} FROM pg_stats")).scalars())
+        return "\n".join(text for rows in dumped for text in rows).encode()
