@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
 from http.client import responses
+from http.cookiejar import DefaultCookiePolicy
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -175,17 +176,21 @@ class FeedAmpHook(HttpHook):
 
 
 class _GatedSession(Session):
-    """A session that asks before it sends what is no read, redirects and other adapters included."""
+    """A session that asks before it sends what is no read, whatever adapter sends it.
+
+    It follows no redirect and keeps no cookie: whatever it was given for FeedAMP or for one seller goes nowhere else.
+    """
 
     def __init__(self, before_change: Callable[[], None]) -> None:
         super().__init__()
         self._before_change = before_change
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
         """Sends a request, or raises what forbids it."""
         if (request.method or "").upper() not in READING:
             self._before_change()
-        return super().send(request, **kwargs)
+        return super().send(request, **{**kwargs, "allow_redirects": False})
 
 
 def _bytes(body: Any) -> bytes | None:

@@ -91,6 +91,21 @@ def test_a_bare_session_carries_no_credential(env, monkeypatch, tmp_path):
     assert set(header_lines(server.heads[0])) == HEADERS | {"Connection"}
 
 
+def test_a_bare_session_follows_no_redirect_and_keeps_no_cookie(env):
+    with (
+        serving(answer({})) as elsewhere,
+        serving(
+            answer(status=302, Location=elsewhere.url, Set_Cookie="session=of-S1; Path=/"), answer({})
+        ) as server,
+    ):
+        env.set_connection(host=server.url)
+        with FeedAmpHook().get_conn({"Authorization": "Bearer of-S1"}) as session:
+            moved = session.get(f"{server.url}/orders")
+            session.get(f"{server.url}/orders", allow_redirects=True)
+    assert (moved.status_code, moved.history, elsewhere.requests) == (302, [], [])
+    assert "cookie" not in server.heads[1].lower()
+
+
 def test_a_bare_session_sends_nothing_but_reads_while_read_only_is_on(env):
     moved = answer(status=307, Location="/api/v1/orders")
     with serving(answer({}), moved, answer({})) as server:
@@ -104,7 +119,7 @@ def test_a_bare_session_sends_nothing_but_reads_while_read_only_is_on(env):
         env.set_options(read_only="false")
         with FeedAmpHook().get_conn() as session:
             session.put(f"{server.url}/orders")
-    assert [head.partition(" ")[0] for head in server.heads] == ["GET", "PUT", "PUT"]
+    assert [head.partition(" ")[0] for head in server.heads] == ["GET", "PUT"]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +171,8 @@ def test_any_body_that_requests_accepts_is_sent_and_after_a_401_once_more(given,
 
 def test_the_response_is_one_of_requests_and_has_no_token(env):
     words = b"at-1 is no token of Zo\xc3\xab"
-    with serving(token_answer(), answer(words, 403, Content_Type="text/plain; charset=utf-8")) as server:
+    said = answer(words, 403, Content_Type="text/plain; charset=utf-8", X_Debug="Bearer at-1")
+    with serving(token_answer(), said) as server:
         env.set_connection(host=server.url)
         response = FeedAmpHook().run(
             "/orders",
@@ -167,7 +183,7 @@ def test_the_response_is_one_of_requests_and_has_no_token(env):
         )
     assert (response.ok, response.status_code, response.reason) == (False, 403, "Forbidden")
     assert response.headers["content-length"] == str(len(words))
-    assert response.text == "*** is no token of Zoë"
+    assert (response.text, response.headers["x-debug"]) == ("*** is no token of Zoë", "Bearer ***")
     assert response.url == response.request.url == f"{server.url}/orders?page_size=10"
     assert response.request.headers == {"X-Trace": "7"}
     assert list(response.iter_lines()) == [response.content]

@@ -217,6 +217,26 @@ def test_a_secret_is_taken_out_although_json_escapes_it(body):
 
 
 @pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        pytest.param(b"Bearer eyJh.of-S2 sent", b"Bearer *** sent", id="a header of another seller"),
+        pytest.param(b"a=1&refresh_token=rt%2Dof-S2&b=2", b"a=1&refresh_token=***&b=2", id="a form"),
+        pytest.param(b'{"access_token": "at-of-S2"}', b'{"access_token": "***"}', id="JSON"),
+        pytest.param(
+            rb'{"m": "{\"refreshToken\":\"rt-of-S2\"}"}',
+            rb'{"m": "{\"refreshToken\":\"***\"}"}',
+            id="JSON in text",
+        ),
+        pytest.param(
+            b"the bearer of a parcel has no token", b"the bearer of a parcel has no token", id="words"
+        ),
+    ],
+)
+def test_what_is_called_a_token_is_taken_out_whoever_has_it(body, left):
+    assert without(body, "at-of-S1") == left
+
+
+@pytest.mark.parametrize(
     ("body", "reasons"),
     [
         pytest.param(b'[{"code":"C","message":"m"},"t"]', (("C", "m"), ("", "t")), id="a list"),

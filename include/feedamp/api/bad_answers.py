@@ -18,6 +18,10 @@ from feedamp.errors import (
 
 TOKEN_CALL = "a token call"  # noqa: S105 - words
 LONGEST_WORDS, LONGEST_DECODED = 500, 1 << 20
+# What a header, a form or JSON calls a token; three stars in its place are left.
+_TOKEN = re.compile(
+    rb"""(?i)((?:\bbearer(?:\s|\+|%20)+|(?:access|refresh)[_-]?token\\?["']?\s*[:=]\s*\\?["']?))[\w.~+/=%-]{4,}"""
+)
 _CLIENT_NAMED = (b"invalid_client", b"unauthorized_client")
 
 
@@ -95,12 +99,12 @@ def _words(value: object) -> str:
 
 
 def without(body: bytes, secret: str) -> bytes:
-    """A body with `***` in place of `secret`, also where JSON escapes its characters.
+    """A body with `***` in place of `secret`, also where JSON escapes its characters, and of what is called a token.
 
-    Some servers repeat the request in their answer, and reasons are stored and displayed.
+    Some servers repeat the request in their answer, or that of another seller, and reasons are stored and displayed.
     """
 
     def escaped(found: re.Match[str]) -> str:
         return rf"(?:\\?{re.escape(found[0])}|\\u(?i:{ord(found[0]):04x}))"
 
-    return re.sub(re.sub(r"\W", escaped, secret).encode(), b"***", body)
+    return _TOKEN.sub(rb"\1***", re.sub(re.sub(r"\W", escaped, secret).encode(), b"***", body))

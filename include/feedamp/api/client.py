@@ -16,6 +16,8 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote
 
+from multidict import CIMultiDict
+
 from feedamp.api.bad_answers import raise_for_status, without
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.decoding import number_of, read_fulfillments, read_order, read_page, salvage_page
@@ -275,7 +277,7 @@ class FeedAmpClient:
     async def exchange(self, request: Request) -> tuple[Answer, datetime]:
         """The answer of any status to one request, and when that was sent. After a 401 it is sent once more.
 
-        A `Retry-After` pauses the seller in all processes. The token is in no answer other than 2xx.
+        A `Retry-After` pauses the seller in all processes. The token is in no answer, and what is called a token in none but 2xx.
 
         Raises:
             AuthorizationError: the grant is refused.
@@ -293,6 +295,7 @@ class FeedAmpClient:
         pause_s = answer.retry_after_s(self._now())
         if pause_s is not None:
             self._rate_limiter.pause(self.seller_id, pause_s)
+        answer = _without_token(answer, token.value)
         if 200 <= answer.status < 300:
             self._tokens.accepted(self.seller_id)
             return answer, sent_at
@@ -356,6 +359,16 @@ class FeedAmpClient:
 
     def _json(self, body: bytes) -> Any:
         return decode_json(body, self.counts.coercions)
+
+
+def _without_token(answer: Answer, token: str) -> Answer:
+    """An answer that does not repeat the token of its request, neither in a header nor in the body."""
+    if token.encode() in answer.body:
+        answer = replace(answer, body=answer.body.replace(token.encode(), b"***"))
+    if any(token in value for value in answer.headers.values()):
+        headers = [(name, value.replace(token, "***")) for name, value in answer.headers.items()]
+        answer = replace(answer, headers=CIMultiDict(headers))
+    return answer
 
 
 def _path(mp_order_number: str) -> str:

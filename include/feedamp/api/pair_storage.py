@@ -14,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy.engine import Connection
 
 from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal, daemon_future
-from feedamp.errors import FeedAmpError, TransientError
+from feedamp.errors import FeedAmpError, TransientError, UnclearError
 from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.reconnect import STATE_ERRORS
@@ -25,6 +25,10 @@ _Result = TypeVar("_Result")
 # A pair that is not in the state after the first time is also written to the journal; storing it in the state is tried
 # until the second time has passed, at the interval of the third.
 JOURNALED_AFTER_S, STORE_TRIED_FOR_S, STORE_TRIED_EVERY_S = 1.0, 120.0, 1.0
+
+
+class ForeignPairError(UnclearError):
+    """FeedAMP issued tokens that another seller has already: with them this seller would act as the other one."""
 
 
 class PairStorage:
@@ -49,6 +53,7 @@ class PairStorage:
 
         Raises:
             TransientError: the pair could not be stored; the next run moves it from the journal into the state.
+            ForeignPairError: it is another seller's, and was not stored.
         """
         try:
             return await self._store_or_journal(grant, pair, reservation)
@@ -73,6 +78,9 @@ class PairStorage:
                 else:  # an object store does not answer; its thread removes what it is still writing
                     journaling.add_done_callback(lambda _: reservation.release())
                 return storing.result()
+            if isinstance(error, ForeignPairError):  # nothing that has to be kept
+                reservation.release()
+                raise error
             if not is_journaled:
                 # The state is tried on while an object store does not answer.
                 journaling = journaling or daemon_future(_is_journaled, reservation, pair)
@@ -105,7 +113,10 @@ class PairStorage:
             if newest is not None:
                 # If the state was restored from a backup, its generation may be lower than that of the pair.
                 newest = replace(newest, generation=min(pair.generation, newest.generation))
-            is_stored = self._store(newest, pair) or is_stored
+            try:
+                is_stored = self._store(newest, pair) or is_stored
+            except ForeignPairError as error:
+                log.warning("A pair of seller %s in the journal was removed: %s", seller_id, error)
             self._on_secret(pair.refresh_token)
             self._journal.remove(name)
         return is_stored
@@ -121,6 +132,12 @@ class PairStorage:
 
     def _store(self, grant: Grant | None, pair: JournaledPair) -> bool:
         with self._state.begin() as connection:
+            owner = grants.token_owner(connection, self._cipher, pair.refresh_token)
+            if owner not in (None, pair.seller_id):
+                raise ForeignPairError(
+                    f"FeedAMP answered a token call with the tokens of seller {owner}; they are not used.",
+                    seller_id=pair.seller_id,
+                )
             if pair.conn_id is not None:
                 grant = self._new_grant(connection, pair, pair.conn_id)
             return grant is not None and grants.store_tokens(

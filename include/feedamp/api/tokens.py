@@ -16,9 +16,9 @@ from functools import partial
 
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint, TokenPair
-from feedamp.api.pair_storage import PairStorage, in_daemon_thread
+from feedamp.api.pair_storage import ForeignPairError, PairStorage, in_daemon_thread
 from feedamp.api.rate_limit import QUICK_RETRIES, Sleep, quick_pause_s
-from feedamp.api.token_journal import JournaledPair, TokenJournal
+from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
@@ -313,13 +313,28 @@ class Tokens:
             expires_in_s=answer.expires_in_s,
             asked_at=asked_at,
         )
-        is_stored = await self._pairs.store(grant, pair, reservation)
+        try:
+            self._refuse_token_of_another(grant.seller_id, answer.access_token, reservation)
+            is_stored = await self._pairs.store(grant, pair, reservation)
+        except ForeignPairError:
+            lease.has_open_outcome = False  # nothing came that could be stored
+            raise
         if not answer.access_token:  # the next request for a token sends the new refresh token
             raise UnclearError(
                 "FeedAMP answered a token call without an access token; its refresh token is stored.",
                 seller_id=grant.seller_id,
             )
         return is_stored
+
+    def _refuse_token_of_another(self, seller_id: str, access_token: str, reservation: Reservation) -> None:
+        """Raises a ForeignPairError if this process uses the token for another seller."""
+        for other_id, kept in list(self._cache.items()):
+            if kept.value == access_token and other_id != seller_id:
+                reservation.release()
+                raise ForeignPairError(
+                    f"FeedAMP answered a token call with the token of seller {other_id}; it is not used.",
+                    seller_id=seller_id,
+                )
 
     async def _ask(self, grant: Grant, lease: Lease) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it.
