@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import re
-from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
 from airflow_env import ROOT
 from console import SELLER
-from order_samples import example_order
+from filled_pages import PLANTED, plant
 
 from feedamp.state import schema, sellers
 from feedamp_airflow import admin
+from feedamp_airflow.pages.app import app
 
 TOKEN = "rt-" + "0a1b" * 8
 
@@ -143,23 +145,6 @@ def test_the_connection_is_tested_as_it_is_stored(feedamp_env):
     assert (code, "refuses client id or secret" in complaints) == (1, True)
 
 
-def test_words_of_files_are_left_out_of_the_log(feedamp_env):
-    name = "Jane Doe of 5 Elm Street"
-    order = {**example_order("M-1"), "mp_order_number": name, name: 1}
-    feedamp_env.env.drop("orders.jsonl", {"seller_id": SELLER, "order": order})
-    feedamp_env.intake()
-    long_ago = datetime(2026, 1, 2, tzinfo=UTC)
-    unread = {"seller_id": SELLER, "mp_order_number": f"{name} 2", "reason": "r", "since": long_ago}
-    with feedamp_env.resources.state.begin() as connection:
-        connection.execute(sa.insert(schema.unread_orders), [unread])
-    assert f"{name} 2" in feedamp_env.run("status").out
-    for option in ("--json", "--jso", "--j"):  # the document has the words
-        assert ended("status", option)[:2] == (2, "")
-    code, answer, complaints = ended("status")
-    assert (code, "1 rejected row" in answer) == (1, True)
-    assert ("1 order unreadable" in answer, name in answer + complaints) == (True, False)
-
-
 def test_what_feedamp_said_to_a_closing_is_left_out_of_the_log(feedamp_env):
     feedamp_env.deliver("orders.jsonl", "M-1")
     for work in (feedamp_env.intake, feedamp_env.place, feedamp_env.read, feedamp_env.process):
@@ -168,8 +153,97 @@ def test_what_feedamp_said_to_a_closing_is_left_out_of_the_log(feedamp_env):
     with feedamp_env.resources.state.begin() as connection:
         connection.execute(sa.update(schema.snapshots).values(waits_for=said))
     assert said in feedamp_env.run("status").out
+    for option in ("--json", "--jso", "--j"):  # the document has the words
+        assert ended("status", option)[:2] == (2, "")
     answer = ended("status")[1]
     assert ("FeedAMP refused to close it" in answer, "Jane" in answer) == (True, False)
+
+
+SINCE = ("--since", "2026-01-01T00:00:00Z")
+# The arguments of each action; those that change nothing of what others say are asked first.
+ARGUMENTS = {
+    "status": (),
+    "doctor": (),
+    "read-only": (),
+    "sellers list": (),
+    "lake verify": (),
+    "adopt": (*SINCE, "--dry-run"),
+    "reconciliation report": ("--from", "{day}", "--to", "{day}"),
+    "test connection": (),
+    "sellers add": (SELLER,),
+    "sellers import": ("/nowhere",),
+    "sellers pause": (SELLER,),
+    "sellers resume": (SELLER,),
+    "orders acknowledge": (SELLER, "M-1", "--reason", "r"),
+    "findings waive": ("{finding}", "--reason", "r"),
+    "rejected replay": (),
+    "rejected dismiss": ("{reject}", "--reason", "r"),
+    "warehouse rebuild": (),
+    "lake compact": (),
+    "lake retry": (),
+}
+# The address of each route that shows something, by its path.
+ADDRESSES = {
+    "/": ("",),
+    "/health": ("health",),
+    "/sellers": ("sellers",),
+    "/sellers/{seller_id:path}": (f"sellers/{SELLER}",),
+    "/orders": ("orders",),
+    "/orders/{key:path}": (
+        f"orders/{SELLER}/M-1",
+        f"orders/{SELLER}/M-2",
+        "orders/{odd_seller}/{odd_number}",
+    ),
+    "/findings": ("findings", "findings?state=all"),
+    "/rejected": ("rejected",),
+    "/rejected/export": ("rejected/export",),
+    "/reconciliation": ("reconciliation?day={day}",),
+    "/reconciliation/backfill": ("reconciliation/backfill?from={day}&to={day}",),
+    "/connect": ("connect",),
+    "/do/{name}": ("do/pause",),
+    "/connect/paste": ("connect/paste",),
+    "/connect/extract": ("connect/extract",),
+}
+
+
+def test_no_word_of_others_is_in_a_page_or_log_that_viewers_read(browse, feedamp_env):
+    given = {"day": plant(feedamp_env)}
+    [reject], [finding, *_] = (
+        [row[name] for row in feedamp_env.run(*command, "list", "--json").json]
+        for command, name in ((("rejected",), "reject_id"), (("findings",), "finding_id"))
+    )
+    given |= {"reject": reject, "finding": finding}
+    odd = {"odd_seller": "the seller of a refused row", "odd_number": "the number of a refused row"}
+    given |= {name: quote(PLANTED[what]) for name, what in odd.items()}
+    for_viewers, for_editors = {}, {}
+    for path in [address.format(**given) for some in ADDRESSES.values() for address in some]:
+        for role, read in (("viewer", for_viewers), ("op", for_editors)):
+            read[path] = browse(f"/feedamp/{path}", role)
+            assert read[path].status_code in (200, 403, 404), path
+            read[path] = html.unescape(read[path].text)
+    for name, words in ARGUMENTS.items():
+        words = [word.format(**given) for word in words]
+        for_viewers[name] = " ".join(map(str, ended(name, *words)))
+        if name in TELLING:
+            done = feedamp_env.run(*name.split(), *words)
+            for_editors[name] = done.out + done.err
+    assert [
+        (where, word) for where, text in for_viewers.items() for word in PLANTED.values() if word in text
+    ] == []
+    assert not [where for where, text in for_viewers.items() if "Ashgrove" in text and where != "connect"]
+    assert [what for what, word in PLANTED.items() if word not in "".join(for_editors.values())] == []
+    silent = [name for name in TELLING if "Ashgrove" not in for_editors[name]]
+    assert silent == []  # else there was nothing to leave out
+
+
+# What these say to an editor has words of others.
+TELLING = ("status", "doctor", "read-only", "lake verify", "adopt")
+
+
+def test_the_table_has_every_action_and_every_route():
+    assert sorted(ARGUMENTS) == sorted(admin.ACTIONS)
+    readable = {route.path for route in app.routes if "GET" in route.methods} - {"/callback", "/callback/"}
+    assert {path.rstrip("/") or "/" for path in readable} == {*ADDRESSES, "/static/{name}"}
 
 
 def test_why_a_person_stopped_everything_is_left_out_of_the_log(feedamp_env):

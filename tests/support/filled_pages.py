@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import duckdb
+import sqlalchemy as sa
 from console import BAD_NUMBER, SELLER, Console
-from env import shipment
+from env import fulfillments, shipment
 from order_samples import example_order
 
 from crashes.fixtures import run_whole
+from feedamp.rules.failure_summary import Told
+from feedamp.rules.reconciled_days import CheckedDay, Counts
 from feedamp.run import Run
+from feedamp.state import read_only, reconciliation_days, schema, sellers, step_runs
 
 NEW_SELLER = "seller-003"
 # As long as Airflow names a run that new fulfillments started.
@@ -97,3 +104,97 @@ def fill(console: Console) -> None:
             repair=n != 4,
         )
     console.load()
+
+
+# Where a word of others can lie, each with one that only it has.
+PLANTED = {
+    "the seller of a refused row": "Alder Ashgrove",
+    "the number of a refused row": "Birch Ashgrove",
+    "a field of a refused row": "Cedar Ashgrove",
+    "a refused placing": "Elder Ashgrove",
+    "a refused closing": "Hazel Ashgrove",
+    "a held finding": "Juniper Ashgrove",
+    "the line of a finding": "Larch Ashgrove",
+    "an order that cannot be read": "Maple Ashgrove",
+    "why it cannot be read": "Oakley Ashgrove",
+    "the order of a difference": "Poplar Ashgrove",
+    "the line of a difference": "Rowan Ashgrove",
+    "what the ledger has": "Sallow Ashgrove",
+    "what FeedAMP has": "Spruce Ashgrove",
+    "what the warehouse has": "Sumac Ashgrove",
+    "why everything was stopped": "Tamarind Ashgrove",
+    "why accounts are mixed up": "Walnut Ashgrove",
+    "what failed": "Willow Ashgrove",
+    "an order that is not adoptable": "Yewtree Ashgrove",
+}
+
+
+def plant(console: Console) -> str:
+    """Puts every word of `PLANTED` where it belongs; returns the day that has differences."""
+    word = PLANTED
+    console.deliver("a.jsonl", "M-1", "M-2", "M-3")
+    order = example_order(word["the number of a refused row"]) | {word["a field of a refused row"]: 1}
+    console.env.drop("b.jsonl", {"seller_id": word["the seller of a refused row"], "order": order})
+    console.intake()
+    console.place()
+    [known] = fulfillments("M-1", shipment(1, BAD_NUMBER))
+    lines = [known, known | {"mp_line_number": word["the line of a finding"]}]
+    console.sandbox.set_fulfillments(SELLER, "M-1", lines)
+    console.env.hold(SELLER, word["an order that is not adoptable"])
+    with console.sandbox.world.lock:
+        held = console.sandbox.world.orders._by_number[SELLER][word["an order that is not adoptable"]]
+        held.body["order_lines"][0]["quantity"] = 0
+    console.read()
+    console.process()
+    now = datetime.now(UTC)
+    day = (now - timedelta(days=3)).date()
+    difference = {
+        "seller_id": SELLER,
+        "day": day,
+        "run_id": "r",
+        "kind": "order_lines[].quantity",
+        "ledger_value": word["what the ledger has"],
+        "feedamp_value": word["what FeedAMP has"],
+        "warehouse_value": word["what the warehouse has"],
+        "found_at": now,
+        "repaired_at": None,
+    }
+    found = [
+        difference | {"mp_order_number": number, "field": f"order_lines[{line}].quantity"}
+        for number, line in (
+            (word["the order of a difference"], "1"),
+            ("M-1", word["the line of a difference"]),
+        )
+    ]
+    unread = {
+        "seller_id": SELLER,
+        "mp_order_number": word["an order that cannot be read"],
+        "reason": word["why it cannot be read"],
+        "since": now - timedelta(days=9),
+    }
+    refused = {"phase": "held", "reason": f"FeedAMP answered 400: {word['a refused placing']}"}
+    unclosed = f"FeedAMP refused to close it: {word['a refused closing']}"
+    other = next(s["seller_id"] for s in console.sandbox.sellers if s["seller_id"] != SELLER)
+    with console.resources.state.begin() as connection:
+        reconciliation_days.keep_differences(connection, found)
+        counts = Counts(2, 2, found=Counter({difference["kind"]: 2}))
+        reconciliation_days.write(connection, [CheckedDay(day, SELLER, "r", now, counts)], now=now)
+        connection.execute(sa.insert(schema.unread_orders), [unread])
+        second = schema.orders.c.mp_order_number == "M-2"
+        connection.execute(sa.update(schema.orders).where(second).values(refused))
+        connection.execute(sa.update(schema.snapshots).values(waits_for=unclosed, needs_person=True))
+        connection.execute(
+            sa.update(schema.findings).values(
+                state="held", severity="error", note=word["a held finding"], message=word["a held finding"]
+            )
+        )
+        sellers.note_mix_up(
+            connection, SELLER, other, words=word["why accounts are mixed up"], is_proven=False, now=now
+        )
+        told = Told(failed=1, error=word["what failed"])
+        step_runs.tell(connection, "feedamp_load/r", "load", 0, told, sellers=1, now=now)
+        read_only.switch(connection, on=True, now=now, reason=word["why everything was stopped"])
+    # What the warehouse lost of a refused row is named by its key.
+    with closing(duckdb.connect(str(console.folder / "warehouse.duckdb"))) as warehouse:
+        warehouse.execute("DELETE FROM feedamp.rejected_orders")
+    return day.isoformat()
