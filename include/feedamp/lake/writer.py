@@ -20,6 +20,7 @@ from feedamp.lake.store import Lake, file_path, manifest_path
 from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
 
 ROWS_PER_GROUP = 10_000
+ROWS_FOR_DICTIONARIES = 5_000
 # Pending dicts are converted to Arrow this often: until the row group is full, Arrow needs a tenth of the memory.
 ROWS_PER_BATCH = 250
 # So many small batches are joined: each array that Arrow holds takes some hundred bytes beside its values.
@@ -240,8 +241,9 @@ class LakeWriter:
                 target = self._lake.absolute(path)
                 self._lake.prepare(target)
                 handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
-                # With zstd, a dictionary makes no column smaller: it is one page more to write and to read.
-                writer = pq.ParquetWriter(handle, group.schema, compression="zstd", use_dictionary=False)
+                # In a short file a dictionary makes no column smaller after zstd: one page more to write and to read.
+                is_long = group.num_rows >= ROWS_FOR_DICTIONARIES
+                writer = pq.ParquetWriter(handle, group.schema, compression="zstd", use_dictionary=is_long)
                 self._open[table] = (path, handle, writer)
             self._open[table][2].write_table(group)
 
