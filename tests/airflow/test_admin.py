@@ -174,6 +174,7 @@ ARGUMENTS = {
     "sellers import": ("/nowhere",),
     "sellers pause": (SELLER,),
     "sellers resume": (SELLER,),
+    "sellers remove": (SELLER,),
     "orders acknowledge": (SELLER, "M-1", "--reason", "r"),
     "findings waive": ("{finding}", "--reason", "r"),
     "rejected replay": (),
