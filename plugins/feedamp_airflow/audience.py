@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json
+from feedamp.models import ListedError
 from feedamp.order_body.body_options import DEFAULT_ORDER_NUMBER_PATTERN
+from feedamp.rules.finding import HELD
 from feedamp.rules.known_fields import is_known_place, known_part
 from feedamp.rules.order import Phase
 from feedamp.state import page_lists, sellers
@@ -42,6 +45,13 @@ _PLAIN = {
 PLAIN = frozenset([*" ".join(_PLAIN.values()).split(), *page_lists.SCORES])
 SEEN = PLAIN | {*KEY, "mp_line_number", "field", "why"}
 NAMES_ORDERS = "; first: "  # of a sentence: what follows names orders that no ledger may have
+# What FeedAMP wrote follows the colon; a code of its own names no customer.
+_ANSWERED = re.compile(r"(FeedAMP (?:answered \d+|refused to close it)): (.*)", re.DOTALL)
+_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+(?=: |$)")
+ELSEWHERE = (
+    "What FeedAMP wrote is left out, because pii is mask. It stands in the state: `feedamp orders list`, `findings list` and "
+    "`rejected list` show it, and the pages do to those who may edit the connection."
+)
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -103,6 +113,29 @@ class Audience:
 
 
 EDITOR, VIEWER = Audience(), Audience(reads_words=False)
+
+
+def without_answers(value: Any) -> Any:
+    """A document without what FeedAMP wrote about orders, of which only its error codes are left (`pii = mask`)."""
+    if isinstance(value, ListedError):
+        return msgspec.structs.replace(value, message="")
+    if isinstance(value, str):
+        return _ANSWERED.sub(lambda found: ": ".join(filter(None, (found[1], _code(found[2])))), value)
+    if isinstance(value, list | tuple):
+        return [without_answers(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    shown = {name: without_answers(one) for name, one in value.items()}
+    if shown.get("note"):  # of a finding: why FeedAMP refused its report, or why a person waived it
+        shown["note"] = _code(shown["note"]) if shown["state"] == HELD else shown["note"]
+    if shown.get("code") == "refused_by_feedamp":
+        shown["message"] = _code(shown["message"])
+    return shown
+
+
+def _code(words: str) -> str:
+    found = _CODE.match(words)
+    return found[0] if found else ""
 
 
 def _hide(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Shown:

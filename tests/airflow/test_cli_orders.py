@@ -17,6 +17,7 @@ from console import BAD_NUMBER, SELLER
 from feedamp.rules.order_story import sentence
 from feedamp.state import ledger, open_orders, outbox, rejects
 from feedamp.state.schema import snapshots
+from feedamp_airflow.audience import ELSEWHERE
 from feedamp_airflow.cli import orders
 from feedamp_airflow.cli.output import Output
 
@@ -463,3 +464,33 @@ def test_a_story_says_where_its_beginning_is(since, taken_at, adopted_at, ended_
     out = io.StringIO()
     orders._tell(shown, Output(out, out))
     assert {words for words in (DROPPED, ADOPTED, OLDER) if words in out.getvalue()} == said
+
+
+def test_masked_stories_and_status_leave_out_what_feedamp_wrote(
+    feedamp_env,
+):
+    feedamp_env.deliver("a.jsonl", "M-1", "M-2", delivery_notes="ring for Zorvath Quillmere")
+    feedamp_env.sandbox.fault("echo_400", method="PUT", path="/M-1$")
+    feedamp_env.place()
+    feedamp_env.fulfill("M-2", BAD_NUMBER)
+    feedamp_env.read()
+    feedamp_env.sandbox.fault("echo_400", method="POST", path="/errors$")
+    feedamp_env.process()
+    asked = [("orders", "show", SELLER, number) for number in ("M-1", "M-2")] + [("status",)]
+
+    def told():
+        done = [feedamp_env.run(*argv, *more) for argv in asked for more in ((), ("--json",))]
+        return "\n".join(one.out for one in done), {one.err for one in done}
+
+    open_words, _ = told()
+    assert open_words.count("Zorvath Quillmere") >= 5
+    assert open_words.count("sent {") > open_words.count("Zorvath")  # also what answered the report
+
+    feedamp_env.env.set_options(pii="mask")
+    masked, said = told()
+    assert "Zorvath" not in masked
+    assert "sent {" not in masked
+    assert "FeedAMP answered 400: FIELD_INVALID_VALUE" in masked
+    assert said == {f"feedamp: {ELSEWHERE}\n"}
+    assert "Zorvath" in feedamp_env.run("orders", "list", "--json").out  # as the sentence says
+    assert "Zorvath" in feedamp_env.run("rejected", "list", "--json").out

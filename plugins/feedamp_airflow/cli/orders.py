@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from feedamp.state import findings, ledger, open_orders, order_events, overview,
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
 from feedamp.tables import Row
+from feedamp_airflow.audience import ELSEWHERE, without_answers
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell, moment
 from feedamp_airflow.cli.rejected import reject_row
@@ -81,6 +83,10 @@ def show(given: argparse.Namespace, out: Output) -> int:
     with opened_resources() as resources, resources.state.read() as connection:
         rejected = rejects_of(connection, given.seller, given.number)
         shown = document(connection, given.seller, given.number)
+    if resources.privacy.key is not None:
+        shown = without_answers(shown)
+        rejected = [replace(one, reasons=without_answers(one.reasons)) for one in rejected]
+        out.complain(ELSEWHERE)
     if shown is None:
         out.complain(f"The ledger has no order {given.number} of seller {given.seller}.")
         for reject in rejected:

@@ -18,7 +18,7 @@ from feedamp.settings import Settings
 from feedamp.state import overview, read_only, sellers
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
-from feedamp_airflow.audience import EDITOR, Audience
+from feedamp_airflow.audience import EDITOR, ELSEWHERE, Audience, without_answers
 from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
@@ -64,11 +64,29 @@ def show(given: argparse.Namespace, out: Output) -> int:
     with opened_resources(is_looking=True) as resources, resources.state.read() as connection:
         now = resources.state.now()
         shown = document(connection, resources.settings, now, out.reader)
+    if resources.privacy.key is not None:
+        shown = _masked(shown)
+        out.complain(ELSEWHERE)
     if given.json:
         out.document(shown)
     else:
         _print(shown, out)
     return REFUSED if any(some["count"] for some in shown["needs_person"].values()) else DONE
+
+
+def _masked(shown: dict[str, Any]) -> dict[str, Any]:
+    """The document without what FeedAMP wrote; equal reasons are added up again."""
+    shown = without_answers(shown)
+    for entry in [*shown["orders"].values(), shown]:
+        name = "settled_wait_for" if entry is shown else "reasons"
+        counts: Counter[str] = Counter()
+        for one in entry[name]:
+            counts[one["reason"]] += one["count"]
+        entry[name] = _top(counts.most_common())
+    for name in ("held_findings", "unreadable_orders"):  # all of it may be FeedAMP's, or a value that it sent
+        for item in shown["needs_person"][name]["items"]:
+            item["reason"] = None
+    return shown
 
 
 def document(
