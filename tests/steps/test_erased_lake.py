@@ -200,7 +200,7 @@ def test_what_a_killed_writer_left_of_it_is_removed(store: Store) -> None:
     assert store.files() == {path for path in left if "extract-other" in path}
 
 
-def test_a_file_that_is_still_written_is_waited_for_only_if_it_was_begun_before(store: Store) -> None:
+def test_a_file_that_was_begun_before_and_is_not_whole_is_waited_for(store: Store) -> None:
     fill(store)
     folder = store.folder / "lake" / "orders" / f"date={T0:%Y-%m-%d}"
     begun = f"extract-x-{store.state.now():%Y%m%dT%H%M%S%f}-1-0-0.parquet"

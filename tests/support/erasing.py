@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
 from leaks import WORDS, Place, hits, telling_order
 
-from feedamp.state import erasures
-from feedamp.steps.erase_copies import erase_from_lake, erase_from_warehouse
+from feedamp.steps import depart
 from feedamp.tables import TABLES
 
 NUMBER = "Wyverncroft-1"
@@ -45,18 +44,11 @@ def live(env: Env) -> None:
         env.loop()
 
 
-def begin(env: Env, seller_id: str = SELLER, number: str | None = NUMBER) -> None:
-    """The mark is written, as the command does first."""
-    with env.state.begin() as connection:
-        erasures.begin(connection, env.cipher, seller_id, number, asked_by="t", now=env.state.now())
-
-
 def erase(env: Env, number: str | None = NUMBER) -> dict[str, dict[str, int]]:
-    begin(env, number=number)
-    return {
-        "lake": erase_from_lake(env.resources, SELLER, number, wait_s=0.0),
-        "warehouse": erase_from_warehouse(env.resources, SELLER, number),
-    }
+    """What its command does; returns what went, by store."""
+    done = depart.erase(env.resources, SELLER, number, asked_by="t")
+    assert done.unfinished == {}
+    return done.counts
 
 
 def rows(env: Env) -> dict[str, list[tuple[Any, ...]]]:
