@@ -21,7 +21,7 @@ from feedamp.tables import TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
-from feedamp.warehouse.views import VIEWS
+from feedamp.warehouse.views import VIEWS, View
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,9 +58,10 @@ class DuckDbWarehouse:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         tables: Mapping[str, Table] = TABLES,
+        views: Sequence[View] = VIEWS,
     ) -> None:
         self.path = Path(path)
-        self._tables = tables
+        self._tables, self._views = tables, views
         self._draft = Path(f"{path}.rebuilding")
         self._memory_limit = memory_limit
         self._storage_version = storage_version
@@ -164,7 +165,7 @@ class DuckDbWarehouse:
                 spill.mkdir(mode=folder_mode(FILE_MODE))
                 open_folder(spill, self._file_mode)
                 engine = DuckDbEngine(connection, self._memory_limit)
-                in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
+                in_transaction(engine, lambda: prepare(engine, self._tables, self._views))
                 yield Session(engine, self._tables)
             finally:
                 connection.close()

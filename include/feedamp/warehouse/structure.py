@@ -52,6 +52,8 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
         _take_over_moments(engine, tables)
     if "first_reports" not in remembered:
         _begin_first_reports(engine)
+    if not views:  # of a scratch, which no one looks into
+        return
     known = {
         row["name"]: row["definition"]
         for row in engine.rows(f"SELECT name, definition FROM {META}.view_definitions")

@@ -196,7 +196,7 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
 
     with TemporaryDirectory(prefix="feedamp-verify-") as folder:
         refused: list[RefusedRow] = []
-        scratch = DuckDbWarehouse(str(Path(folder) / "lake.duckdb"), lock_wait_s=0.0)
+        scratch = DuckDbWarehouse(str(Path(folder) / "lake.duckdb"), lock_wait_s=0.0, views=())
         with scratch.session() as session:
             try:
                 session.load_all(resources.lake, refused.extend)
