@@ -47,6 +47,7 @@ ACTIONS = {
     "sellers pause": Action("SELLER: stop placing, reading and closing"),
     "sellers resume": Action("SELLER"),
     "sellers remove": Action("SELLER --yes: drop its grant, stop all work"),
+    "key rotate": Action("encrypt everything with the newest encryption key"),
     "orders acknowledge": Action("SELLER NUMBER --reason R: cancelled but shipped"),
     "findings waive": Action("ID --reason R"),
     "rejected replay": Action("[--source FILE]: check rejected rows again"),
@@ -58,8 +59,9 @@ ACTIONS = {
     "lake retry": Action("load what could not be loaded"),
     "lake verify": Action("[--repair]: prove that nothing is missing"),
 }
-# They write where the worker may write, read what only a shell has, or print documents with FeedAMP's own words.
-NOT_OFFERED = ("--csv", "--json", "-")
+# They write where the worker may write, read what only a shell has, print documents with FeedAMP's own words, or say what
+# only the operator of all processes knows.
+NOT_OFFERED = ("--csv", "--json", "-", "--restarted")
 _SECRET_NAMES = re.compile(r"(?i)refresh_token|access_token|client_secret|bearer\s|[?&](?:code|state)=")
 _JWT = re.compile(r"\bey[\w-]{10,}\.[\w-]{10,}")
 _LONG_RUN = re.compile(r"(?<![\w./=+-])[\w=+-]{32,}(?![\w./=+-])")

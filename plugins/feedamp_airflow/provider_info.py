@@ -83,7 +83,7 @@ _OPTIONS = {
     "duckdb_memory_limit": "Memory that DuckDB may use.",
     "duckdb_storage_version": "The oldest DuckDB that can read a warehouse file made or rebuilt from now on.",
     "file_mode": "Octal mode of local files of lake and warehouse; folders accordingly.",
-    "encryption_key": "Fernet key of the tokens at rest; empty: a key file beside a SQLite state.",
+    "encryption_key": "Fernet keys of the tokens at rest, newest first, separated by commas; empty: a key file beside a SQLite state.",
     "sellers_per_task": "Sellers in one mapped task; there are never more than 200 tasks.",
     "page_size": "Orders per page, 10 to 50.",
     "shard_minutes": "Minutes of an extract task, after which the next run goes on.",

@@ -9,7 +9,14 @@ import pytest
 from cryptography.fernet import Fernet
 
 from feedamp.errors import ConfigurationError
-from feedamp.state.token_cipher import DataKey, TokenCipher, key_beside, read_key_file, write_key_file
+from feedamp.state.token_cipher import (
+    DataKey,
+    TokenCipher,
+    add_key,
+    keep_newest_key,
+    key_beside,
+    read_key_file,
+)
 
 KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
@@ -91,10 +98,15 @@ def test_a_key_that_was_put_before_it_meanwhile_is_taken_when_it_is_needed(tmp_p
     key = key_beside(file)
     running = TokenCipher(key, read_again=lambda: read_key_file(file))
     stored = running.encrypt("rt-0001")
-    write_key_file(file, f"{OTHER_KEY},{key}")
+    for _ in range(2):  # the second time, it goes on with the key of the first
+        add_key(file)
+    newest = TokenCipher(read_key_file(file).partition(",")[0])
     assert running.decrypt(stored) == "rt-0001"
-    assert running.decrypt(TokenCipher(OTHER_KEY).encrypt("rt-0002")) == "rt-0002"
-    assert TokenCipher(OTHER_KEY).decrypt(running.encrypt("rt-0003")) == "rt-0003"
+    assert running.decrypt(newest.encrypt("rt-0002")) == "rt-0002"
+    assert newest.decrypt(running.encrypt("rt-0003")) == "rt-0003"
+    assert not keep_newest_key(file, newest.key_ids)
+    assert keep_newest_key(file, running.key_ids)
+    assert TokenCipher(read_key_file(file)).key_ids == newest.key_ids
     (tmp_path / "state.db.key").unlink()
     with pytest.raises(ConfigurationError, match="former key"):
         running.decrypt("rt-0001")

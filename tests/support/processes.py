@@ -28,6 +28,7 @@ from feedamp.run import Run
 from feedamp.state import State, sellers
 from feedamp.state.data_key import open_cipher
 from feedamp.state.token_cipher import TokenCipher, key_beside
+from feedamp.steps.rotate_keys import rotate
 from feedamp.storage import open_storage
 
 PATIENCE_S = 30.0
@@ -109,6 +110,14 @@ def hash_with_data_key(_number: int, url: str, key: str) -> str:
     """A keyed hash, by the data key that this process found or made."""
     with closing(State(url)) as state:
         return open_cipher(state, key).fingerprint("token", "rt-1")
+
+
+def rotate_once(url: str, keys: str, folder: str, pipe: Any) -> None:
+    """Says when it begins, and at the end how many values are left under an older key."""
+    with closing(State(url)) as state:
+        cipher = open_cipher(state, keys)
+        pipe.send("begins")
+        pipe.send(rotate(state, cipher, TokenJournal(open_storage("journal_url", folder), cipher)).older)
 
 
 def take_turns(_number: int, url: str, turns: int) -> list[float]:

@@ -33,7 +33,7 @@ RESERVED_BYTES = 16 << 10
 ABANDONED_AFTER_S = 86_400.0
 # An object store that does not answer is given up after this time; the packages of the stores try for many minutes.
 ANSWERS_WITHIN_S = 20.0
-_REFRESH, _CONSENT = ".pair", ".consent"
+_REFRESH, _CONSENT, _DRAFT = ".pair", ".consent", ".draft"
 _Result = TypeVar("_Result")
 
 
@@ -143,6 +143,62 @@ class TokenJournal:
         with suppress(OSError, FeedAmpError):
             self._ask(self._storage.fs.rm_file, f"{self._storage.root}/{name}")
 
+    def renew(self) -> int:
+        """Encrypts pairs that are under an older key with the newest one; how many. Safe to repeat, also after a kill.
+
+        At each moment there is a whole file with the pair. Files that no key opens stay. Raises as `reserve`.
+        """
+        self._remove_drafts()
+        renewed = 0
+        for name in list(self._names("")):
+            with suppress(ConfigurationError, UnicodeDecodeError):
+                stored = self._content(name).decode()
+                if stored and (content := self._cipher.renewed(stored)) is not None:
+                    self._replace(name, content.encode())
+                    renewed += 1
+        return renewed
+
+    def under_keys(self) -> tuple[int, int, int]:
+        """How many pairs there are, and how many of them are under an older key, and under none that is known."""
+        pairs = older = unreadable = 0
+        for name in self._names(""):
+            if content := self._content(name):
+                pairs += 1
+                try:
+                    older += self._cipher.renewed(content.decode()) is not None
+                except (ConfigurationError, UnicodeDecodeError):
+                    unreadable += 1
+        return pairs, older, unreadable
+
+    def _replace(self, name: str, content: bytes) -> None:
+        """Writes the only copy of a pair: never into the file that has it.
+
+        The process that had the pair may store it in the state meanwhile. A copy of it that is left then does no harm: it is
+        of a generation, or of a consent, that the state has already.
+        """
+        prefix, kind = name.partition(".")[0], name.rpartition(".")[2]
+        suffix = _DRAFT if self._storage.is_local else f".{kind}"
+        draft = f"{prefix}.{new_owner()}{suffix}"
+        self._put(draft, content.ljust(RESERVED_BYTES, b"\0"))
+        if self._storage.is_local:
+            root = Path(self._storage.root)
+            if (root / name).exists():
+                (root / draft).replace(root / name)
+                self._keep_through_power_cut()
+            else:
+                self.remove(draft)
+            return
+        # Not every store replaces a file at once, so that there are two for a moment.
+        self.remove(name if self._content(name) else draft)
+
+    def _remove_drafts(self) -> None:
+        """Removes what a process left that was killed while it replaced a file."""
+        with suppress(FileNotFoundError):
+            for path in self._ask(partial(self._storage.fs.ls, self._storage.root, detail=False)):
+                name = str(path).rpartition("/")[2]
+                if name.endswith(_DRAFT) and is_dead(_owner_of(name)):
+                    self.remove(name)
+
     def _prefix(self, seller_id: str) -> str:
         return f"{self._cipher.fingerprint('journal', seller_id)}."
 
@@ -161,14 +217,8 @@ class TokenJournal:
 
         Such a reservation is removed if its process is dead or a day has passed.
         """
-        path = f"{self._storage.root}/{name}"
-        try:
-            content = self._ask(self._storage.fs.cat_file, path).rstrip(b"\0")
-        except FileNotFoundError:
-            return None
-        if not content:
-            owner = name.rpartition(".")[0].partition(".")[2]
-            if is_dead(owner) or self._age_s(name) > ABANDONED_AFTER_S:
+        if not (content := self._content(name)):
+            if is_dead(_owner_of(name)) or self._age_s(name) > ABANDONED_AFTER_S:
                 self.remove(name)
             return None
         try:
@@ -177,6 +227,13 @@ class TokenJournal:
             raise ConfigurationError(
                 f"[feedamp] journal_url: {self._storage.url}/{name} is damaged; move it away to go on."
             ) from error
+
+    def _content(self, name: str) -> bytes:
+        """What a file holds; nothing for a reservation without a pair, or if there is no such file any more."""
+        try:
+            return bytes(self._ask(self._storage.fs.cat_file, f"{self._storage.root}/{name}").rstrip(b"\0"))
+        except FileNotFoundError:
+            return b""
 
     def _age_s(self, name: str) -> float:
         try:
@@ -234,6 +291,11 @@ class TokenJournal:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _owner_of(name: str) -> str:
+    """The process that made a file of the journal."""
+    return name.rpartition(".")[0].partition(".")[2]
 
 
 def daemon_future(work: Callable[..., _Result], *given: object) -> Future[_Result]:

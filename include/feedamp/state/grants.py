@@ -67,9 +67,17 @@ def read_many(
 
 def _grant(row: sa.Row[tuple[object, ...]], cipher: TokenCipher) -> Grant:
     values = {one.name: row._mapping[one.name] for one in fields(Grant)}
-    for name in ("refresh_token", "previous_refresh_token", "access_token"):
-        if values[name] is not None:
-            values[name] = cipher.decrypt(values[name])
+    try:
+        for name in ("refresh_token", "previous_refresh_token", "access_token"):
+            if values[name] is not None:
+                values[name] = cipher.decrypt(values[name])
+    except ConfigurationError as error:
+        seller_id = str(values["seller_id"])
+        raise ConfigurationError(
+            f"The tokens of seller {seller_id} were encrypted with another encryption_key; restore the former key: put it behind "
+            "the newer one, as in NEW,FORMER, and run `feedamp key rotate`.",
+            seller_id=seller_id,
+        ) from error
     return Grant(**values)
 
 

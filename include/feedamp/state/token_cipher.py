@@ -8,7 +8,7 @@ import hmac
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -193,8 +193,29 @@ def read_key_file(state_file: str) -> str:
     return path.read_text().strip()
 
 
-def write_key_file(state_file: str, keys: str) -> None:
-    """Replaces the keys in the file; what is encrypted with a new one afterwards cannot outlive it."""
+def add_key(state_file: str) -> None:
+    """Puts a new key before the one in the file, unless there are several: then a rotation is under way.
+
+    Only one process may do this at a time. What is encrypted with the new key cannot outlive it.
+    """
+    keys = read_key_file(state_file)
+    if len(split_keys(keys)) == 1:
+        _replace_key_file(state_file, f"{Fernet.generate_key().decode()},{keys}")
+
+
+def keep_newest_key(state_file: str, key_ids: Sequence[str]) -> bool:
+    """Removes all keys but the first from the file; False if it does not hold the keys of these ids any more.
+
+    Only one process may do this at a time.
+    """
+    keys = read_key_file(state_file)
+    if TokenCipher(keys).key_ids != list(key_ids):
+        return False
+    _replace_key_file(state_file, split_keys(keys)[0])
+    return True
+
+
+def _replace_key_file(state_file: str, keys: str) -> None:
     path = key_file_of(state_file)
     with _draft(path, keys) as draft:
         Path(draft).replace(path)

@@ -64,6 +64,17 @@ Shows what the state has, and asks. A process may end anywhere in between: run t
 Exit code 1 if a store is unfinished, or the inbox still has files that hold it: these are named, and no command of this
 package changes them.""",
 }
+_ROTATE = """Encrypts everything that is stored under older keys with the newest one: grants, token pairs of the journal and the
+data key. Fingerprints and pseudonyms stay the same. It may be stopped at any moment and repeated, while DAGs run.
+
+With option encryption_key, first put the new key before the old one, as in NEW,OLD, in every process. Without it, a
+new key is made in the key file beside the SQLite state; the old one stays behind it until a later rotation finds that
+nothing needs it any more.
+
+Says when the old key may go. A process that began with it as its first key may encrypt with it until it ends; so that is
+a day after the last one began, or at once with --restarted, if each process has been restarted since.
+
+Exit code 1 if values are left under an older key, or under one that is not there."""
 _STATES = ("held", "to_report", "reported", "resolved", "waived")
 
 
@@ -87,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     nouns = made.add_subparsers(metavar="COMMAND", required=True)
     _add_init(nouns)
     _add_sellers(nouns)
+    _add_keys(nouns)
     _add_orders(nouns)
     _add_adopt(nouns)
     _add_findings(nouns)
@@ -214,6 +226,21 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
         help="use the grant although its account shows other orders; without --code, the one that is set aside",
     )
     _does(authorize, "authorizing:authorize_from_shell")
+
+
+def _add_keys(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    rotate = _verbs(nouns, "key", "rotate the encryption key").add_parser(
+        "rotate",
+        help="encrypt everything with the newest key; say when the old one may go",
+        description=_ROTATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rotate.add_argument(
+        "--restarted",
+        action="store_true",
+        help="every process has been restarted since the newest key is there",
+    )
+    _does(rotate, "keys:rotate_keys", listing=True)
 
 
 def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:

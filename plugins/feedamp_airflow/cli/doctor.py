@@ -22,7 +22,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import HEAD, erasures, grants, overview, sellers
+from feedamp.state import HEAD, encrypted_values, erasures, grants, overview, sellers
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage
@@ -198,22 +198,25 @@ def _state(options: Options) -> str:
 
 
 def _key(resources: Resources) -> str:
-    with resources.state.read() as connection:
-        if not grants.is_any(connection):
-            return "is valid; no token was encrypted with it yet"
-        grants.check_key(connection, resources.cipher)
-        unreadable = []
-        for seller in sellers.find(connection):
-            try:
-                grants.read(connection, resources.cipher, seller.seller_id)
-            except ConfigurationError:
-                unreadable.append(seller.seller_id)
-    if unreadable:
+    state, cipher = resources.state, resources.cipher
+    with state.read() as connection:
+        has_grants = grants.is_any(connection)
+        grants.check_key(connection, cipher)
+    cipher.fingerprint("doctor", "")  # raises without the data key
+    use, (_, older_pairs, _) = encrypted_values.examine(state, cipher), resources.journal.under_keys()
+    if use.unreadable:
         raise FeedAmpError(
-            f"{counted(len(unreadable), 'grant')} cannot be decrypted ({named(unreadable)}): connect these sellers again, or "
-            "restore the key that encrypted them."
+            f"{counted(len(use.unreadable), 'grant')} cannot be decrypted ({named(sorted(use.unreadable))}): connect these sellers "
+            "again, or restore the key that encrypted them, as the last one of encryption_key."
         )
-    return "decrypts the stored tokens"
+    count, older = len(cipher.key_ids), use.older + older_pairs
+    if older:
+        raise FeedAmpError(
+            f"still encrypted under an older one of {count} keys: {counted(older, 'value')}; run `feedamp key rotate`."
+        )
+    if count > 1:
+        return f"{count} keys; everything is encrypted with the newest, and `feedamp key rotate` says when the older may go"
+    return "decrypts the stored tokens" if has_grants else "is valid; no token was encrypted with it yet"
 
 
 def _journal(resources: Resources) -> str:

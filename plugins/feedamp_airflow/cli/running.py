@@ -78,17 +78,19 @@ def command(name: str) -> Command:
 
 
 @contextlib.contextmanager
-def opened_resources(*, is_looking: bool = False, stores_grants: bool = False) -> Iterator[Resources]:
+def opened_resources(
+    *, is_looking: bool = False, checks_key: bool = False, stores_grants: bool = False
+) -> Iterator[Resources]:
     """Resources from the options and connections of this Airflow installation, closed at the end.
 
     With `is_looking`, no statement waits longer than `LOOK_WAIT_S` for a state that is locked. With `stores_grants`, a new
-    key may take the place of a lost one.
+    key may take the place of a lost one; `checks_key` refuses one that decrypts nothing.
     """
     from feedamp_airflow.wiring import make_resources
 
     wait_s = lock_wait_s.get() or (LOOK_WAIT_S if is_looking else LOCK_WAIT_S)
     resources = make_resources(
-        checks_key=False,  # `sellers authorize` replaces grants whose key is lost
+        checks_key=checks_key,  # `sellers authorize` replaces grants whose key is lost
         stores_grants=stores_grants,
         lock_wait_s=wait_s,
         records_origins=lock_wait_s.get() is None,
