@@ -197,6 +197,22 @@ def test_one_bad_file_among_good_ones_is_named(env: Env) -> None:
     assert problems(env) == []
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "red"),
+    [
+        pytest.param(18, 2, True, id="a tenth of twenty"),
+        pytest.param(19, 1, False, id="just the limit"),
+        pytest.param(1, 18, False, id="nearly all, but of few"),
+    ],
+)
+def test_a_share_of_rejected_rows_above_the_limit_is_red(env: Env, good: int, bad: int, red: bool) -> None:
+    rejected = [env.body(f"B-{at}", currency="Dollars") for at in range(bad)]
+    env.drop("1.jsonl", *rejected, *bodies(env, good))
+    env.intake()
+    assert (len(problems(env)) == 1) == red
+    assert orders(env) == good
+
+
 def test_too_many_rejected_rows_of_several_files_are_said_of_the_whole_run(env: Env) -> None:
     env.drop("1.jsonl", *(env.body(f"A-{at}", currency="Dollars") for at in range(10)), *bodies(env, 5, "G"))
     env.drop("2.jsonl", *(env.body(f"B-{at}", currency="Dollars") for at in range(10)), *bodies(env, 5, "H"))

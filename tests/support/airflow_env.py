@@ -160,10 +160,17 @@ class AirflowEnv:
     def place(self) -> None:
         """What feedamp_place_orders does, without Airflow: many tests begin with placed orders."""
         self.take_in()
+        self._work("feedamp_place_orders", "place")
+
+    def extract(self) -> None:
+        """What feedamp_extract_fulfillments does, without Airflow."""
+        self._work("feedamp_extract_fulfillments", "extract")
+
+    def _work(self, dag_id: str, step: str) -> None:
         resources = self.resources()
-        run = Run("feedamp_place_orders", "by hand", resources.state.now())
-        for shard in plan(resources, "place", run):
-            run_shard(resources, "place", run, shard["sellers"], shard["shard"])
+        run = Run(dag_id, "by hand", resources.state.now())
+        for shard in plan(resources, step, run):
+            run_shard(resources, step, run, shard["sellers"], shard["shard"])
         load(resources, run)
         resources.state.close()
 
