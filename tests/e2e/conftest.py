@@ -34,6 +34,18 @@ from feedamp_sandbox.server import Observer
 
 CONN_ID = "feedamp_default"
 YEARLY = "0 0 1 1 *"  # once, when a DAG is unpaused, and not again
+# Airflow imports it when a program starts. Tasks are forks of the scheduler.
+IMPORTED_BEFORE_TASKS = """
+import sys
+
+if sys.argv[1:2] == ["scheduler"]:
+    import importlib, pkgutil
+    import aiohttp, duckdb, pyarrow.dataset, pyarrow.parquet
+    import feedamp
+
+    for module in pkgutil.walk_packages(feedamp.__path__, "feedamp."):
+        importlib.import_module(module.name)
+"""
 
 
 @dataclass
@@ -185,14 +197,21 @@ def installed(
     options: SandboxOptions,
     feedamp: Mapping[str, str] | None = None,
     observer: Observer | None = None,
+    *,
+    imports_once: bool = False,
 ) -> Iterator[Installation]:
     """A running Airflow with these `[feedamp]` options against a sandbox; no seller is connected yet.
+
+    `imports_once`: the scheduler imports what a task would, which takes more than a second of each task otherwise.
 
     Its metadata are on Postgres: on SQLite, parallel runs of a backfill lock each other out, and one that is cancelled
     ends the scheduler.
     """
     home = folder / "airflow"
     home.mkdir()
+    if imports_once:
+        (home / "config").mkdir()
+        (home / "config" / "airflow_local_settings.py").write_text(IMPORTED_BEFORE_TASKS)
     port = free_port()
     schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "process", "refresh")}
     env = {
@@ -242,8 +261,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     behaviors: Behaviors = (("ship_whole", 6), ("mistype", 4))
     options = SandboxOptions(sellers=16, requests_per_second=200.0, burst=200, behaviors=behaviors)
     feedamp = {"pii": "mask", "encryption_key": key, "extra_order_fields": "location"}
+    folder = tmp_path_factory.mktemp("guarded")
     with installed(
-        tmp_path_factory.mktemp("guarded"), options, feedamp, lambda exchange: urls.append(exchange.url)
+        folder, options, feedamp, lambda exchange: urls.append(exchange.url), imports_once=True
     ) as opened:
         yield Guarded(**vars(opened), encryption_key=key, urls=urls)
 
