@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
+import shutil
+import time
 
 import pytest
 import sqlalchemy as sa
-from departing import CUSTOMER, GONE, PERSONAL, STAYS, WORDS, live, rows_of, seen_in_state
-from env import OTHER, SELLER, Env
+from departing import (
+    CUSTOMER,
+    GONE,
+    PERSONAL,
+    STAYS,
+    WORDS,
+    killed_erasure,
+    live,
+    opened,
+    rows_of,
+    seen_in_state,
+)
+from env import OTHER, SELLER, Env, open_env
 
 from feedamp.errors import FeedAmpError
 from feedamp.rules.order import Phase
@@ -18,6 +32,7 @@ from feedamp.state.erasures import Store
 from feedamp.steps import adopt, depart, enroll
 from feedamp.steps.place_orders.replay import replay
 
+KILLS = 3
 # Tables without a seller's id; what they may say of one is rewritten, or they say nothing of any.
 REWRITTEN = {"leases", "notices", "outbox", "step_runs"}
 OF_NO_ONE = {"commit_marks", "data_keys", "encryption_keys", "erasures"} | {
@@ -216,3 +231,27 @@ def test_a_text_that_only_mentions_the_order_is_rewritten(env):
     with env.state.read() as connection:
         [told] = connection.execute(sa.select(schema.step_runs.c.problems)).scalars().all()
     assert json.loads(told)["reasons"][0][0] == f"order (erased): it failed; not {GONE}-2"
+
+
+def test_an_erasure_that_is_killed_anywhere_is_finished_by_a_repeat(tmp_path):
+    (tmp_path / "env").mkdir()
+    with open_env(tmp_path / "env") as env:
+        live(env)
+        env.load()
+        shutil.copytree(env.folder, tmp_path / "whole")
+        began = time.monotonic()
+        killed_erasure(env.folder, env.cipher, after_s=None)
+        whole_s = time.monotonic() - began
+        rng, killed = random.Random("erasure"), 0
+        for number in range(KILLS):
+            folder = tmp_path / f"trial-{number}"
+            shutil.copytree(tmp_path / "whole", folder)
+            killed += killed_erasure(folder, env.cipher, after_s=rng.uniform(0, whole_s))
+            with opened(folder, env.cipher) as resources:
+                done = depart.erase(resources, SELLER, GONE, asked_by="ops")
+                assert done.unfinished == {}
+                with resources.state.read() as connection:
+                    assert erasures.unfinished(connection) == []
+            content = b"".join(path.read_bytes() for path in folder.glob("state.db*"))
+            assert GONE.encode() not in content
+        assert killed > 0

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
 
+from crashes.forking import CONTEXT
+from feedamp.api.account import FeedAmpAccount
+from feedamp.api.token_journal import TokenJournal
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.resources import Resources
+from feedamp.settings import Settings
+from feedamp.state import State
 from feedamp.state.schema import metadata
+from feedamp.state.token_cipher import TokenCipher
+from feedamp.steps import depart
+from feedamp.storage import open_storage
+from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 GONE, STAYS = "ZQ7-VANISH", "ZQ8-REMAIN"
 CUSTOMER = {
@@ -78,3 +92,40 @@ def _bytes_of(env: Env) -> bytes:
         columns = "concat(most_common_vals::text, histogram_bounds::text, most_common_elems::text)"
         dumped.append(connection.execute(sa.text(f"SELECT {columns} FROM pg_stats")).scalars())
         return "\n".join(text for rows in dumped for text in rows).encode()
+
+
+@contextmanager
+def opened(folder: Path, cipher: TokenCipher) -> Iterator[Resources]:
+    """The stores of an env that was copied to `folder`; nothing is asked of FeedAMP."""
+    with closing(State(f"sqlite:///{folder / 'state.db'}")) as state:
+        yield Resources(
+            state,
+            cipher,
+            Lake(str(folder / "lake")),
+            DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=30.0),
+            Settings(str(folder / "inbox"), inbox_settle_s=0),
+            Privacy(None),
+            _no_account,
+            TokenJournal(open_storage("journal_url", str(folder / "journal")), cipher),
+        )
+
+
+def _no_account(conn_id: str) -> FeedAmpAccount:
+    raise AssertionError(f"{conn_id} is not needed")
+
+
+def _erase(folder: Path, cipher: TokenCipher) -> None:
+    with opened(folder, cipher) as resources:
+        depart.erase(resources, SELLER, GONE, asked_by="ops")
+
+
+def killed_erasure(folder: Path, cipher: TokenCipher, *, after_s: float | None) -> bool:
+    """Erases `GONE` in a process that is killed after so many seconds, if it is still at work; whether it was."""
+    process = CONTEXT.Process(target=_erase, args=(folder, cipher))
+    process.start()
+    process.join(after_s)
+    is_at_work = process.is_alive()
+    process.kill()
+    process.join()
+    assert is_at_work or process.exitcode == 0
+    return is_at_work

@@ -1,0 +1,66 @@
+"""`feedamp sellers remove|erase`, `feedamp orders erase`."""
+
+from __future__ import annotations
+
+import pytest
+from console import SELLER
+
+from feedamp.state import erasures, ledger
+
+NUMBER = "M-1"
+
+
+@pytest.fixture
+def lived_in(feedamp_env):
+    feedamp_env.deliver("a.jsonl", NUMBER, "M-2")
+    feedamp_env.place()
+    return feedamp_env
+
+
+def is_known(console, number=NUMBER):
+    with console.resources.state.read() as connection:
+        return ledger.has(connection, SELLER, number)
+
+
+def test_an_order_is_erased_once_it_is_confirmed_and_its_file_is_gone(lived_in):
+    looked = lived_in.run("orders", "erase", SELLER, NUMBER, "--dry-run", "--json")
+    assert (looked.code, looked.json["state"]["orders"], looked.json["orders_open_at_feedamp"]) == (0, 1, 1)
+    refused = lived_in.run("orders", "erase", SELLER, NUMBER)
+    assert (refused.code, is_known(lived_in)) == (1, True)
+    assert "Run the command again with --yes" in refused.err
+
+    first = lived_in.run("orders", "erase", SELLER, NUMBER, "--yes", "--json")
+    assert (first.code, first.json["inbox_files"], first.json["unfinished"]) == (1, ["a.jsonl"], {})
+    assert (first.json["state"]["orders"], is_known(lived_in), is_known(lived_in, "M-2")) == (1, False, True)
+    (lived_in.env.folder / "inbox" / "a.jsonl").unlink()
+    again = lived_in.run("orders", "erase", SELLER, NUMBER, "--yes")
+    assert (again.code, again.out.splitlines()[-1]) == (0, f"order {NUMBER} of seller {SELLER}: erased")
+    assert "was erased before" in again.out
+
+
+def test_the_doctor_says_that_an_erasure_is_unfinished_and_not_whose(lived_in):
+    with lived_in.resources.state.begin() as connection:
+        now, cipher = lived_in.resources.state.now(), lived_in.resources.cipher
+        erasures.begin(connection, cipher, SELLER, NUMBER, asked_by="ops", now=now)
+    done = lived_in.run("doctor", "--json")
+    [check] = [check for check in done.json["checks"] if check["name"] == "erasures"]
+    assert (done.code, check["state"]) == (1, "problem")
+    assert "1 erasure of orders not finished, the first asked for by ops" in check["says"]
+    assert [word for word in (NUMBER, SELLER) if word in check["says"]] == []
+
+
+def test_a_seller_is_removed_added_again_and_erased(lived_in):
+    assert lived_in.run("sellers", "remove", SELLER).code == 1
+    removed = lived_in.run("sellers", "remove", SELLER, "--yes")
+    assert (removed.code, removed.out.splitlines()[-1]) == (0, f"seller {SELLER}: removed")
+    assert "1 order that FeedAMP may have will neither be read nor closed" not in removed.out
+    assert "2 orders that FeedAMP may have will neither be read nor closed" in removed.out
+    again = lived_in.run("sellers", "remove", SELLER, "--yes")
+    assert (again.code, "There is no seller" in again.err) == (1, True)
+    assert (lived_in.run("sellers", "add", SELLER).code, is_known(lived_in)) == (0, True)
+
+    (lived_in.env.folder / "inbox" / "a.jsonl").unlink()
+    erased = lived_in.run("sellers", "erase", SELLER, "--yes")
+    assert (erased.code, is_known(lived_in)) == (0, False)
+    refused = lived_in.run("sellers", "add", SELLER)
+    assert (refused.code, "was erased permanently" in refused.err) == (1, True)
