@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from crashes.clock import Clock
 from demo import orders
 from demo.offline import Played
-from demo.play import SELLERS, age_grants
+from demo.play import SELLERS, accounts, age_grants
 from demo.programs import REPOSITORY, Programs, environment, free_port
 from feedamp.state import State, sellers
 from feedamp.state.schema import sellers as sellers_table
@@ -76,7 +76,7 @@ def main() -> None:
     if chromium is None:
         raise SystemExit("no Chromium: on Debian `apt-get install chromium`")
     clock = Clock()
-    options = SandboxOptions(sellers=SELLERS, requests_per_second=100_000.0, burst=100_000)
+    options = SandboxOptions(sellers=accounts(), requests_per_second=100_000.0, burst=100_000)
     with (
         tempfile.TemporaryDirectory() as made,
         running(options, clock=clock.now, monotonic=clock.elapsed_s) as sandbox,

@@ -32,7 +32,10 @@ def parser() -> argparse.ArgumentParser:
     sellers = made.add_mutually_exclusive_group()
     sellers.add_argument("--sellers", type=int, default=3, metavar="N", help="number of made-up sellers")
     sellers.add_argument(
-        "--sellers-file", type=Path, metavar="FILE", help="JSON Lines: seller_id, name?, refresh_token"
+        "--sellers-file",
+        type=Path,
+        metavar="FILE",
+        help="JSON Lines: seller_id, name?, refresh_token? (without it, the seller has yet to consent)",
     )
     made.add_argument(
         "--write-sellers", type=Path, metavar="FILE", help="file to write the sellers' first tokens to"
@@ -65,10 +68,10 @@ def read_sellers(file: Path) -> tuple[Seller, ...]:
             continue
         try:
             row = json.loads(line)
-            seller_id, token = row["seller_id"], row["refresh_token"]
+            seller_id, token = row["seller_id"], row.get("refresh_token") or ""
             sellers.append(Seller(seller_id, row.get("name") or seller_id, token))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file}, line {number}: seller_id and refresh_token are required") from error
+            raise ValueError(f"{file}, line {number}: a JSON object with a seller_id is required") from error
     if not sellers:
         raise ValueError(f"{file} contains no seller")
     return tuple(sellers)

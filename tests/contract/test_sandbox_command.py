@@ -85,7 +85,7 @@ def test_it_says_in_one_line_how_to_reach_it_and_stops_on_a_signal(start, number
 
 def test_it_takes_sellers_from_a_file_and_writes_them_where_told(start, tmp_path):
     given, written = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    given.write_text('{"seller_id": "s-1", "refresh_token": "rt-1"}\n\n')
+    given.write_text('{"seller_id": "s-1", "refresh_token": "rt-1"}\n\n{"seller_id": "s-2"}\n')
     written.write_text("left over from before")
     _, ready = start("--sellers-file", str(given), "--write-sellers", str(written))
     assert ready["sellers_file"] == str(written)
@@ -130,8 +130,8 @@ def test_sellers_act_by_themselves_at_the_pace(start):
     ("content", "words"),
     [
         pytest.param("", "contains no seller", id="empty"),
-        pytest.param('{"seller_id": "s-1"}', "line 1: seller_id and refresh_token", id="no token"),
-        pytest.param("nonsense", "line 1: seller_id and refresh_token", id="no JSON"),
+        pytest.param('{"refresh_token": "rt-1"}', "line 1: a JSON object with a seller_id", id="no id"),
+        pytest.param("nonsense", "line 1: a JSON object with a seller_id", id="no JSON"),
     ],
 )
 def test_a_sellers_file_that_cannot_be_read_is_a_usage_error(tmp_path, capsys, content, words):

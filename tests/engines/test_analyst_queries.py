@@ -24,7 +24,7 @@ from sources import ROOT
 
 from crashes.clock import NOON, Clock
 from demo.offline import Played
-from demo.play import DAYS, ENDING, LOST, SELLERS
+from demo.play import DAYS, ENDING, LOST, ORDERS_OF_UNKNOWN, accounts
 from feedamp import carriers
 from feedamp.warehouse.postgres import PostgresWarehouse
 from feedamp_sandbox import SandboxOptions, running
@@ -132,7 +132,7 @@ def invalid(played: Answers) -> Answer:
 
 
 def waiting(played: Answers) -> Answer:
-    return [("to_place", "the seller is not registered", 1, played.today)]
+    return [("to_place", "the seller is not registered", 1 + ORDERS_OF_UNKNOWN, played.today)]
 
 
 def cancelled(played: Answers) -> Answer:
@@ -180,7 +180,7 @@ def played() -> Iterator[Answers]:
         sleep(left_s)  # when a day ends between the play and its answers, an order more is late
     clock = Clock()  # the queries ask the machine for the moment
     clock.skip(seconds=(datetime.now(UTC) - NOON).total_seconds())
-    options = SandboxOptions(sellers=SELLERS, requests_per_second=100_000.0, burst=100_000)
+    options = SandboxOptions(sellers=accounts(), requests_per_second=100_000.0, burst=100_000)
     with (
         folder_in_memory() as folder,
         running(options, clock=clock.now, monotonic=clock.elapsed_s) as sandbox,

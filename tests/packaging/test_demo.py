@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+import requests
 
 from demo import postgres
+from demo.play import SELLERS, UNKNOWN, write_accounts
 from demo.programs import (
     BIN,
     Programs,
@@ -48,6 +52,26 @@ def test_a_program_that_dies_ends_one_that_runs_to_its_end(programs):
     programs.start("postgres", "false")
     with pytest.raises(SystemExit, match=r"^postgres ended with 1"):
         programs.run("sleep", "60")
+
+
+def test_the_seller_whom_a_newcomer_connects_can_consent(programs, tmp_path):
+    write_accounts(tmp_path / "accounts.jsonl")
+    sandbox = programs.start_sandbox("--sellers-file", str(tmp_path / "accounts.jsonl"))
+    first = [json.loads(line) for line in Path(sandbox["sellers_file"]).read_text().splitlines()]
+    assert [seller["seller_id"] for seller in first] == [f"seller-{n:03d}" for n in range(1, SELLERS + 1)]
+    client = {"client_id": sandbox["client_id"]}
+    asked = {**client, "response_type": "code", "state": "s", "redirect_url": "http://127.0.0.1/callback"}
+    with requests.Session() as browser:
+        browser.trust_env = False
+        address = f"{sandbox['api']}/authorize"
+        led = browser.get(address, params={**asked, "seller_id": UNKNOWN}, allow_redirects=False)
+        (code,) = parse_qs(urlsplit(led.headers["location"]).query)["code"]
+        form = {**client, "client_secret": sandbox["client_secret"], "code": code}
+        form["grant_type"] = "authorization_code"
+        issued = browser.post(f"{sandbox['api']}/access_token", form).json()
+        signed_in = {"Authorization": f"Bearer {issued['access_token']}"}
+        found = browser.get(f"{sandbox['api']}/orders", headers=signed_in)
+    assert (found.status_code, found.json()["orders"]) == (200, [])
 
 
 CHILD_STAYS = "sleep 60 & echo $! >&2; exec sleep 60"

@@ -87,10 +87,11 @@ class Fixtures:
 
     @classmethod
     def of(cls, folder: Path, sandbox: Any, clock: Clock | None = None, **more: Any) -> Self:
-        """Those of a new env that works against a sandbox, all whose sellers are registered with the token that works now."""
+        """Those of a new env that works against a sandbox; who has consented is registered with the token that works now."""
         key = Fernet.generate_key().decode()
         made = cls(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, **more)
-        made.register({s["seller_id"]: sandbox.refresh_token(s["seller_id"]) for s in sandbox.sellers})
+        consented = [s["seller_id"] for s in sandbox.sellers if s["refresh_token"]]
+        made.register({seller_id: sandbox.refresh_token(seller_id) for seller_id in consented})
         return made
 
     def open_state(self) -> State:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo import postgres, report
 from demo.airflow_server import AirflowServer
-from demo.play import SELLERS, backfilled, play
+from demo.play import SELLERS, backfilled, play, write_accounts
 from demo.programs import (
     BIN,
     REPOSITORY,
@@ -195,8 +195,9 @@ class Demo:
 
 
 def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress, *, stay: bool) -> bool:
-    progress.say(f"Starting a FeedAMP sandbox with {SELLERS} sellers ...")
-    options = ["--sellers", str(SELLERS), "--requests-per-second", str(RATE)]
+    progress.say(f"Starting a FeedAMP sandbox with {SELLERS} sellers, and one who has not consented yet ...")
+    write_accounts(home / "sandbox-accounts.jsonl")
+    options = ["--sellers-file", str(home / "sandbox-accounts.jsonl"), "--requests-per-second", str(RATE)]
     # Left running, its sellers go on by themselves.
     sandbox = programs.start_sandbox(*options, *(["--pace", "60"] if stay else []))
     progress.say("Starting Airflow ...")

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import sqlalchemy as sa
 
 from demo import orders
@@ -17,6 +18,7 @@ from demo.programs import http
 from feedamp.state import State
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.schema import grants
+from feedamp_sandbox import SandboxOptions, Seller
 
 SELLERS = 12
 ORDERS = 240
@@ -25,6 +27,7 @@ ROUNDS = 5
 DAYS = 5  # of the backfill; orders were purchased on these and the day before
 LOST = 5
 UNKNOWN = "seller-not-yet-registered"
+ORDERS_OF_UNKNOWN = 3  # beside the one that is between those of the others
 ENDING = {"seller-004": 21, "seller-009": 7}  # days that their grants have left
 LOSE = f"""
     DELETE FROM feedamp.orders WHERE mp_order_number IN (
@@ -56,6 +59,17 @@ class Installation(Protocol):
 
     def backfill(self, days: Sequence[date]) -> str:
         """Reconciles and repairs these days; returns how it ended."""
+
+
+def accounts() -> list[Seller]:
+    """Those of the sandbox: the sellers who have consented, and the one whom a person can connect."""
+    return [*SandboxOptions(sellers=SELLERS).seller_list(), Seller(UNKNOWN, "Newcomer")]
+
+
+def write_accounts(file: Path) -> None:
+    """Writes them for `feedamp sandbox --sellers-file`."""
+    file.touch(0o600)
+    file.write_bytes(b"".join(msgspec.json.encode(seller) + b"\n" for seller in accounts()))
 
 
 def backfilled(today: date) -> list[date]:
@@ -93,11 +107,14 @@ def _fill(inbox: Path, today: date) -> str:
     sellers = [f"seller-{n:03d}" for n in range(1, SELLERS + 1)]
     rows = orders.make_orders(sellers, ORDERS + CSV_ORDERS, now=midnight, days=DAYS + 1)
     rows[5]["seller_id"] = UNKNOWN
+    more = orders.make_orders([UNKNOWN], ORDERS_OF_UNKNOWN, now=midnight, prefix="DEMO-NEW-")
     bad = orders.spoil(rows[:7])
     orders.write_jsonl(inbox / "orders-1.jsonl", rows[:ORDERS], bad)
     orders.write_csv(inbox / "orders-2.csv", rows[ORDERS:])
+    orders.write_jsonl(inbox / "orders-3.jsonl", more)
     return (
-        f"Inbox: {len(rows)} good orders (JSONL and CSV), of which 1 is of a seller who is not registered, "
+        f"Inbox: {len(rows + more)} good orders (JSONL and CSV), of which {len(more) + 1} are of a seller who is not "
+        f"registered, "
         f"and {len(bad)} bad rows"
     )
 
