@@ -54,6 +54,30 @@ def by_name(path: str) -> Any:
     return importlib.import_module(path)
 
 
+# Security
+
+NAMED_TEST = re.compile(r"`(test_\w+\.py) › (test_\w+)`")
+
+
+def test_each_claim_on_security_names_tests_that_are_there():
+    page = (DOCS / "security.md").read_text("utf-8")
+    named = NAMED_TEST.findall(page)
+    assert len(named) > 40
+    there = {
+        (path.name, test)
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for test in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert [one for one in named if one not in there] == []
+    claims = [row for row in cells(DOCS / "security.md") if len(row) in (2, 3) and set(row[-1]) != {"-"}]
+    without = [row[0] for row in claims if row[-1] != "test" and not NAMED_TEST.search(row[-1])]
+    assert without == [
+        "whoever writes DAG files, or has a shell as Airflow's user"
+    ]  # they are trusted with all
+    answers = page.partition("## Something leaked")[2].split("\n**")[1:]
+    assert [answer.partition(".")[0] for answer in answers if not NAMED_TEST.search(answer)] == []
+
+
 # Data dictionary
 
 

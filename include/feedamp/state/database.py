@@ -1,6 +1,7 @@
 """Opens the state database: engine, upgrades, short transactions, and the clock that every process uses."""
 
 import fcntl
+import logging
 import math
 import sqlite3
 import time
@@ -74,6 +75,9 @@ _LIBPQ_TIMEOUTS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,  # milliseconds; the keepalives stop while a statement is on its way
 }
+# At DEBUG, SQLAlchemy logs the rows that it reads, order bodies among them, although parameters are hidden.
+_LOGGED_AS = "feedamp"
+logging.getLogger(f"sqlalchemy.engine.Engine.{_LOGGED_AS}").setLevel(logging.INFO)
 # More than the threads that use the database at the same time: refreshes, their stores, heartbeats and the step.
 _CONNECTIONS_AT_MOST = 60
 
@@ -327,6 +331,7 @@ def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
             pool_pre_ping=True,
             max_overflow=_CONNECTIONS_AT_MOST,
             hide_parameters=True,
+            logging_name=_LOGGED_AS,
             connect_args=timeouts,
         )
         if lock_wait_s < LOCK_WAIT_S:
@@ -344,7 +349,11 @@ def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
 
         return _escape_nul(server)
     engine = sa.create_engine(
-        url, max_overflow=_CONNECTIONS_AT_MOST, connect_args={"timeout": lock_wait_s}, hide_parameters=True
+        url,
+        max_overflow=_CONNECTIONS_AT_MOST,
+        connect_args={"timeout": lock_wait_s},
+        hide_parameters=True,
+        logging_name=_LOGGED_AS,
     )
 
     @sa.event.listens_for(engine, "connect")
