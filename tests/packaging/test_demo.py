@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -59,6 +60,10 @@ def test_the_seller_whom_a_newcomer_connects_can_consent(programs, tmp_path):
     sandbox = programs.start_sandbox("--sellers-file", str(tmp_path / "accounts.jsonl"))
     first = [json.loads(line) for line in Path(sandbox["sellers_file"]).read_text().splitlines()]
     assert [seller["seller_id"] for seller in first] == [f"seller-{n:03d}" for n in range(1, SELLERS + 1)]
+    shown = arguments_of_all()
+    assert b"accounts.jsonl" in shown
+    hidden = [sandbox["client_secret"], *(seller["refresh_token"] for seller in first)]
+    assert [secret for secret in hidden if secret.encode() in shown] == []
     client = {"client_id": sandbox["client_id"]}
     asked = {**client, "response_type": "code", "state": "s", "redirect_url": "http://127.0.0.1/callback"}
     with requests.Session() as browser:
@@ -72,6 +77,15 @@ def test_the_seller_whom_a_newcomer_connects_can_consent(programs, tmp_path):
         signed_in = {"Authorization": f"Bearer {issued['access_token']}"}
         found = browser.get(f"{sandbox['api']}/orders", headers=signed_in)
     assert (found.status_code, found.json()["orders"]) == (200, [])
+
+
+def arguments_of_all() -> bytes:
+    """What `ps` shows to every user of the machine."""
+    found = b""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            found += path.read_bytes()
+    return found
 
 
 CHILD_STAYS = "sleep 60 & echo $! >&2; exec sleep 60"
