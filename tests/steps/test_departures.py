@@ -23,8 +23,9 @@ from departing import (
     rows_of,
     seen_in_state,
 )
-from env import OTHER, SELLER, Env, open_env
+from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 
+from feedamp.api.client import FeedAmpClient
 from feedamp.errors import FeedAmpError
 from feedamp.rules.order import Phase
 from feedamp.state import departures, erasures, grants, ledger, outbox, schema, sellers
@@ -255,3 +256,70 @@ def test_an_erasure_that_is_killed_anywhere_is_finished_by_a_repeat(tmp_path):
             content = b"".join(path.read_bytes() for path in folder.glob("state.db*"))
             assert GONE.encode() not in content
         assert killed > 0
+
+
+def faulty(env: Env) -> None:
+    env.fulfill(GONE, shipment(2, BAD_NUMBER))
+    env.read()
+
+
+def shipped(env: Env) -> None:
+    env.fulfill(GONE, shipment(2))
+    env.read()
+    env.validate()
+
+
+def lost(env: Env) -> None:
+    env.read()
+    env.fulfill(GONE, shipment(2))
+
+
+def cancelled(env: Env) -> None:
+    env.deliver(GONE, marketplace_state="CANCELLED", **CUSTOMER)
+
+
+def unreadable(env: Env) -> None:
+    env.sandbox.fault("misshapen_order", seller_id=SELLER, times=None)
+
+
+@pytest.mark.parametrize(
+    ("step", "call", "before"),
+    [
+        pytest.param("place", "put_order", None, id="placing"),
+        pytest.param("place", "get_order", cancelled, id="reading before a cancellation"),
+        pytest.param("place", "list_orders", cancelled, id="reading back what was changed"),
+        pytest.param("extract", "list_orders", lost, id="extraction"),
+        pytest.param("extract", "list_orders", unreadable, id="extraction of what is unreadable"),
+        pytest.param("validate", "post_errors", faulty, id="report"),
+        pytest.param("close", "put_order", shipped, id="closing"),
+        pytest.param("close", "list_orders", shipped, id="reading before closing"),
+        pytest.param("reconcile", "list_orders", lost, id="reconciliation"),
+    ],
+)
+def test_an_answer_that_comes_after_the_erasure_is_not_stored(env, monkeypatch, step, call, before):
+    env.drop("1.jsonl", env.body(GONE, **CUSTOMER), env.body("M-2"))
+    env.intake()
+    if before is not None:
+        env.place()
+        before(env)
+    asked, done = getattr(FeedAmpClient, call), []
+
+    async def erased_meanwhile(*given, **more):
+        answer = await asked(*given, **more)
+        if not done:
+            done.append(depart.erase(env.resources, SELLER, GONE, asked_by="ops"))
+        return answer
+
+    monkeypatch.setattr(FeedAmpClient, call, erased_meanwhile)
+    env.reconcile(repair=True) if step == "reconcile" else getattr(env, step)()
+    assert done
+    env.load()
+    with env.state.read() as connection:
+        found = {
+            table.name: rows
+            for table in schema.metadata.sorted_tables
+            if table.name not in ("step_runs", "leases")
+            and (rows := [row for row in connection.execute(sa.select(table)).all() if GONE in repr(row)])
+        }
+    assert found == {}
+    assert env.rows(f"SELECT 1 FROM orders WHERE mp_order_number = '{GONE}'") == []
