@@ -34,6 +34,7 @@ from feedamp.steps.erase_copies import erase_from_lake
 from feedamp.tables import LAKE_TABLES, Rows
 
 GONE = ("S1", "M-1")
+TABLES_OF_IT = ("orders", "order_lines", "shipments", "placements", "closures", "findings")
 Key = tuple[str, str]
 
 
@@ -115,7 +116,9 @@ def is_of_it(row: tuple[str, str, str, str]) -> bool:
 def test_only_its_rows_and_its_files_change(store: Store) -> None:
     fill(store)
     before, untouched = store.rows(), store.lake.published()[-1]
-    assert store.erase()["rows"] == sum(map(is_of_it, before)) > 8
+    counts = store.erase()
+    assert counts["rows"] == sum(map(is_of_it, before)) > 8
+    assert counts["leftovers"] == 0
     assert store.rows() == [row for row in before if not is_of_it(row)]
     assert store.lake.published()[-1] == untouched
     assert store.files() == store.named()
@@ -209,6 +212,18 @@ def test_a_file_that_was_begun_before_and_is_not_whole_is_waited_for(store: Stor
         store.erase()
     (folder / begun).rename(folder / "extract-x-29990101T000000000000-1-0-0.parquet")
     assert store.erase()["files"] == 0
+
+
+def test_a_lake_from_before_the_erasure_is_loaded_without_it(store: Store, tmp_path: Path) -> None:
+    fill(store)
+    store.mark()
+    with closing(Loader(tmp_path / "w")) as loader:
+        loader.session.replace_all(store.lake)
+        found = [
+            loader.query(f"SELECT DISTINCT seller_id, mp_order_number FROM {name}") for name in TABLES_OF_IT
+        ]
+    assert found[0] != []
+    assert not any(GONE in keys for keys in found)
 
 
 def test_a_manifest_whose_files_have_changed_is_loaded_as_it_is_now(store: Store, tmp_path: Path) -> None:
