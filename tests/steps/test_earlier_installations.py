@@ -16,12 +16,15 @@ from cryptography.fernet import Fernet
 from env import GOOD_NUMBER, SELLER, open_earlier, open_env
 from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 
+from feedamp.api.token_journal import TokenJournal
 from feedamp.lake.store import Lake
 from feedamp.run import Run
 from feedamp.state import State, grants, ledger, schema
 from feedamp.state.data_key import open_cipher
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.load import load
+from feedamp.steps.rotate_keys import rotate
+from feedamp.storage import open_storage
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 
@@ -55,7 +58,11 @@ def test_what_an_earlier_version_hashed_is_recognized_under_a_newer_key(tmp_path
     folder = unpack(MID_LIFE, tmp_path)
     old, new = (folder / "state.db.key").read_text(), Fernet.generate_key().decode()
     with closing(State(f"sqlite:///{folder / 'state.db'}")) as state:
-        for keys in (f"{new},{old}", old):
+        for keys in (f"{new},{old}", old, new):
+            if keys == new:
+                both = open_cipher(state, f"{new},{old}")
+                journal = TokenJournal(open_storage("journal_url", str(folder / "journal")), both)
+                assert rotate(state, both, journal).reencrypted == {"data_keys": 1, "grants": 2}
             cipher = open_cipher(state, keys)
             with state.read() as connection:
                 grant = grants.read(connection, cipher, SELLER)
