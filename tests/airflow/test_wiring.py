@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -96,6 +97,16 @@ def test_each_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_env):
     airflow_env.resources()
     said = str(redact(f"the keys are {keys[0]} and {keys[1]}"))
     assert [key for key in keys if key in said] == []
+
+
+def test_who_only_looks_notes_no_use_of_a_key_and_waits_for_no_writer(airflow_env):
+    airflow_env.resources().state.close()
+    with sqlite3.connect(airflow_env.folder / "state.db", isolation_level=None) as connection:
+        connection.execute("DELETE FROM encryption_keys")
+        connection.execute("BEGIN IMMEDIATE")
+        make_resources(lock_wait_s=0.1, records_origins=False).state.close()
+        connection.execute("ROLLBACK")
+    connection.close()
 
 
 def test_a_password_in_an_address_is_masked_in_logs(airflow_env):

@@ -51,12 +51,14 @@ def open_cipher(
     *,
     checks_key: bool = True,
     stores_grants: bool = False,
+    notes_use: bool = True,
     read_again: Callable[[], str] | None = None,
 ) -> TokenCipher:
     """The cipher of an installation with its data key, which is made or derived where there is none yet.
 
     Of several processes that do this at once, one makes it, and all have the same. With `checks_key=False` any key is
-    accepted, and what needs the data key raises then; with `stores_grants` one is made for a new key after a loss.
+    accepted, and what needs the data key raises then; with `stores_grants` one is made for a new key after a loss. Without
+    `notes_use` nothing is written where there is a data key: for what encrypts nothing, and should not wait for a writer.
 
     Raises:
         ConfigurationError: the keys are none, or not those of this installation; or its data key is lost.
@@ -76,7 +78,7 @@ def open_cipher(
             )
     if isinstance(found, ConfigurationError) and (checks_key or stores_grants):
         raise found
-    if checks_key or stores_grants:
+    if notes_use and (checks_key or stores_grants):
         _note_use(state, cipher)
     return cipher.with_data_key(found)
 
