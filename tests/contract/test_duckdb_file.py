@@ -17,7 +17,7 @@ from feedamp.errors import BusyError, ConfigurationError
 from feedamp.file_modes import made_with
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
-from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp.warehouse.duckdb import READ, VERIFY, DuckDbWarehouse, remove_abandoned_copies
 
 INCLUDE = str(Path(warehouse_package.__file__).parents[2])
 READS = """
@@ -215,3 +215,19 @@ def test_sessions_of_two_threads_leave_the_umask_as_it_was(tmp_path: Path) -> No
         assert os.umask(0o022) == 0o022
     finally:
         os.umask(before)
+
+
+def test_copies_that_killed_processes_left_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed, at_work = tmp_path / f"{VERIFY}killed", tmp_path / f"{VERIFY}at-work"
+    old, new = tmp_path / f"{READ}old", tmp_path / f"{READ}new"
+    for folder in (killed, at_work, old, new):
+        folder.mkdir()
+    with holding(LOADS, killed / "lake.duckdb") as process:
+        process.kill()
+    os.utime(old, (0, 0))
+    with holding(LOADS, at_work / "lake.duckdb"):
+        assert remove_abandoned_copies() == 2
+    assert sorted(tmp_path.iterdir()) == sorted([at_work, new])

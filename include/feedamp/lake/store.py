@@ -174,6 +174,14 @@ class Lake:
                 if _WRITTEN.fullmatch(path):
                     yield path, when_modified(info)
 
+    def drafts(self) -> Iterator[tuple[str, datetime | None]]:
+        """As `table_files`, of manifests that were not published, or not yet."""
+        with self.storage.reached():
+            found = self.fs.find(self.absolute(MANIFESTS), detail=True)
+        for name, info in found.items():
+            if PurePosixPath(name).name.startswith("."):
+                yield name[len(self.root) + 1 :], when_modified(info)
+
     def remove(self, path: str) -> None:
         """Removes a file. Safe to repeat."""
         try:

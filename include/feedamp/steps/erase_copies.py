@@ -76,6 +76,10 @@ def erase_from_lake(
             if not waited_for or time.monotonic() >= give_up_at:
                 break
             time.sleep(LOOK_S)
+    for path, written_at in list(resources.lake.drafts()):
+        if written_at is not None and written_at + LONGEST_COMMIT < resources.state.now():
+            resources.lake.remove(path)  # it names sellers
+            counts["leftovers"] += 1
     log.info("lake: %s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     if faults:
         raise IncompleteError(
@@ -97,11 +101,16 @@ def erase_from_warehouse(
 ) -> dict[str, int]:
     """Takes the order or seller out of the warehouse, its bytes too as far as the engine can; returns rows by table.
 
-    Safe to kill and to repeat. Raises a BusyError if another process holds the warehouse.
+    Temporary copies that killed processes left on this machine are removed too. Safe to kill and to repeat. Raises a BusyError if another process holds the warehouse.
     """
-    if not resources.warehouse.is_there:
-        return {}
-    return resources.warehouse.erase(seller_id, mp_order_number)
+    # Imported here, because a Postgres warehouse needs DuckDB only for verifications.
+    from feedamp.warehouse.duckdb import remove_abandoned_copies
+
+    removed = remove_abandoned_copies()
+    counts = {"temporary_copies": removed} if removed else {}
+    if resources.warehouse.is_there:
+        counts |= resources.warehouse.erase(seller_id, mp_order_number)
+    return counts
 
 
 def _erase_from_manifests(

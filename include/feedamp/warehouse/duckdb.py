@@ -9,9 +9,9 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedamp.errors import BusyError, ConfigurationError
@@ -40,6 +40,9 @@ _TYPES = {
 }
 # Enough for a usual manifest; with Arrow and Python, a load needs less than 250 MB.
 ENOUGH_BYTES = 128_000_000
+# Prefixes of temporary folders with rows in them: what reads spill, and what a verification builds from the lake.
+TEMPORARY = READ, VERIFY = "feedamp-read-", "feedamp-verify-"
+LONGEST_READ_S = 86_400.0
 _Result = TypeVar("_Result")
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
@@ -95,7 +98,7 @@ class DuckDbWarehouse:
         """As `Warehouse.read`. The file is open no longer than it takes, because no load can open it then."""
         if not self.path.exists():
             raise ConfigurationError(f"There is no warehouse at {self.path} yet; the first load makes it.")
-        with TemporaryDirectory(prefix="feedamp-read-") as spill:
+        with TemporaryDirectory(prefix=READ) as spill:
             connection = self._patiently(
                 lambda: self._connect(self.path, spill, read_only=True), self._give_up_at()
             )
@@ -380,6 +383,30 @@ def _bytes_of(size: str) -> float:
     """The bytes in a size as DuckDB writes it, such as `488.2 MiB`."""
     number, unit = size.split()
     return float(number) * 1024.0 ** ("bytes", "KiB", "MiB", "GiB", "TiB").index(unit)
+
+
+def remove_abandoned_copies() -> int:
+    """Removes temporary copies of warehouse rows that killed processes of this user left; returns how many folders.
+
+    A verification holds the lock of its copy as long as it lives. A folder without one goes when no reader can still use it.
+    """
+    removed = 0
+    for prefix in TEMPORARY:
+        for folder in Path(gettempdir()).glob(f"{prefix}*"):
+            with suppress(OSError):  # of another user, in use, or removed meanwhile
+                if not _is_in_use(folder):
+                    shutil.rmtree(folder)
+                    removed += 1
+    return removed
+
+
+def _is_in_use(folder: Path) -> bool:
+    locks = list(folder.glob("*.lock"))
+    if not locks:
+        return time.time() - folder.stat().st_mtime < LONGEST_READ_S
+    with locks[0].open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises a BlockingIOError if it is held
+    return False
 
 
 def _remove(file: Path) -> None:

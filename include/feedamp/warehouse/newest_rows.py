@@ -14,7 +14,7 @@ from feedamp.lake.manifest import Manifest
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SNAPSHOT_HASH, Table
-from feedamp.warehouse.duckdb import select
+from feedamp.warehouse.duckdb import READ, select
 from feedamp.warehouse.merge import DECIDED, decisions, rank_of
 
 NEWEST = "newest"
@@ -36,7 +36,7 @@ def newest_rows(
         manifests = [one for one in manifests if table.name in one.full_snapshots]
         manifests = sorted(manifests, key=lambda one: one.full_snapshots[table.name])[-1:]
     relations, read = _relations(table, columns, manifests)
-    with TemporaryDirectory(prefix="feedamp-read-") as spill:
+    with TemporaryDirectory(prefix=READ) as spill:
         with duckdb.connect(
             config={
                 "memory_limit": memory_limit,

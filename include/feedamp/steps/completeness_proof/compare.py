@@ -192,9 +192,9 @@ def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict
 
 def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float | None) -> None:
     # Imported here, because an installation with a Postgres warehouse needs DuckDB only for this.
-    from feedamp.warehouse.duckdb import DuckDbWarehouse
+    from feedamp.warehouse.duckdb import VERIFY, DuckDbWarehouse
 
-    with TemporaryDirectory(prefix="feedamp-verify-") as folder:
+    with TemporaryDirectory(prefix=VERIFY) as folder:
         refused: list[RefusedRow] = []
         scratch = DuckDbWarehouse(str(Path(folder) / "lake.duckdb"), lock_wait_s=0.0, views=())
         with scratch.session() as session:
