@@ -54,7 +54,7 @@ def make_resources(
 
     `checks_key=False` accepts a key that decrypts none of the stored tokens; with `stores_grants`, commands can then store
     new ones. `lock_wait_s` is of the state, as in `State`. `options` are already read, and may have faults. Without
-    `records_origins`, this and the use of the key are left to others to record: a form would wait twice for who has locked the state.
+    `records_origins`, others record that and the use of the key: a form would wait twice for who has locked the state.
 
     Raises:
         ConfigurationError: an option, a connection or the encryption key cannot be used; or the state is new, although
