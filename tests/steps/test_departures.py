@@ -33,7 +33,7 @@ from feedamp.state.erasures import Store
 from feedamp.steps import adopt, depart, enroll
 from feedamp.steps.place_orders.replay import replay
 
-KILLS = 3
+KILLS = 2
 # Tables without a seller's id; what they may say of one is rewritten, or they say nothing of any.
 REWRITTEN = {"leases", "notices", "outbox", "step_runs"}
 OF_NO_ONE = {"commit_marks", "data_keys", "encryption_keys", "erasures"} | {
