@@ -59,6 +59,16 @@ def test_good_credentials_are_not_proven_until_a_seller_is_connected(press, airf
     )
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_the_secret_follows_no_redirect(press, status):
+    with serving(BAD_GRANT) as elsewhere:
+        moved = answer(status=status, Location=f"{elsewhere.url}/access_token")
+        with serving(NO_TOKEN, moved) as server:
+            works, sentence = press(host=server.url)
+    assert (works, f"a token call with {status}" in sentence) == (False, True)
+    assert elsewhere.requests == []
+
+
 def test_a_connected_seller_proves_nothing_before_the_first_refresh(press, airflow_env):
     airflow_env.connect(SELLER)
     assert press()[1].endswith(

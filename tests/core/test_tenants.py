@@ -12,15 +12,17 @@ from tempfile import TemporaryDirectory
 import pytest
 from mixed_up_server import SECRET, SELLERS, MixedUpServer, mixed_up
 from order_samples import example_order
-from wire import CONN, IN_MEMORY, KEY, journal_of, run_from
+from wire import CONN, IN_MEMORY, KEY, S1, S2, journal_of, opened_state, run_from
 
-from crashes.clock import NOON
+from crashes.clock import NOON, Clock
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.clients import Clients
 from feedamp.api.oauth import Credentials
 from feedamp.api.orders_by_number import read_by_number
+from feedamp.api.pair_storage import PairStorage
+from feedamp.api.token_journal import JournaledPair
 from feedamp.api.transport import Endpoint
-from feedamp.errors import FeedAmpError, RejectedError
+from feedamp.errors import FeedAmpError, RejectedError, UnclearError
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
 
@@ -158,3 +160,31 @@ def test_an_order_of_another_seller_in_a_page_is_left_out(tenants):
     done, _, _ = tenants
     assert done.orders["S9", "M-S9"] == ROUNDS
     assert {key for key in done.orders if key[1] != f"M-{key[0]}"} == set()
+
+
+@pytest.mark.parametrize("way", ["at once", "by the journal"])
+async def test_a_consent_that_gets_the_pair_of_another_seller_is_refused(way):
+    clock, cipher = Clock(keeps_still=True), TokenCipher(KEY)
+    with opened_state(clock, {S1: "rt-of-1", S2: "rt-of-2"}) as state:
+        journal = journal_of(state)
+        pairs = PairStorage(state, cipher, journal, on_secret=lambda secret: None)
+        pair = JournaledPair(
+            seller_id=S1,
+            generation=0,
+            used_token="rt-of-2",
+            refresh_token="rt-of-2",
+            access_token="at-of-2",
+            expires_in_s=3600,
+            asked_at=clock.now(),
+            conn_id=CONN,
+        )
+        reservation = pairs.reserve(S1, is_consent=True)
+        if way == "at once":
+            with pytest.raises(UnclearError, match=f"the tokens of seller {S2}"):
+                await pairs.store(None, pair, reservation)
+        else:
+            reservation.write(pair)
+            assert not pairs.take_in(S1)
+        with state.read() as connection:
+            assert grants.read(connection, cipher, S1).refresh_token == "rt-of-1"
+        assert list(journal._names("")) == []
