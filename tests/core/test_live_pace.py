@@ -14,7 +14,7 @@ from feedamp.api.rate_limit import RateLimiter
 from feedamp.state import request_slots
 
 INTERVAL_S = 0.5
-SLOTS = 80
+SLOTS = 50
 OVER_S = request_slots.OVER * INTERVAL_S
 
 
