@@ -233,6 +233,10 @@ def test_no_word_of_others_is_in_a_page_or_log_that_viewers_read(browse, feedamp
     ] == []
     assert not [where for where, text in for_viewers.items() if "Ashgrove" in text and where != "connect"]
     assert [what for what, word in PLANTED.items() if word not in "".join(for_editors.values())] == []
+    named = [
+        ("First:" in read["doctor"], "FIRST" in read["lake verify"]) for read in (for_viewers, for_editors)
+    ]
+    assert named == [(False, False), (True, True)]  # rows by their keys, in which any word may stand
     silent = [name for name in TELLING if "Ashgrove" not in for_editors[name]]
     assert silent == []  # else there was nothing to leave out
 
