@@ -107,13 +107,6 @@ class Installation:
                     raise
                 time.sleep(0.2)
 
-    def tries(self, run_id: str, task_id: str) -> int:
-        """How often a task of a run was tried, by Airflow's own database; the most of its mapped ones."""
-        query = "SELECT max(try_number) FROM task_instance WHERE run_id = %s AND task_id = %s"
-        with closing(psycopg.connect(self.metadata_url)) as database:
-            [(tries,)] = database.execute(query, (run_id, task_id)).fetchall()
-        return int(tries or 0)
-
     def trigger(self, dag_id: str) -> tuple[str, str]:
         """Starts a run by hand; returns the ids of its DAG and itself."""
         started = self.api("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": {}})

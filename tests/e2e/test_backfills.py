@@ -36,6 +36,7 @@ def env(guarded) -> Backfills:
 @pytest.fixture(scope="module")
 def five_at_once(env):
     """Five days in one backfill, five runs at once, while the DAG's own scheduled run is under way, too."""
+    before = len(env.guarded.sandbox.requests)
     planned = env.backfill(SPRING, dry_run=True)
     env.backfill(SPRING)
     with pytest.raises(requests.HTTPError) as refusal:
@@ -43,6 +44,8 @@ def five_at_once(env):
     env.guarded.unpause(RECONCILE)
     runs = env.runs(SPRING)
     [live] = env.guarded.ended(RECONCILE, "scheduled")
+    sent = env.guarded.sandbox.requests[before:]
+    assert {r.method for r in sent if not r.path.endswith("/access_token")} == {"GET"}
     return planned, runs, env.differences(), refusal.value.response, live
 
 
