@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -162,14 +162,7 @@ def test_what_the_contract_refuses_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("call", ABSENT, ids=name)
-def test_what_the_sandbox_does_not_have_is_not_found(
-    sandbox: Sandbox, probe: Probe, call: tuple[str, str]
-) -> None:
-    @same_each_time(5)
-    @given(case=LOOSE[call[1]][call[0]].as_strategy(generation_mode=POSITIVE, headers={}))
-    def try_one(case: Any) -> None:
-        answer = ask(sandbox, probe, case, loose=False)
-        assert answer.status_code in (404, 405)
-        assert json.loads(answer.content)[0]["code"] in ("NOT_FOUND", "METHOD_NOT_ALLOWED")
-
-    try_one()
+def test_what_the_sandbox_does_not_have_is_not_found(probe: Probe, call: tuple[str, str]) -> None:
+    answer = probe.call(call[0], re.sub(r"{\w+}", PLACED, call[1]), {"anything": 1})
+    assert answer.status in (404, 405)
+    assert answer.codes in (["NOT_FOUND"], ["METHOD_NOT_ALLOWED"])
