@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow_env import ROOT
+from airflow_env import ROOT, one_run
 from cryptography.fernet import Fernet
 from order_samples import good_line, good_order
 
@@ -78,7 +78,7 @@ def test_a_green_retry_clears_what_was_said(env):
     dag = DagBag(str(ROOT / "dags" / "feedamp_extract_fulfillments.py")).dags["feedamp_extract_fulfillments"]
     for task in dag.tasks:
         task.retries, task.retry_delay = 1, timedelta(0)
-    run = dag.test()
+    run = one_run(dag)
     tries = {ti.map_index: ti.try_number for ti in run.get_task_instances() if ti.task_id == "extract"}
     assert (run.state, tries) == ("success", {0: 2, 1: 1, 2: 1})
     assert kept(env) == {}
@@ -115,7 +115,7 @@ with DAG("feedamp_place_orders", params={"dry_run": False}):
 
 def test_a_task_that_dies_without_a_word_is_named(env, tmp_path, said_at_the_end):
     (tmp_path / "dies.py").write_text(DIES)
-    run = DagBag(str(tmp_path / "dies.py")).dags["feedamp_place_orders"].test()
+    run = one_run(DagBag(str(tmp_path / "dies.py")).dags["feedamp_place_orders"])
     assert run.state == "failed"
     assert "place ended without a word; see its log." in said_at_the_end()
 
@@ -197,7 +197,7 @@ def test_a_task_whose_state_is_away_waits_for_it_once(env, tmp_path, monkeypatch
         encryption_key=Fernet.generate_key().decode(),
     )
     (tmp_path / "away.py").write_text(AWAY)
-    run = DagBag(str(tmp_path / "away.py")).dags["feedamp_place_orders"].test()
+    run = one_run(DagBag(str(tmp_path / "away.py")).dags["feedamp_place_orders"])
     said = [record.getMessage() for record in caplog.records]
     assert run.state == "failed"
     assert sum("waiting for it" in line for line in said) == 1

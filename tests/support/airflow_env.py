@@ -73,6 +73,13 @@ def bundle_that_is_known() -> str:
     return json.dumps([{"name": "dags-folder", **local}])
 
 
+def one_run(dag: Any, **options: Any) -> Any:
+    """`dag.test()` without reading all DAG files again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundle_that_is_known())
+        return dag.test(**options)
+
+
 class AirflowEnv:
     """Sandbox, stores and connection of one test, as the tasks of the DAGs find them."""
 
@@ -183,9 +190,7 @@ class AirflowEnv:
         dag = DagBag(str(ROOT / "dags" / f"feedamp_{dag_id}.py")).dags[f"feedamp_{dag_id}"]
         for task in dag.tasks:
             task.retries = 0
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundle_that_is_known())
-            return dag.test(run_conf=params, **({"logical_date": at} if at else {}))
+        return one_run(dag, run_conf=params, **({"logical_date": at} if at else {}))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of the warehouse."""

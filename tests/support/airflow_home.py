@@ -34,8 +34,12 @@ os.environ.update(SETTINGS)
 def kept_database(
     config: pytest.Config, name: str = "airflow", make: Callable[[Path], None] | None = None
 ) -> Path:
-    """A database of Airflow to copy, kept for later sessions: making one takes 6 s. `make` writes it where it is told."""
-    kept = config.cache.mkdir(f"airflow-{version('apache-airflow-core')}") / f"{name}.db"
+    """A database of Airflow to copy, kept for later sessions and other groups of `make test`: making one takes 6 s.
+
+    `make` writes it where it is told.
+    """
+    kept = config.rootpath / ".pytest_cache" / f"airflow-{version('apache-airflow-core')}" / f"{name}.db"
+    kept.parent.mkdir(parents=True, exist_ok=True)
     if not kept.exists():
         with tempfile.TemporaryDirectory() as folder:
             fresh = Path(folder) / "airflow.db"
