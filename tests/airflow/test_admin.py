@@ -182,6 +182,7 @@ ARGUMENTS = {
     "warehouse rebuild": (),
     "lake compact": (),
     "lake retry": (),
+    "key rotate": (),
 }
 # The address of each route that shows something, by its path.
 ADDRESSES = {
