@@ -17,8 +17,11 @@ import pendulum
 import pytest
 import sqlalchemy as sa
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.models.connection import Connection
+from airflow.models.team import Team
 from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.timetables.base import TimeRestriction
+from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from airflow_env import dag_bag
 from browsing import token_of
@@ -331,6 +334,29 @@ def test_all_that_is_for_editors_asks_about_our_connection(edited, may, send, br
         send("/feedamp/connect/paste", "", token=token, address="http://["),
     )
     assert [answer.status_code != 403 for answer in asked] == [may] * 4
+
+
+@pytest.mark.parametrize("multi_team", [True, False])
+def test_the_auth_manager_is_told_the_team_of_the_connection(multi_team, browse, filled, monkeypatch):
+    with create_session() as session:
+        session.add(Team(name="shop"))
+        session.flush()
+        session.add(Connection(conn_id="of-a-team", conn_type="feedamp", team_name="shop"))
+    asked = set()
+    monkeypatch.setattr(
+        SimpleAuthManager,
+        "is_authorized_connection",
+        lambda _, *, method, user, details=None: asked.add((details.conn_id, details.team_name)) or True,
+    )
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", str(multi_team))
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__CONN_ID", "of-a-team")
+    try:
+        browse("/feedamp/")
+    finally:
+        with create_session() as session:
+            session.execute(sa.delete(Connection).where(Connection.conn_id == "of-a-team"))
+            session.execute(sa.delete(Team))
+    assert asked == {("of-a-team", "shop" if multi_team else None)}
 
 
 def test_a_form_of_a_stranger_is_refused_before_it_is_read(browse, airflow_env):

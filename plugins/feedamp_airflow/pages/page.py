@@ -16,6 +16,7 @@ from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, ConnectionDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view, resolve_user_from_token
 from airflow.configuration import conf
+from airflow.models.connection import Connection as SavedConnection
 from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from itsdangerous import URLSafeTimedSerializer
@@ -70,8 +71,10 @@ class Reader(Audience):
 
 def reader(user: GetUserDep) -> Reader:
     """What this user may see and do: those who may edit the connection do everything."""
+    conn_id = Options().conn_id
+    team = SavedConnection.get_team_name(conn_id) if conf.getboolean("core", "multi_team") else None
     allowed = get_auth_manager().is_authorized_connection(
-        method="PUT", details=ConnectionDetails(conn_id=Options().conn_id), user=user
+        method="PUT", details=ConnectionDetails(conn_id=conn_id, team_name=team), user=user
     )
     return Reader(reads_words=allowed, token=form_signer().dumps(str(user.get_id())))
 
