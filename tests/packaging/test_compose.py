@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -124,6 +125,15 @@ def test_airflow_waits_until_both_schemas_are_there(services):
     assert init.index("airflow db migrate") < init.index("feedamp db upgrade")
     for name in (AIRFLOW | {"sandbox"}) - {"init"}:
         assert services[name]["depends_on"]["init"]["condition"] == "service_completed_successfully"
+
+
+def test_every_option_is_one_of_airflow_or_of_this_package(services, wheel_installation):
+    names = {name for service in services.values() for name in service.get("environment", {})}
+    given = {tuple(name.lower().split("__")[1:]) for name in names if name.startswith("AIRFLOW__")}
+    ask = "from airflow.configuration import conf; print([(s, o) for s, of in conf.configuration_description.items() for o in of['options']])"
+    known = set(ast.literal_eval(wheel_installation.run_python(ask).splitlines()[-1]))
+    assert ("feedamp", "journal_url") in given
+    assert given - known == set()
 
 
 def test_all_parts_of_airflow_share_the_same_keys(services):
