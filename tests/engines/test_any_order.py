@@ -18,6 +18,7 @@ from memory_warehouse import folder_in_memory
 
 from feedamp.models import OrderLine
 from feedamp.tables import TABLES, Rows
+from feedamp.warehouse.session import groups_of_small
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
@@ -36,6 +37,20 @@ def tables_after(loader: Loader, manifests: Sequence[Sequence[Event]], turns: It
     published = [loader.publish(*(event.rows for event in events)) for events in manifests]
     for turn in turns:
         loader.session.load(loader.lake, published[turn])
+    return loader.tables()
+
+
+def tables_after_groups(
+    loader: Loader, manifests: Sequence[Sequence[Event]], groups: Iterable[Sequence[int]]
+) -> Tables:
+    """Every table after these manifests were merged in these groups, each in one transaction."""
+    loader.empty()
+    published = [loader.publish(*(event.rows for event in events)) for events in manifests]
+    for group in groups:
+        for together in groups_of_small(published[turn] for turn in dict.fromkeys(group)):
+            if not loader.session.load_together(loader.lake, together):
+                [alone] = together
+                loader.session.load(loader.lake, alone)
     return loader.tables()
 
 
@@ -62,6 +77,8 @@ def test_manifests_in_any_order_and_repetition_end_as_in_the_order_of_time(
     turns = any_turns(data, len(manifests))
     expected = tables_after(loader, [[event] for event in events], range(len(events)))
     assert tables_after(loader, manifests, turns) == expected
+    cut = data.draw(st.integers(0, len(turns)), label="turns of the first group")
+    assert tables_after_groups(loader, manifests, [turns[:cut], turns[cut:]]) == expected
 
 
 @examples(8)

@@ -113,6 +113,33 @@ def test_values_that_are_too_long_are_left_in_the_lake(loader: Loader) -> None:
     assert read.column("mp_order_number").to_pylist() == ["M-0", "M-1"]
 
 
+def test_a_group_with_a_row_or_file_at_fault_is_merged_one_by_one(loader: Loader) -> None:
+    spoilt = loader.publish(orders(3, orders_1={"extra": NO_JSON}))
+    others = [loader.publish(snapshot(order(1, mp_order_number=f"N-{at}"), 3)) for at in range(2)]
+    refused: list[RefusedRow] = []
+    assert not loader.session.load_together(loader.lake, [others[0], spoilt])
+    assert loader.query("SELECT count(*) FROM orders") == [(0,)]
+    loader.session.load_all(loader.lake, refused.extend)
+    assert [(row.manifest, row.place) for row in refused] == [(spoilt.path, 1)]
+    assert loader.query("SELECT count(*) FROM orders") == [(4,)]
+
+    for lost in (spoilt.path, others[1].files[0].path):
+        Path(loader.lake.absolute(lost)).unlink()
+    for read_all in (loader.session.load_all, loader.session.replace_all):
+        loader.empty()
+        with pytest.raises(IncompleteError, match=f"Manifest {others[1].path} .* is missing"):
+            read_all(loader.lake)
+    assert loader.query("SELECT count(*) FROM orders") == [(0,)]
+
+
+def test_a_group_that_is_merged_counts_as_loaded(loader: Loader) -> None:
+    group = [loader.publish(snapshot(order(1, mp_order_number=f"N-{at}"), 3)) for at in range(2)]
+    assert loader.session.load_together(loader.lake, group)
+    assert [loader.session.load(loader.lake, manifest) for manifest in group] == [False, False]
+    assert loader.session.load_together(loader.lake, group)
+    assert loader.query("SELECT count(*) FROM orders") == [(2,)]
+
+
 def _spoilt(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "extra": NO_JSON} if "sku" in row else row for row in rows]
 

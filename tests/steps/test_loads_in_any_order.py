@@ -41,9 +41,10 @@ Tables = dict[str, list[str]]
 # A load fills these from the state, not from the rows of the history.
 OF_THE_STATE = {table.name for table in TABLES.values() if table.full_snapshot} | {ORDER_EVENTS.name}
 # What happens to a manifest before the next one is published.
-LOADED, MERGED_AND_DIED, LOADED_TWICE = (
-    "loaded",
-    "merged, then killed before the state was told",
+LOADED, WAITS, MERGED_AND_DIED, LOADED_TWICE = (
+    "loaded, with all that waits",
+    "waits for a later load",
+    "merged with all that waits, then killed before the state was told",
     "loaded twice",
 )
 
@@ -90,9 +91,11 @@ class Stores:
         with self.state.begin() as connection:
             manifests.announce(connection, manifest.path, now=self.state.now())
 
-    def merge_and_die(self, manifest: Manifest) -> None:
+    def merge_and_die(self, waiting: Sequence[Manifest]) -> None:
         with self.warehouse.session() as session:
-            session.load(self.lake, manifest)
+            if not session.load_together(self.lake, waiting):
+                [alone] = waiting
+                session.load(self.lake, alone)
 
     def load(self) -> None:
         load(self.resources, Run("feedamp_load", "r", self.state.now()))
@@ -172,12 +175,16 @@ def test_state_warehouse_and_rebuild_tell_what_was_true_last(
         for event in through_outbox:
             with stores.state.begin() as connection:
                 outbox.put_all(connection, event.rows, recorded_at=event.read_at)
+        waiting: list[Manifest] = []
         for manifest in data.draw(st.permutations(manifests), label="in this order"):
-            fate = data.draw(st.sampled_from([LOADED, MERGED_AND_DIED, LOADED_TWICE]), label="fate")
+            fate = data.draw(st.sampled_from([LOADED, WAITS, MERGED_AND_DIED, LOADED_TWICE]), label="fate")
             stores.announce(manifest)
+            waiting.append(manifest)
             if fate == MERGED_AND_DIED:
-                stores.merge_and_die(manifest)
+                stores.merge_and_die(waiting)
+            if fate in (WAITS, MERGED_AND_DIED):
                 continue
+            waiting.clear()
             stores.load()
             if fate == LOADED_TWICE:
                 stores.announce(manifest)

@@ -15,14 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from manifests import in_memory
 
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table
-from feedamp.warehouse.engine import META, Engine, in_transaction
+from feedamp.warehouse.engine import Engine
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
@@ -47,9 +46,9 @@ class PatientSession(Session):
         self.is_empty = False
         if len(self._waiting) > 1:
             waiting, self._waiting = self._waiting, []
-            try:
-                self._merge_as_one([(lake, manifest) for lake, manifest, _ in waiting])
-            except Exception:  # noqa: BLE001 - whatever it is, the one at fault raises it again
+            [lake] = {lake.root: lake for lake, _, _ in waiting}.values()
+            once = {manifest.path: manifest for _, manifest, _ in waiting}
+            if not super().load_together(lake, list(once.values())):
                 self._waiting = waiting
         while self._waiting:
             super().load(*self._waiting.pop(0))
@@ -59,34 +58,14 @@ class PatientSession(Session):
     def _engine(self, engine: Engine) -> None:
         self._used = engine
 
-    def _merge_as_one(self, waiting: Sequence[tuple[Lake, Manifest]]) -> None:
-        """Merges manifests of one lake in one transaction."""
-        [lake] = {lake.root: lake for lake, _ in waiting}.values()
-        listed = f"{META}.loaded_manifests"
-        known = {row["path"] for row in self._engine.rows(f"SELECT path FROM {listed}")}
-        new = {manifest.path: manifest for _, manifest in waiting if manifest.path not in known}
-        if not new:
-            return
-        snapshots: dict[str, datetime] = {}
-        for manifest in new.values():
-            for table, taken_at in manifest.full_snapshots.items():
-                snapshots[table] = max(taken_at, snapshots.get(table, taken_at))
-        files = tuple(file for manifest in new.values() for file in manifest.files)
-        *others, last = new.values()
-        together = msgspec.structs.replace(last, files=files, full_snapshots=snapshots)
-
-        def merge() -> None:
-            self._merge(lake, together)
-            for manifest in others:
-                self._engine.execute(f"INSERT INTO {listed} VALUES ($1)", [manifest.path])
-
-        in_transaction(self._engine, merge)
-
     def load(self, lake: Lake, manifest: Manifest, set_aside: SetAside = ignore) -> bool:
         if not self.is_patient:
             return super().load(lake, manifest, set_aside)
         self._waiting.append((lake, manifest, set_aside))
         return True
+
+    def load_together(self, lake: Lake, manifests: Sequence[Manifest]) -> bool:
+        return not self.is_patient and super().load_together(lake, manifests)
 
     def scorecards(self, columns: Sequence[str], now: datetime) -> list[Row]:
         return [] if self.is_patient else super().scorecards(columns, now)

@@ -7,7 +7,7 @@ step waits for it.
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ from feedamp.steps.set_aside import end_accepted, end_outdated, record_refused, 
 from feedamp.steps.write_snapshots import write_full_snapshots
 from feedamp.tables import RECORDED_AT, RUNS, SNAPSHOTS, Row
 from feedamp.warehouse.refused_rows import RefusedRow
-from feedamp.warehouse.session import Session
+from feedamp.warehouse.session import Session, groups_of_small
 
 log = logging.getLogger(__name__)
 # A task that died after it announced a manifest may be retried and publish it, but not later than this.
@@ -114,7 +114,7 @@ class Loaded:
 def load(resources: Resources, run: Run) -> dict[str, int]:
     """Loads everything that waits, from this run or earlier ones, into state and warehouse; returns counts.
 
-    Each manifest is merged in one transaction. Safe to repeat: a manifest counts once.
+    A manifest is merged in one transaction, small ones together. Safe to repeat: a manifest counts once.
 
     Raises:
         BusyError: another process has held the warehouse too long; nothing is lost.
@@ -448,36 +448,17 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
     if not waiting:
         return
 
-    def set_aside(rows: Sequence[RefusedRow]) -> None:
-        record_refused(resources, rows)
-        loaded.set_aside += rows
-        loaded.counts["set_aside"] += len(rows)
-
     try:
         with resources.warehouse.session(
             wait_s=min(WAREHOUSE_WAIT_S, resources.warehouse.lock_wait_s)
         ) as warehouse:
             progress = Progress("load", "manifests", len(waiting))
-            for done, path in enumerate(list(waiting)):
-                progress.at(done)
-                try:
-                    manifest = resources.lake.read_manifest(path)
-                    if manifest is None:
-                        _handle_missing(resources, path, waiting[path], loaded)
-                        continue
-                    warehouse.load(resources.lake, manifest, set_aside)
-                except OF_ONE_MANIFEST as error:
-                    _record_damaged(loaded, path, error)
-                    continue
-                with resources.state.begin() as connection:
-                    outbox.remove(connection, path)
-                    manifests.mark_loaded(connection, path, now=resources.state.now())
-                loaded.by_table += rows_by_table([manifest])
-                if not manifest.full_snapshots:
-                    loaded.counts["manifests"] += 1
-                    loaded.counts["rows"] += sum(file.rows for file in manifest.files)
-                    loaded.changed += sum(file.rows for file in manifest.files if file.table != RUNS.name)
-                del waiting[path]
+            for group in groups_of_small(_present(resources, dict(waiting), loaded)):
+                for merged in _merged(resources, warehouse, group, loaded):
+                    _record_loaded(resources, merged, loaded)
+                    for manifest in merged:
+                        del waiting[manifest.path]
+                progress.add(len(group))
             end_outdated(resources, warehouse)
             if loaded.counts["rows"]:
                 _store_scorecards(resources, warehouse)
@@ -486,6 +467,55 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
         loaded.busy, loaded.is_overdue = error, age_s > resources.warehouse.lock_wait_s
         loaded.counts["waiting"] = len(waiting)
         log.warning("%d manifests wait for the next load: %s", len(waiting), error)
+
+
+def _present(resources: Resources, waiting: Mapping[str, datetime], loaded: Loaded) -> Iterator[Manifest]:
+    """The manifests at these paths, each with the moment when the state took it in, that are in the lake and whole."""
+    for path, taken_at in waiting.items():
+        try:
+            manifest = resources.lake.read_manifest(path)
+        except OF_ONE_MANIFEST as error:
+            _record_damaged(loaded, path, error)
+            continue
+        if manifest is None:
+            _handle_missing(resources, path, taken_at, loaded)
+        else:
+            yield manifest
+
+
+def _merged(
+    resources: Resources, warehouse: Session, group: Sequence[Manifest], loaded: Loaded
+) -> Iterator[Sequence[Manifest]]:
+    """Merges a group in one transaction, or one by one so that each costs only itself; yields what was merged at once."""
+
+    def set_aside(rows: Sequence[RefusedRow]) -> None:
+        record_refused(resources, rows)
+        loaded.set_aside += rows
+        loaded.counts["set_aside"] += len(rows)
+
+    if warehouse.load_together(resources.lake, group):
+        yield group
+        return
+    for manifest in group:
+        try:
+            warehouse.load(resources.lake, manifest, set_aside)
+        except OF_ONE_MANIFEST as error:
+            _record_damaged(loaded, manifest.path, error)
+        else:
+            yield [manifest]
+
+
+def _record_loaded(resources: Resources, merged: Sequence[Manifest], loaded: Loaded) -> None:
+    with resources.state.begin() as connection:
+        for manifest in merged:
+            outbox.remove(connection, manifest.path)
+            manifests.mark_loaded(connection, manifest.path, now=resources.state.now())
+    loaded.by_table += rows_by_table(merged)
+    for manifest in merged:
+        if not manifest.full_snapshots:
+            loaded.counts["manifests"] += 1
+            loaded.counts["rows"] += sum(file.rows for file in manifest.files)
+            loaded.changed += sum(file.rows for file in manifest.files if file.table != RUNS.name)
 
 
 def _store_scorecards(resources: Resources, warehouse: Session) -> None:

@@ -1,4 +1,4 @@
-"""Merges a manifest with SQL that all engines share; manifests give the same result in any order.
+"""Merges manifests with SQL that all engines share; manifests give the same result in any order.
 
 One rule decides everywhere: of all rows with one key, wherever they come from, the greatest by `Table.rank` counts.
 For example, these rows of one finding, ranked by `recorded_at`, `resolved_at`, `reported_at`, `state`, in any order:
@@ -22,7 +22,7 @@ An order that is open again has no `closed_at`, even if `closures` has a row for
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,16 +65,21 @@ class Files(Protocol):
         """All rows of a table in the schema `Table.lake_schema`; can be read once."""
 
 
-def merge_manifest(
+def merged_before(engine: Engine, paths: Sequence[str]) -> set[str]:
+    """Those of the manifests at these paths, of which there is one at least, whose files were merged."""
+    asked = ", ".join(f"${at}" for at in range(1, len(paths) + 1))
+    query = f"SELECT path FROM {META}.loaded_manifests WHERE path IN ({asked})"
+    return {row["path"] for row in engine.rows(query, paths)}
+
+
+def merge_files(
     engine: Engine,
     tables: Mapping[str, Table],
-    path: str,
+    paths: Sequence[str],
     files: Files,
     full_snapshots: Mapping[str, datetime],
-) -> bool:
-    """Merges the files of one manifest in the caller's transaction; False if it was merged before. Safe to repeat."""
-    if list(engine.rows(f"SELECT path FROM {META}.loaded_manifests WHERE path = $1", [path])):
-        return False
+) -> None:
+    """Merges the files of the manifests at these paths in the caller's transaction. Safe to repeat."""
     engine.scratch(_TOUCHED, "seller_id VARCHAR, mp_order_number VARCHAR")
     children = [tables[child.name] for child in CHILDREN]
     for table in tables.values():
@@ -93,13 +98,13 @@ def merge_manifest(
         # Builds before 0.1.0 published such manifests; if they were refused, no rebuild could ever succeed.
         log.warning(
             "Manifest %s has rows of %s without their orders; `feedamp lake verify --repair` reads the orders again.",
-            path,
+            ", ".join(paths),
             ", ".join(orphaned),
         )
     if any(name in files for name in _DECIDING):
         _apply_decisions(engine)
-    engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES ($1)", [path])
-    return True
+    listed = ", ".join(f"(${at})" for at in range(1, len(paths) + 1))
+    engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES {listed}", paths)
 
 
 def _merge(engine: Engine, table: Table, files: Files) -> str:

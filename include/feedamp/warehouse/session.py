@@ -1,26 +1,69 @@
 """Loads, reads and rebuilds an open warehouse, on any engine."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
+import msgspec
+
 from feedamp.errors import FeedAmpError, IncompleteError, MisfitError
-from feedamp.lake.manifest import Manifest
+from feedamp.lake.manifest import Manifest, newest_moments
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
-from feedamp.tables import ORDERS, REJECTED_ORDERS, SCHEMA
+from feedamp.tables import CHILDREN, ORDERS, REJECTED_ORDERS, SCHEMA
 from feedamp.warehouse import merge
 from feedamp.warehouse.engine import META, in_transaction
 from feedamp.warehouse.refused_rows import BoundedFiles, PartOfFiles, RefusedRow, find_refused
 from feedamp.warehouse.stored_rows import StoredRows
 from feedamp.warehouse.structure import erasable
 
+log = logging.getLogger(__name__)
 SetAside = Callable[[Sequence[RefusedRow]], object]
+# Small manifests are merged together up to so many, because a merge of few rows costs as much as of many.
+ROWS_TOGETHER = 10_000
+MANIFESTS_TOGETHER = 200
+_CHILDREN = {child.name for child in CHILDREN}
 
 
 class _UndoneError(Exception):
     """Ends a trial whose rows the engine accepts, so that nothing of it stays."""
+
+
+def groups_of_small(manifests: Iterable[Manifest]) -> Iterator[list[Manifest]]:
+    """The manifests in groups that end in the same rows whether they are merged together or one after the other."""
+    group: list[Manifest] = []
+    rows = 0
+    for manifest in manifests:
+        size = sum(file.rows for file in manifest.files)
+        is_full = rows + size > ROWS_TOGETHER or len(group) == MANIFESTS_TOGETHER
+        if group and (is_full or not all(_may_join(one, manifest) for one in (group[-1], *_whole(group)))):
+            yield group
+            group, rows = [], 0
+        group.append(manifest)
+        rows += size
+    if group:
+        yield group
+
+
+def _whole(group: Sequence[Manifest]) -> list[Manifest]:
+    return [manifest for manifest in group if manifest.full_snapshots]
+
+
+def _may_join(one: Manifest, other: Manifest) -> bool:
+    """Whether no row of the one takes a row of the other for its own.
+
+    Full snapshots of one moment replace each other, and children without their orders belong to none.
+    """
+    if one.full_snapshots.items() & other.full_snapshots.items():
+        return False
+    return not any(_has_orphans(manifest) for manifest in (one, other))
+
+
+def _has_orphans(manifest: Manifest) -> bool:
+    tables = {file.table for file in manifest.files}
+    return ORDERS.name not in tables and not tables.isdisjoint(_CHILDREN)
 
 
 def ignore(_: Sequence[RefusedRow]) -> None:
@@ -52,18 +95,38 @@ class Session(StoredRows):
 
     def _load(self, lake: Lake, manifest: Manifest, set_aside: SetAside) -> bool:
         try:
-            return in_transaction(self._engine, lambda: self._merge(lake, manifest))
+            return in_transaction(self._engine, lambda: self._merge(lake, [manifest]))
         except Exception as error:
             if not self._engine.refuses_value(error):
                 raise
         refused = self._refused(lake, manifest)
         set_aside(refused)
         with self._no_row_alone(f"Manifest {manifest.path}"):
-            return in_transaction(self._engine, lambda: self._merge(lake, manifest, refused))
+            return in_transaction(self._engine, lambda: self._merge(lake, [manifest], refused))
+
+    def load_together(self, lake: Lake, manifests: Sequence[Manifest]) -> bool:
+        """Merges one of the `groups_of_small` in one transaction, as if it had been compacted. Safe to repeat.
+
+        Returns False if that fails or there is only one: nothing was changed then, and `load` of each tells which is at fault.
+        """
+        if len(manifests) == 1:
+            return False
+        try:
+            in_transaction(self._engine, lambda: self._merge(lake, manifests))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one at fault raises it again
+            log.debug("%d manifests are merged one by one (%s).", len(manifests), type(error).__name__)
+            return False
+        return True
 
     def load_all(self, lake: Lake, set_aside: SetAside = ignore) -> int:
-        """Merges every manifest of the lake, oldest first, each in its own transaction; returns how many. Raises as `load`."""
-        return self._each(lake, lambda manifest: self.load(lake, manifest, set_aside))
+        """Merges every manifest of the lake, oldest first, small ones together; returns how many. Raises as `load`."""
+
+        def merge_group(group: Sequence[Manifest]) -> None:
+            if not self.load_together(lake, group):
+                for manifest in group:
+                    self.load(lake, manifest, set_aside)
+
+        return self._each(lake, merge_group)
 
     def load_again(
         self, lake: Lake, wanted: Callable[[Manifest], bool], set_aside: SetAside = ignore
@@ -71,9 +134,9 @@ class Session(StoredRows):
         """Merges every manifest that is `wanted` again, oldest first; raises as `load`. Safe to repeat."""
         unlist = f"DELETE FROM {META}.loaded_manifests WHERE path = $1"
 
-        def reload(manifest: Manifest) -> None:
-            if wanted(manifest):
-                in_transaction(self._engine, lambda: self._engine.execute(unlist, [manifest.path]))
+        def reload(group: Sequence[Manifest]) -> None:
+            for manifest in filter(wanted, group):
+                in_transaction(self._engine, partial(self._engine.execute, unlist, [manifest.path]))
                 self.load(lake, manifest, set_aside)
 
         self._each(lake, reload)
@@ -85,7 +148,9 @@ class Session(StoredRows):
         if a file of the lake is missing or cannot be read; nothing was changed then.
         """
         try:
-            return self._replace_all(lake, {})
+            return self._replace_all(lake)
+        except IncompleteError:
+            return self._replace_all(lake, {})  # names the manifest at fault
         except Exception as error:
             if not self._engine.refuses_value(error):
                 raise
@@ -114,22 +179,29 @@ class Session(StoredRows):
                 deleted[relation.rpartition(".")[2]] = found["rows"]
         return deleted
 
-    def _replace_all(self, lake: Lake, refused: Mapping[str, Sequence[RefusedRow]]) -> int:
+    def _replace_all(self, lake: Lake, refused: Mapping[str, Sequence[RefusedRow]] | None = None) -> int:
+        """Merges small manifests together, or each without its `refused` rows."""
+
+        def merge_group(group: Sequence[Manifest]) -> None:
+            if refused is None:
+                self._merge(lake, group)
+                return
+            for manifest in group:
+                self._merge(lake, [manifest], refused.get(manifest.path, ()))
+
         with self._engine.transaction():
             for name in self._tables:
                 self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
             for name in ("loaded_manifests", "unshown_states", "full_snapshots", "first_reports"):
                 self._engine.execute(f"DELETE FROM {META}.{name}")
-            return self._each(
-                lake, lambda manifest: self._merge(lake, manifest, refused.get(manifest.path, ()))
-            )
+            return self._each(lake, merge_group)
 
-    def _each(self, lake: Lake, merge_one: Callable[[Manifest], object]) -> int:
+    def _each(self, lake: Lake, merge_group: Callable[[Sequence[Manifest]], None]) -> int:
         manifests = list(lake.manifests())
         progress = Progress("warehouse", "manifests", len(manifests))
-        for manifest in manifests:
-            merge_one(manifest)
-            progress.add()
+        for group in groups_of_small(manifests):
+            merge_group(group)
+            progress.add(len(group))
         return len(manifests)
 
     def _refused(self, lake: Lake, manifest: Manifest) -> list[RefusedRow]:
@@ -140,7 +212,7 @@ class Session(StoredRows):
         """Whether the rows can be merged; nothing of them stays."""
 
         def trial() -> None:
-            merge.merge_manifest(self._engine, self._tables, "a trial", part, full_snapshots)
+            merge.merge_files(self._engine, self._tables, ["a trial"], part, full_snapshots)
             raise _UndoneError
 
         try:
@@ -164,15 +236,24 @@ class Session(StoredRows):
                 f"{what} cannot be loaded: the warehouse refuses a value, but none of the rows alone."
             ) from None
 
-    def _merge(self, lake: Lake, manifest: Manifest, without: Sequence[RefusedRow] = ()) -> bool:
-        files = BoundedFiles(lake, manifest, without)
-        try:
-            is_new = merge.merge_manifest(
-                self._engine, self._tables, manifest.path, files, manifest.full_snapshots
+    def _merge(self, lake: Lake, manifests: Sequence[Manifest], without: Sequence[RefusedRow] = ()) -> bool:
+        merged = merge.merged_before(self._engine, [manifest.path for manifest in manifests])
+        new = [manifest for manifest in manifests if manifest.path not in merged]
+        if not new:
+            return False
+        manifest = new[0]
+        if len(new) > 1:
+            manifest = msgspec.structs.replace(
+                manifest,
+                files=tuple(file for one in new for file in one.files),
+                full_snapshots=newest_moments(new),
             )
-            if is_new:
-                files.refuse_rest()
-            return is_new
+        files = BoundedFiles(lake, manifest, without)
+        paths = [one.path for one in new]
+        try:
+            merge.merge_files(self._engine, self._tables, paths, files, manifest.full_snapshots)
+            files.refuse_rest()
+            return True
         except Exception as error:
             failure = files.failure or (error if isinstance(error, IncompleteError) else None)
             if failure is None:
