@@ -113,6 +113,23 @@ def test_a_key_that_was_put_before_it_meanwhile_is_taken_when_it_is_needed(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_key_file_that_is_a_link_stays_one_and_its_target_gets_the_keys(tmp_path):
+    (tmp_path / "kept").mkdir()
+    link, target = tmp_path / "state.db.key", tmp_path / "kept" / "key"
+    target.write_text(KEY)
+    target.chmod(0o600)
+    link.symlink_to(target)
+    file = str(tmp_path / "state.db")
+    assert [add_key(file), add_key(file)] == [True, False]
+    assert target.read_text().split(",")[1:] == [KEY]
+    keep_newest_key(file, TokenCipher(read_key_file(file)).key_ids)
+    assert (link.is_symlink(), link.read_text(), "," in target.read_text()) == (
+        True,
+        target.read_text(),
+        False,
+    )
+
+
 def test_the_key_does_not_show_in_a_repr():
     assert repr(TokenCipher(KEY)) == "TokenCipher()"
     assert repr(DataKey.of_key(KEY)) == "DataKey()"

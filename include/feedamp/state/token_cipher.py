@@ -193,14 +193,16 @@ def read_key_file(state_file: str) -> str:
     return path.read_text().strip()
 
 
-def add_key(state_file: str) -> None:
-    """Puts a new key before the one in the file, unless there are several: then a rotation is under way.
+def add_key(state_file: str) -> bool:
+    """Puts a new key before the one in the file, unless there are several: then a rotation is under way; whether it did.
 
     Only one process may do this at a time. What is encrypted with the new key cannot outlive it.
     """
     keys = read_key_file(state_file)
-    if len(split_keys(keys)) == 1:
+    is_added = len(split_keys(keys)) == 1
+    if is_added:
         _replace_key_file(state_file, f"{Fernet.generate_key().decode()},{keys}")
+    return is_added
 
 
 def keep_newest_key(state_file: str, key_ids: Sequence[str]) -> bool:
@@ -216,7 +218,7 @@ def keep_newest_key(state_file: str, key_ids: Sequence[str]) -> bool:
 
 
 def _replace_key_file(state_file: str, keys: str) -> None:
-    path = key_file_of(state_file)
+    path = key_file_of(state_file).resolve()  # a link stays one, and the file that it names gets the keys
     with _draft(path, keys) as draft:
         Path(draft).replace(path)
 

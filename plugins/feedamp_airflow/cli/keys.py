@@ -24,12 +24,14 @@ def rotate_keys(given: argparse.Namespace, out: Output) -> int:
 
     It takes no key and prints none. Safe to kill and to repeat, also by several processes at once.
     """
-    uses_file = read_options().encryption_key is None
+    uses_file, is_made = read_options().encryption_key is None, False
     if uses_file:
         with opened_resources(checks_key=True) as resources, resources.state.begin():  # one at a time
-            add_key(_state_file(resources))
+            is_made = add_key(_state_file(resources))
+    # No process can have been restarted since a key that is made in this call: a running one still encrypts with the old.
+    all_restarted = given.restarted and not is_made
     with opened_resources(checks_key=True) as resources:
-        done = rotate(resources.state, resources.cipher, resources.journal, all_restarted=given.restarted)
+        done = rotate(resources.state, resources.cipher, resources.journal, all_restarted=all_restarted)
         file = key_file_of(_state_file(resources)) if uses_file else None
         is_removed = False
         if uses_file and done.older_may_go:
@@ -39,11 +41,14 @@ def rotate_keys(given: argparse.Namespace, out: Output) -> int:
     if given.json:
         shown = {
             "older_may_go": done.older_may_go,
+            "key_made": is_made,
             "key_file": file and str(file),
             "older_removed": is_removed,
         }
         out.document({**asdict(done), **shown})
     else:
+        if is_made:
+            out.say(f"a new key was made in {file}, which has the only copy of it: back up this file again")
         out.say(_what_was_done(done))
         out.say(_what_may_go(done, file is not None, is_removed=is_removed))
     _complain(done, out)
