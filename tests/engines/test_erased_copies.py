@@ -12,6 +12,7 @@ from completeness import verified
 from env import SELLER, Env, open_env
 from erasing import BESIDE, LEFT, NUMBER, erase, found, in_lake, in_postgres, live, rows, telling
 from leaks import Place, files
+from manifests import T0, Loader
 
 from feedamp.tables import LAKE_TABLES, TABLES
 from feedamp.warehouse.postgres import PostgresWarehouse
@@ -83,6 +84,19 @@ def test_an_erased_seller_leaves_every_table(installed: Env) -> None:
         if "seller_id" in table.names:
             assert env.rows(f"SELECT count(*) FROM {name} WHERE seller_id = '{SELLER}'") == [(0,)], name
     assert rows(env) == others
+
+
+def test_a_reject_with_its_number_that_names_no_seller_goes_too(loader: Loader) -> None:
+    row = {"source": "a", "row_hash": "h", "reasons": "[]", "recorded_at": T0, "rejected_at": T0}
+    keys = [(None, "M-1"), (" S1 ", "M-1"), (None, "M-2"), ("S2", "M-1"), (None, None)]
+    rows = [
+        {**row, "row_number": at, "seller_id": seller, "mp_order_number": number}
+        for at, (seller, number) in enumerate(keys)
+    ]
+    loader.load({"rejected_orders": rows})
+    assert loader.session.erase("S1", "M-1") == {"rejected_orders": 2}
+    assert loader.session.erase("S2") == {"rejected_orders": 1}
+    assert sorted(loader.query("SELECT row_number FROM rejected_orders")) == [(2,), (4,)]
 
 
 def test_every_table_with_an_order_is_searched(installed: Env) -> None:

@@ -125,6 +125,22 @@ def test_only_its_rows_and_its_files_change(store: Store) -> None:
     assert store.erase() == {"rows": 0, "files": 0, "manifests": 0, "leftovers": 0}
 
 
+def test_a_reject_with_its_number_that_names_no_seller_goes_too(store: Store) -> None:
+    row = {"source": "a", "row_hash": "h", "reasons": "[]", "recorded_at": T0, "rejected_at": T0}
+    keys = [(None, "M-1"), ("S1", "M-1"), (None, "M-2"), ("S2", "M-1")]
+    store.publish(
+        {
+            "rejected_orders": [
+                {**row, "row_number": at, "seller_id": seller, "mp_order_number": number}
+                for at, (seller, number) in enumerate(keys)
+            ]
+        }
+    )
+    assert store.erase()["rows"] == 2
+    left = store.rows()
+    assert [(seller, "'M-2'" in text) for _, _, seller, text in left] == [(None, True), ("S2", False)]
+
+
 def test_of_a_seller_progress_goes_too(store: Store) -> None:
     fill(store)
     store.erase(None)

@@ -41,8 +41,10 @@ class Leaving:
 
     @cached_property
     def erased(self) -> Erased:
-        """Recognizes its rows as the mark of it does."""
-        return Erased((mark_of(str, self.seller_id, self.mp_order_number),), str)
+        """Recognizes its rows as the mark of it does, and those with its number that name no seller: they may be its."""
+        number = self.mp_order_number
+        sellers = [self.seller_id] if number is None else [self.seller_id, ""]
+        return Erased([mark_of(str, seller, number) for seller in sellers], str)
 
 
 def rewritten(

@@ -35,12 +35,15 @@ class Erased:
         return bool(self.marks) and seller_id is not None and self._has_seller(seller_id)
 
     def has(self, seller_id: str | None, mp_order_number: str | None) -> bool:
-        """Whether the order was erased, alone or with its seller; False for an order without a seller."""
-        if not self.marks or seller_id is None:
+        """Whether the order was erased, alone or with its seller.
+
+        Without a seller it was only if there is a mark of its number with an empty seller id.
+        """
+        if not self.marks:
             return False
-        if self._has_seller(seller_id):
+        if seller_id is not None and self._has_seller(seller_id):
             return True
         return (
             mp_order_number is not None
-            and mark_of(self._fingerprint, seller_id, mp_order_number) in self.marks
+            and mark_of(self._fingerprint, seller_id or "", mp_order_number) in self.marks
         )

@@ -171,8 +171,10 @@ class Session(StoredRows):
             is_of_it = " AND ".join(
                 f"{name} = ${at}" for at, name in enumerate(ORDERS.key[: len(key)], start=1)
             )
-            if relation == f"{SCHEMA}.{REJECTED_ORDERS.name}":  # as delivered, perhaps with blanks around it
-                is_of_it = is_of_it.replace("seller_id = ", "trim(seller_id) = ")
+            if relation == f"{SCHEMA}.{REJECTED_ORDERS.name}":
+                # As delivered: the id perhaps with blanks around it, or not at all beside the number.
+                ids = "($1)" if mp_order_number is None else "($1, '')"
+                is_of_it = is_of_it.replace("seller_id = $1", f"coalesce(trim(seller_id), '') IN {ids}")
             [found] = self._engine.rows(f"SELECT count(*) AS rows FROM {relation} WHERE {is_of_it}", key)
             if found["rows"]:
                 self._engine.execute(f"DELETE FROM {relation} WHERE {is_of_it}", key)
