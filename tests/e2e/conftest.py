@@ -23,22 +23,22 @@ from demo.airflow_server import AirflowServer
 from demo.programs import BIN, Programs, environment, free_port, session_members
 from feedamp.state import State, grants, sellers
 from feedamp.state.data_key import open_cipher
-from feedamp.state.token_cipher import key_beside
 from feedamp_sandbox import (
     Sandbox,
     SandboxOptions,
     running,
 )
 from feedamp_sandbox.options import Behaviors
-from feedamp_sandbox.server import Observer
 
 CONN_ID = "feedamp_default"
 YEARLY = "0 0 1 1 *"  # once, when a DAG is unpaused, and not again
-# Airflow imports it when a program starts. Tasks are forks of the scheduler.
-IMPORTED_BEFORE_TASKS = """
-import sys
+# Airflow imports it when a program starts. Tasks are forks of the scheduler and import what they need, for more than a second
+# each, unless it has done so. With LATE_IMPORTS in its environment it goes on as Airflow does by itself.
+LATE_IMPORTS = "TESTS_IMPORT_LATE"
+IMPORTED_BEFORE_TASKS = f"""
+import os, sys
 
-if sys.argv[1:2] == ["scheduler"]:
+if sys.argv[1:2] == ["scheduler"] and "{LATE_IMPORTS}" not in os.environ:
     import importlib, pkgutil
     import aiohttp, duckdb, pyarrow.dataset, pyarrow.parquet
     import feedamp
@@ -50,20 +50,56 @@ if sys.argv[1:2] == ["scheduler"]:
 
 @dataclass
 class Installation:
-    """A running Airflow, the sandbox it works against, and the results."""
+    """A running Airflow that knows its secrets, the sandbox it works against, and the results below `folder`."""
 
     airflow: AirflowServer
     programs: Programs
     sandbox: Sandbox
     home: Path
+    folder: Path
     metadata_url: str = field(repr=False)
+    encryption_key: str = field(repr=False)
+    urls: list[str] = field(default_factory=list, repr=False)  # each that is requested of the sandbox
+
+    def connect(
+        self, seller_ids: Sequence[str], *, folder: Path | None = None, conn_id: str = CONN_ID
+    ) -> None:
+        """Sellers of the sandbox with the grant that works now, in the state in `folder`."""
+        url = f"sqlite:///{(folder or self.folder) / 'state.db'}"
+        connect_sellers(url, self.encryption_key, self.sandbox, seller_ids, conn_id)
+
+    def add_connection(self, conn_id: str, *, secret: str = "", **extra: Any) -> None:
+        """Saves a connection to the sandbox."""
+        sandbox = self.sandbox
+        address = {"api": sandbox.api, "client_id": sandbox.client_id}
+        self.airflow.add_connection(
+            address | {"client_secret": secret or sandbox.client_secret}, extra, conn_id
+        )
+
+    def move(self, folder: Path, *, imports_late: bool = False) -> None:
+        """Starts the scheduler again with state, inbox, lake and warehouse in `folder`, and with `pii = keep`."""
+        places = {
+            "state_url": f"sqlite:///{folder / 'state.db'}",
+            "inbox_url": str(folder / "inbox"),
+            "lake_url": str(folder / "lake"),
+            "duckdb_path": str(folder / "warehouse.duckdb"),
+            "pii": "keep",
+        }
+        self.programs.stop("scheduler")
+        env = feedamp_env(places) | ({LATE_IMPORTS: "yes"} if imports_late else {})
+        self.programs.start("scheduler", str(BIN / "airflow"), "scheduler", env=env)
 
     def drop(self, name: str, rows: list[dict[str, Any]]) -> None:
         """An inbox file of good orders, old enough to count as settled."""
-        path = self.home / "feedamp" / "inbox" / name
+        path = self.folder / "inbox" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row, default=float) + "\n" for row in rows))
         os.utime(path, (0, 0))
+
+    def pause(self, *dag_ids: str) -> None:
+        """Keeps the scheduler from starting DAGs."""
+        for dag_id in dag_ids:
+            self.api("PATCH", f"dags/{dag_id}", {"is_paused": True})
 
     def unpause(self, *dag_ids: str) -> None:
         """Lets the scheduler start DAGs; one with a schedule then runs at once for the last moment that has passed."""
@@ -96,7 +132,7 @@ class Installation:
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of the warehouse, once no task has it open."""
-        path = self.home / "feedamp" / "warehouse.duckdb"
+        path = self.folder / "warehouse.duckdb"
         give_up_at = time.monotonic() + 60.0
         while True:
             try:
@@ -138,7 +174,7 @@ class Installation:
     @contextmanager
     def state_locked(self) -> Iterator[None]:
         """Nothing can be written to the state in the meantime."""
-        with closing(sqlite3.connect(self.home / "feedamp" / "state.db", isolation_level=None)) as state:
+        with closing(sqlite3.connect(self.folder / "state.db", isolation_level=None)) as state:
             state.execute("BEGIN IMMEDIATE")
             yield
 
@@ -159,19 +195,6 @@ class Installation:
         return [pid for pid in other_processes() if holds_a_file_of(pid, str(self.home.parent))]
 
 
-@dataclass
-class Guarded(Installation):
-    """An installation that knows its secrets and records every URL that is requested."""
-
-    encryption_key: str = field(default="", repr=False)
-    urls: list[str] = field(default_factory=list, repr=False)
-
-    def connect(self, seller_ids: Sequence[str], *, folder: str = "feedamp", conn_id: str = CONN_ID) -> None:
-        """Sellers of the sandbox with the grant that works now, in the state below `folder`."""
-        file = str(self.home / folder / "state.db")
-        connect_sellers(f"sqlite:///{file}", self.encryption_key, self.sandbox, seller_ids, conn_id)
-
-
 def other_processes() -> list[int]:
     found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [pid for pid in found if pid != os.getpid()]
@@ -184,81 +207,46 @@ def holds_a_file_of(pid: int, folder: str) -> bool:
         return False  # it has ended, or belongs to another user
 
 
-@contextmanager
-def installed(
-    folder: Path,
-    options: SandboxOptions,
-    feedamp: Mapping[str, str] | None = None,
-    observer: Observer | None = None,
-    *,
-    imports_once: bool = False,
-) -> Iterator[Installation]:
-    """A running Airflow with these `[feedamp]` options against a sandbox; no seller is connected yet.
-
-    `imports_once`: the scheduler imports what a task would, which takes more than a second of each task otherwise.
-
-    Its metadata are on Postgres: on SQLite, parallel runs of a backfill lock each other out, and one that is cancelled
-    ends the scheduler.
-    """
-    home = folder / "airflow"
-    home.mkdir()
-    if imports_once:
-        (home / "config").mkdir()
-        (home / "config" / "airflow_local_settings.py").write_text(IMPORTED_BEFORE_TASKS)
-    port = free_port()
-    schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "process", "refresh")}
-    env = {
-        **environment(home, port),
-        **feedamp_env(schedules | dict(feedamp or {})),
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # no DAG file changes while it runs
-    }
-    data = folder / "postgres"
-    with (
-        running(options, observer=observer) as sandbox,
-        Programs(folder / "logs", {"PATH": env["PATH"]}) as programs,
-    ):
-        url = postgres.start(programs, data)
-        programs.add_to_environment({**env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
-        airflow = AirflowServer(programs, home, port, lambda what: None)
-        airflow.start()
-        address = {
-            "api": sandbox.api,
-            "client_id": sandbox.client_id,
-            "client_secret": sandbox.client_secret,
-        }
-        airflow.add_connection(address, {"requests_per_second": 100})
-        yield Installation(airflow, programs, sandbox, home, url.replace("+psycopg2", ""))
-    postgres.remove(data)
-
-
 def feedamp_env(options: Mapping[str, str]) -> dict[str, str]:
     """`[feedamp]` options as the environment gives them."""
     return {f"AIRFLOW__FEEDAMP__{name.upper()}": value for name, value in options.items()}
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    behaviors: Behaviors = (("ship_whole", 8), ("cancel_all", 2))
-    options = SandboxOptions(sellers=4, requests_per_second=200.0, burst=200, behaviors=behaviors)
-    with installed(tmp_path_factory.mktemp("e2e"), options) as opened:
-        file = str(opened.home / "feedamp" / "state.db")
-        everyone = [seller["seller_id"] for seller in opened.sandbox.sellers]
-        connect_sellers(f"sqlite:///{file}", key_beside(file), opened.sandbox, everyone)
-        yield opened
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The one installation of all modules, because starting one is slow, with `pii = mask`; see `move` for another.
 
-
-@pytest.fixture(scope="session")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """A second installation, shared by the tests that need more sellers and `pii = mask`, because starting one is slow."""
+    Its metadata are on Postgres: on SQLite, parallel runs of a backfill lock each other out, and one that is cancelled
+    ends the scheduler.
+    """
     key, urls = Fernet.generate_key().decode(), list[str]()
     behaviors: Behaviors = (("ship_whole", 6), ("mistype", 4))
     options = SandboxOptions(sellers=16, requests_per_second=200.0, burst=200, behaviors=behaviors)
+    schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "process", "refresh")}
     feedamp = {"pii": "mask", "encryption_key": key, "extra_order_fields": "location"}
     folder = tmp_path_factory.mktemp("guarded")
-    with installed(
-        folder, options, feedamp, lambda exchange: urls.append(exchange.url), imports_once=True
-    ) as opened:
-        yield Guarded(**vars(opened), encryption_key=key, urls=urls)
+    home, data = folder / "airflow", folder / "postgres"
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "airflow_local_settings.py").write_text(IMPORTED_BEFORE_TASKS)
+    port = free_port()
+    env = {
+        **environment(home, port),
+        **feedamp_env(schedules | feedamp),
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # no DAG file changes while it runs
+    }
+    with (
+        running(options, observer=lambda exchange: urls.append(exchange.url)) as sandbox,
+        Programs(folder / "logs", {"PATH": env["PATH"]}) as programs,
+    ):
+        url = postgres.start(programs, data)
+        programs.add_to_environment({**env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
+        airflow = AirflowServer(programs, home, port, lambda what: None)
+        airflow.start()
+        metadata_url = url.replace("+psycopg2", "")
+        opened = Installation(airflow, programs, sandbox, home, home / "feedamp", metadata_url, key, urls)
+        opened.add_connection(CONN_ID, requests_per_second=100)
+        yield opened
+    postgres.remove(data)
 
 
 def connect_sellers(

@@ -159,3 +159,26 @@ def test_a_backfill_beside_the_live_dags_is_not_disturbed_and_does_not_disturb(e
     assert [env.compared(run) for run in runs.values()] == [len(EDGES)] * len(AUTUMN)
     assert not [word for word in BUSY if word in env.task_logs()]
     assert guarded.sandbox.broken_rules == []
+
+
+def test_a_backfill_of_placing_is_refused(env):
+    guarded = env.guarded
+    days = {"from_date": "2026-03-01T00:00:00Z", "to_date": "2026-03-03T00:00:00Z"}
+    with pytest.raises(requests.HTTPError) as refusal:
+        guarded.api(
+            "POST",
+            "backfills",
+            {"dag_id": "feedamp_place_orders", **days, "run_backwards": False, "dag_run_conf": {}},
+        )
+    assert 400 <= refusal.value.response.status_code < 500
+    assert "backfill" in refusal.value.response.text.lower()
+    assert guarded.runs("feedamp_place_orders", "backfill") == []
+
+
+def test_the_test_button_knows_that_the_credentials_are_proven(env):
+    guarded, sandbox = env.guarded, env.guarded.sandbox
+    fields = {"conn_type": "feedamp", "host": sandbox.api, "login": sandbox.client_id, "extra": "{}"}
+    body = {"connection_id": "feedamp_default", **fields, "password": sandbox.client_secret}
+    said = guarded.api("POST", "connections/test", body)
+    assert said["status"]
+    assert "credentials are proven by a refresh" in said["message"]

@@ -20,7 +20,6 @@ from troubled_round import (
 )
 
 from demo.airflow_server import DAGS
-from demo.programs import BIN
 
 # The order bodies, which must be sent; rejected rows, which can be replayed; FeedAMP's own words on a refusal.
 STATE_MAY_HOLD = {"orders.body", "rejected_orders.raw", "rejected_orders.reasons", "orders.reason"}
@@ -45,32 +44,13 @@ def done(guarded, request):
         yield go_round(guarded, pii, guarded.home / "feedamp", first_seller=4)
         return
     folder = guarded.home / "kept"
-    places = {
-        "pii": "keep",
-        "state_url": f"sqlite:///{folder / 'state.db'}",
-        "inbox_url": str(folder / "inbox"),
-        "lake_url": str(folder / "lake"),
-        "duckdb_path": str(folder / "warehouse.duckdb"),
-    }
-    restart_scheduler(guarded, places)
+    guarded.move(folder)
     yield go_round(guarded, pii, folder, first_seller=10)
-    guarded.programs.stop()  # no later module needs it, and idle it takes a third of a core from the others
-
-
-def restart_scheduler(guarded: Any, options: dict[str, str]) -> None:
-    guarded.programs.stop("scheduler")
-    env = {f"AIRFLOW__FEEDAMP__{name.upper()}": value for name, value in options.items()}
-    guarded.programs.start("scheduler", str(BIN / "airflow"), "scheduler", env=env)
 
 
 def add_wrong_connection(guarded: Any) -> None:
-    address = {
-        "api": guarded.sandbox.api,
-        "client_id": guarded.sandbox.client_id,
-        "client_secret": WRONG_SECRET,
-    }
     proxies = {"https": f"http://us:{PROXY_PASSWORD}@127.0.0.1:9"}
-    guarded.airflow.add_connection(address, {"proxies": proxies}, "feedamp_wrong")
+    guarded.add_connection("feedamp_wrong", secret=WRONG_SECRET, proxies=proxies)
 
 
 def test_the_trouble_was_real(done):

@@ -83,8 +83,8 @@ def go_round(guarded: Any, pii: str, folder: Path, first_seller: int) -> Round:
     ids = [seller["seller_id"] for seller in guarded.sandbox.sellers][first_seller:]
     names = ("good", "refused", "revoked", "failing", "throttled", "wrong")
     sellers = dict(zip(names, ids, strict=False))
-    guarded.connect([sellers[name] for name in names[:-1]], folder=folder.name)
-    guarded.connect([sellers["wrong"]], folder=folder.name, conn_id="feedamp_wrong")
+    guarded.connect([sellers[name] for name in names[:-1]], folder=folder)
+    guarded.connect([sellers["wrong"]], folder=folder, conn_id="feedamp_wrong")
     going = Round(guarded, pii, folder, sellers, {})
     sandbox = guarded.sandbox
     sandbox.revoke(sellers["revoked"])
