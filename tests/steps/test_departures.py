@@ -30,8 +30,10 @@ from feedamp.errors import FeedAmpError
 from feedamp.rules.order import Phase
 from feedamp.state import departures, erasures, grants, ledger, outbox, schema, sellers
 from feedamp.state.erasures import Store
-from feedamp.steps import adopt, depart, enroll
+from feedamp.steps import adopt, depart, enroll, set_aside
 from feedamp.steps.place_orders.replay import replay
+from feedamp.tables import TABLES
+from feedamp.warehouse.refused_rows import RefusedRow
 
 KILLS = 2
 # Tables without a seller's id; what they may say of one is rewritten, or they say nothing of any.
@@ -84,6 +86,45 @@ def test_inbox_files_that_hold_the_order_are_named_and_left_alone(env):
     assert (done.inbox_files, done.unreadable_files) == (holding, ["broken.jsonl.gz"])
     for name in (*holding, "broken.jsonl.gz"):
         (env.inbox / name).unlink()
+    assert erase(env).inbox_files == []
+
+
+def test_rows_of_others_that_the_warehouse_refused_stay_whole(env):
+    seller = "S\u00c9LLER"  # kept in the row alone, as no warehouse need have such letters
+    rows = [("orders", seller, f"x {GONE}"), ("orders", seller, GONE), ("runs", None, None)]
+    given = {"run_id": f"scheduled__{GONE}", "step": "place", "shard": 0, "recorded_at": env.state.now()}
+    refused = [
+        RefusedRow(
+            "m",
+            table,
+            at,
+            dict.fromkeys(TABLES[table].names) | given | {"seller_id": seller_id, "mp_order_number": number},
+        )
+        for at, (table, seller_id, number) in enumerate(rows)
+    ]
+    set_aside.record_refused(env.resources, refused)
+    erase(env, GONE, seller)
+    left = [(table, row.get("mp_order_number")) for _, table, row in set_aside.set_aside_rows(env.resources)]
+    assert left == [("orders", f"x {GONE}"), ("runs", None)]
+
+
+def test_a_reject_that_mentions_a_longer_number_keeps_its_row(env):
+    others = [f"x{GONE}y", GONE.lower(), f"{GONE}-2"]
+    its = [f"of {GONE}", f"line\n{GONE}\t1"]
+    with (env.inbox / "unread.jsonl").open("w") as file:
+        for note in (*others, *its):
+            file.write(
+                json.dumps({"seller_id": SELLER, "order": {"mp_order_number": 7, "note": note}}) + "\n"
+            )
+    env.intake()
+    erase(env)
+    assert [bool(reject.raw) for reject in env.rejects()] == [True] * 3 + [False] * 2
+    (env.inbox / "unread.jsonl").write_text(
+        "".join(
+            json.dumps({"seller_id": SELLER, "order": {"mp_order_number": 7, "note": note}})
+            for note in others
+        )
+    )
     assert erase(env).inbox_files == []
 
 
@@ -232,6 +273,22 @@ def test_a_text_that_only_mentions_the_order_is_rewritten(env):
     with env.state.read() as connection:
         [told] = connection.execute(sa.select(schema.step_runs.c.problems)).scalars().all()
     assert json.loads(told)["reasons"][0][0] == f"order (erased): it failed; not {GONE}-2"
+
+
+def test_an_id_that_json_writes_otherwise_is_rewritten_too(env):
+    seller = 'S"1\\2'
+    row = {"run_id": "r", "step": "place", "shard": 0, "pages": 0, "requests": 0, "orders": 0}
+    with env.state.begin() as connection:
+        for number, text in enumerate((json.dumps([f"seller {seller} waits"]), json.dumps([seller]))):
+            values = row | {"shard": number, "started_at": env.state.now(), "problems": text}
+            connection.execute(sa.insert(schema.step_runs).values(values))
+        left_off = {"seller_id": SELLER, "content": json.dumps({"cursor": seller})}
+        connection.execute(sa.insert(schema.reads_left_off).values(left_off))
+    erase(env, None, seller)
+    with env.state.read() as connection:
+        told = connection.execute(sa.select(schema.step_runs.c.problems)).scalars().all()
+        assert connection.execute(sa.select(schema.reads_left_off)).all() == []
+    assert [json.loads(text) for text in told] == [["seller (erased) waits"], ["(erased)"]]
 
 
 def test_an_erasure_that_is_killed_anywhere_is_finished_by_a_repeat(tmp_path):

@@ -4,6 +4,7 @@ Rows go by their key, a batch at a time. Text that only mentions the seller or o
 rewritten: every occurrence becomes `(erased)`.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from feedamp.codec import decode_json, encode
 from feedamp.errors import BusyError
 from feedamp.state import leases
 from feedamp.state.database import State
+from feedamp.state.rejects import LOAD
 from feedamp.state.schema import (
     account_marks,
     authorizations,
@@ -39,6 +41,7 @@ from feedamp.state.schema import leases as lease_rows
 ROWS_DROPPED_AT_ONCE = 2_000
 READERS_WAIT_S = 60.0  # with readers of a SQLite file that began before the rows were deleted
 ERASED = "(erased)"
+_JSON_BLANK = re.compile(r"\\[bfnrt]")
 _ORDER_WORK = ("place", "report", "close")
 # By which a seller is served. What was done for it stays: orders, events, findings, runs.
 _OF_REGISTRATION = (
@@ -119,6 +122,7 @@ def drop_mentions(connection: Connection, seller_id: str, mp_order_number: str |
     word = seller_id if mp_order_number is None else mp_order_number
     without = _eraser(word)
     counts[lease_rows.name] += _drop_leases(connection, seller_id, mp_order_number)
+    counts[rejected_orders.name] += _drop_set_aside(connection, seller_id, mp_order_number)
     counts[rejected_orders.name] += _empty_unnamed_rejects(connection, seller_id, mp_order_number, without)
     for text, name in _MENTIONS:
         table, key = text.table, text.table.c.seller_id
@@ -134,11 +138,11 @@ def drop_mentions(connection: Connection, seller_id: str, mp_order_number: str |
         notified = sa.delete(notices).where(notices.c.notice.endswith(f"/{seller_id}", autoescape=True))
         counts[notices.name] += connection.execute(notified).rowcount
     # A cursor is FeedAMP's; one that shows the word is given up, and the next extraction begins at the watermark.
-    shows = reads_left_off.c.content.contains(word, autoescape=True)
+    shows = _has(reads_left_off.c.content, word)
     counts[reads_left_off.name] += connection.execute(sa.delete(reads_left_off).where(shows)).rowcount
     for column in (step_runs.c.problems, step_runs.c.outcome):
         said = sa.select(*step_runs.primary_key, column.label("said"))
-        for told in connection.execute(said.where(column.contains(word, autoescape=True))).all():
+        for told in connection.execute(said.where(_has(column, word))).all():
             is_row = (one == told._mapping[one.name] for one in step_runs.primary_key)
             left = encode(_in_texts(decode_json(told.said.encode()), without)).decode()
             rewritten = sa.update(step_runs).where(*is_row).values({column.name: left})
@@ -247,35 +251,79 @@ def _drop_leases(connection: Connection, seller_id: str, mp_order_number: str | 
     return connection.execute(sa.delete(lease_rows).where(condition)).rowcount
 
 
+def _drop_set_aside(connection: Connection, seller_id: str, mp_order_number: str | None) -> int:
+    """Deletes rejects of stage `load` whose ids only their row names, because no warehouse may hold such an id."""
+    some_id = sa.or_(rejected_orders.c.seller_id.is_(None), rejected_orders.c.mp_order_number.is_(None))
+    unnamed = sa.select(rejected_orders).where(rejected_orders.c.stage == LOAD, some_id)
+    gone = 0
+    for row in connection.execute(unnamed.where(rejected_orders.c.raw != "")).all():
+        _, identity = decode_json(row.raw.encode())
+        if identity.get("seller_id") == seller_id and mp_order_number in (
+            None,
+            identity.get("mp_order_number"),
+        ):
+            gone += connection.execute(sa.delete(rejected_orders).where(_is_same(row))).rowcount
+    return gone
+
+
 def _empty_unnamed_rejects(
     connection: Connection, seller_id: str, mp_order_number: str | None, without: Callable[[str], str]
 ) -> int:
-    """Empties rejects whose row could not be read far enough to say whose it is, but that mention the seller or order."""
+    """Empties rejects whose row could not be read far enough to say whose it is, but that mention the seller or order.
+
+    Rows that the warehouse refused are not among them: they say whose they are, and are needed to find the row again.
+    """
     word = seller_id if mp_order_number is None else mp_order_number
     ids = rejected_orders.c.seller_id, rejected_orders.c.mp_order_number
     may_be = sa.or_(ids[0].is_(None), sa.and_(ids[0] == seller_id, ids[1].is_(None)))
-    mentions = sa.or_(
+    may_mention = sa.or_(
         ids[1] == word,
-        *(c.contains(word, autoescape=True) for c in (rejected_orders.c.raw, rejected_orders.c.reasons)),
+        *(_has(text, word) for text in (rejected_orders.c.raw, rejected_orders.c.reasons)),
     )
-    found = connection.execute(sa.select(rejected_orders).where(may_be, mentions)).all()
-    for row in found:
-        is_row = (column == row._mapping[column.name] for column in rejected_orders.primary_key)
-        connection.execute(
-            sa.update(rejected_orders)
-            .where(*is_row)
-            .values(
+    query = sa.select(rejected_orders).where(rejected_orders.c.stage != LOAD, may_be, may_mention)
+    emptied = 0
+    for row in connection.execute(query).all():
+        if row.mp_order_number != word and not mentions(row.raw, word) and not mentions(row.reasons, word):
+            continue
+        change = sa.update(rejected_orders).where(_is_same(row))
+        emptied += connection.execute(
+            change.values(
                 raw="",
                 mp_order_number=None if row.mp_order_number == word else row.mp_order_number,
                 reasons=encode(_in_texts(decode_json(row.reasons.encode()), without)).decode(),
             )
-        )
-    return len(found)
+        ).rowcount
+    return emptied
+
+
+def _is_same(row: sa.Row[Any]) -> sa.ColumnElement[bool]:
+    return sa.and_(*(column == row._mapping[column.name] for column in rejected_orders.primary_key))
+
+
+def mentions(text: str, word: str) -> bool:
+    """Whether a text, perhaps JSON, has the word, and not as a part of a longer one."""
+    # In JSON, a letter that stands for a line break or tab may be right before the word.
+    plain = _JSON_BLANK.sub(" ", text)
+    return any(_alone(written).search(given) for written in _written(word) for given in (text, plain))
+
+
+def _has(column: sa.ColumnElement[str], word: str) -> sa.ColumnElement[bool]:
+    """Whether a text, perhaps JSON, has the word anywhere, also as a part of a longer one."""
+    return sa.or_(*(column.contains(written, autoescape=True) for written in _written(word)))
+
+
+def _written(word: str) -> tuple[str, ...]:
+    """The word as it may stand in a text: itself, and as JSON writes it."""
+    return tuple(dict.fromkeys((word, encode(word).decode()[1:-1], json.dumps(word)[1:-1])))
+
+
+def _alone(word: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
 
 
 def _eraser(word: str) -> Callable[[str], str]:
     """Replaces a word that is not part of a longer one."""
-    found = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
+    found = _alone(word)
     return lambda text: found.sub(ERASED, text)
 
 

@@ -170,7 +170,7 @@ def _holds(resources: Resources, file: InboxFile, seller_id: str, mp_order_numbe
     fault = None
     for row in read_rows(file, resources.settings.body):
         if isinstance(row, BadRow) and None in (row.seller_id, row.mp_order_number):
-            is_it = word in row.raw
+            is_it = departures.mentions(row.raw, word)
             fault = fault or row.file_fault
         else:
             is_it = row.seller_id == seller_id and mp_order_number in (None, row.mp_order_number)

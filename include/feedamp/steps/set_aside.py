@@ -45,6 +45,8 @@ def set_aside_rows(resources: Resources) -> list[tuple[Rejected, str, Row]]:
         found = rejects.set_aside(connection)
     decoded: list[tuple[Rejected, str, Row]] = []
     for rejected in found:
+        if not rejected.raw:
+            continue  # emptied by an erasure of an earlier version
         table, payload = msgspec.json.decode(rejected.raw, type=tuple[str, msgspec.Raw])
         decoded.append((rejected, table, outbox.decode_row(table, bytes(payload).decode())))
     return decoded
