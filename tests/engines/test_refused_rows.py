@@ -14,9 +14,11 @@ import pytest
 from manifests import Loader, finding, order, snapshot
 
 from feedamp.errors import IncompleteError, MisfitError
+from feedamp.rules.erased import Erased, mark_of
 from feedamp.tables import LAKE_TABLES, TABLES, Rows, Table
 from feedamp.warehouse import Warehouse, refused_rows
 from feedamp.warehouse.refused_rows import BoundedFiles, RefusedRow
+from feedamp.warehouse.session import Session
 
 NO_JSON = "{no JSON"
 
@@ -85,6 +87,19 @@ def test_rows_are_set_aside_before_the_others_are_merged(loader: Loader) -> None
     with pytest.raises(KeyboardInterrupt):
         loader.session.load(loader.lake, manifest, die)
     assert loader.query("SELECT count(*) FROM orders") == [(0,)]
+
+
+@pytest.mark.parametrize("work", [Session.load, Session.replace_all])
+def test_what_is_erased_meanwhile_costs_no_other_row(loader: Loader, work: Callable[..., Any]) -> None:
+    manifest = loader.publish(orders(5, orders_3={"extra": NO_JSON}))
+
+    def erase_one(_: Any) -> None:
+        loader.lake.erased = lambda: Erased((mark_of(str, "S1", "M-1"),), str)
+
+    which = [manifest] if work is Session.load else []
+    work(loader.session, loader.lake, *which, erase_one)
+    there = {number for (number,) in loader.query("SELECT mp_order_number FROM orders")}
+    assert there == {"M-0", "M-1", "M-2", "M-4"}  # its erasure waits for the warehouse, and finds M-1
 
 
 def test_a_warehouse_that_refuses_too_many_rows_gets_none(loader: Loader, monkeypatch: Any) -> None:

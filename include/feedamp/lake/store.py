@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,12 @@ class Lake:
         self.fs, self.root, self.is_local = where.fs, where.root, where.is_local
         self._file_mode = file_mode
         self.erased: Callable[[], Erased] = lambda: NOTHING
+
+    def as_erased_now(self) -> Lake:
+        """This lake, whose readers leave out what was erased so far, and nothing that is erased later."""
+        erased, fixed = self.erased(), copy(self)
+        fixed.erased = lambda: erased
+        return fixed
 
     def absolute(self, path: str) -> str:
         """The path in the store, for a path relative to the lake."""

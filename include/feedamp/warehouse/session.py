@@ -99,6 +99,7 @@ class Session(StoredRows):
         except Exception as error:
             if not self._engine.refuses_value(error):
                 raise
+        lake = lake.as_erased_now()  # a refused row is named by its place among those that are left
         refused = self._refused(lake, manifest)
         set_aside(refused)
         with self._no_row_alone(f"Manifest {manifest.path}"):
@@ -126,7 +127,7 @@ class Session(StoredRows):
                 for manifest in group:
                     self.load(lake, manifest, set_aside)
 
-        return self._each(lake, merge_group)
+        return self._each(list(lake.manifests()), merge_group)
 
     def load_again(
         self, lake: Lake, wanted: Callable[[Manifest], bool], set_aside: SetAside = ignore
@@ -139,7 +140,7 @@ class Session(StoredRows):
                 in_transaction(self._engine, partial(self._engine.execute, unlist, [manifest.path]))
                 self.load(lake, manifest, set_aside)
 
-        self._each(lake, reload)
+        self._each(list(lake.manifests()), reload)
 
     def replace_all(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Replaces all rows by those of the lake in one transaction; returns how many manifests were merged.
@@ -148,17 +149,19 @@ class Session(StoredRows):
         if a file of the lake is missing or cannot be read; nothing was changed then.
         """
         try:
-            return self._replace_all(lake)
+            return self._replace_all(lake, list(lake.manifests()))
         except IncompleteError:
-            return self._replace_all(lake, {})  # names the manifest at fault
+            return self._replace_all(lake, list(lake.manifests()), {})  # names the manifest at fault
         except Exception as error:
             if not self._engine.refuses_value(error):
                 raise
         # One transaction cannot go on after an error, so all rows that are refused are found before it begins again.
-        refused = {manifest.path: self._refused(lake, manifest) for manifest in lake.manifests()}
+        lake = lake.as_erased_now()
+        manifests = list(lake.manifests())
+        refused = {manifest.path: self._refused(lake, manifest) for manifest in manifests}
         set_aside([row for rows in refused.values() for row in rows])
         with self._no_row_alone("The lake"):
-            return self._replace_all(lake, refused)
+            return self._replace_all(lake, manifests, refused)
 
     def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
         """Deletes the rows of an order, or without a number of a seller, in one transaction; returns how many by table."""
@@ -181,7 +184,12 @@ class Session(StoredRows):
                 deleted[relation.rpartition(".")[2]] = found["rows"]
         return deleted
 
-    def _replace_all(self, lake: Lake, refused: Mapping[str, Sequence[RefusedRow]] | None = None) -> int:
+    def _replace_all(
+        self,
+        lake: Lake,
+        manifests: Sequence[Manifest],
+        refused: Mapping[str, Sequence[RefusedRow]] | None = None,
+    ) -> int:
         """Merges small manifests together, or each without its `refused` rows."""
 
         def merge_group(group: Sequence[Manifest]) -> None:
@@ -196,10 +204,9 @@ class Session(StoredRows):
                 self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
             for name in ("loaded_manifests", "unshown_states", "full_snapshots", "first_reports"):
                 self._engine.execute(f"DELETE FROM {META}.{name}")
-            return self._each(lake, merge_group)
+            return self._each(manifests, merge_group)
 
-    def _each(self, lake: Lake, merge_group: Callable[[Sequence[Manifest]], None]) -> int:
-        manifests = list(lake.manifests())
+    def _each(self, manifests: Sequence[Manifest], merge_group: Callable[[Sequence[Manifest]], None]) -> int:
         progress = Progress("warehouse", "manifests", len(manifests))
         for group in groups_of_small(manifests):
             merge_group(group)
