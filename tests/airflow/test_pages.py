@@ -90,6 +90,9 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
         assert shown.status_code == 200, path
         assert {name: shown.headers[name] for name in HEADERS} == HEADERS
         assert browse(path, None).status_code == 401
+    assert (
+        browse.client(None).get("/feedamp/", headers={"Referer": "http://["}).status_code == 401
+    )  # a browser sends what it likes
     overview = browse("/feedamp/").text
     assert "Settled, with the seller: 1, oldest" in overview
     assert "Closed: 1, last" in overview

@@ -104,6 +104,8 @@ def test_who_is_not_logged_in_reads_nothing(site):
         for path in PAGES[:-1]:
             assert page.goto(f"feedamp/{path}").status == 401
             expect(page.get_by_role("alert")).to_have_text("Log in to Airflow first.")
+        page.get_by_role("link", name="Log in").click()
+        expect(page.locator("input[type=password]")).to_be_visible()
         assert page.goto("feedamp/callback?code=a&state=b").status == 400
         expect(page.get_by_role("heading", name="Not connected")).to_be_visible()
 

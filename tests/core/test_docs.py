@@ -205,7 +205,7 @@ def test_the_runbook_explains_every_state_of_a_finding():
     assert {*OPEN, RESOLVED, WAIVED} <= rows
 
 
-@pytest.mark.parametrize("function", [closing.decide_close, evaluate, sellers.Seller.blocked_by.fget])
+@pytest.mark.parametrize("function", [closing.decide_close, evaluate, sellers.Seller.blocked_briefly.fget])
 def test_the_runbook_explains_every_reason_for_waiting(function):
     rows = {row[0].strip("`") for row in cells(DOCS / "runbook.md")}
     assert strings_in(function)

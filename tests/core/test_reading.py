@@ -42,7 +42,7 @@ def shipment_of(coercions: Coercions | None = None, **fields: Any) -> Any:
     ("fields", "where"),
     [
         pytest.param({"gift": 1}, "gift", id="of the order"),
-        pytest.param({"customer": {"gift": 1}}, "customer.gift", id="of the customer"),
+        pytest.param({"customer": {"gift": 1}}, "customer.an unknown field", id="of the customer"),
         pytest.param({"shipping_address": {"gift": 1}}, "shipping_address.gift", id="of the address"),
         pytest.param(
             {"fulfillments": [{**FULFILLED, "gift": 1}]}, "fulfillments[0].gift", id="of a fulfillment"
@@ -227,12 +227,12 @@ def test_a_time_of_another_zone_becomes_utc():
         pytest.param({"errors": [{"code": [7]}]}, "errors[0].code", id="a list for an error code"),
         pytest.param(
             {"mp_order_number": "M" * 129},
-            f"mp_order_number with more than 128 characters: {'M' * 40}",
+            "mp_order_number with more than 128 characters",
             id="a number that no key can hold",
         ),
         pytest.param(
             {"order_lines": [{"mp_line_number": "1" * 129}]},
-            f"order_lines[0].mp_line_number with more than 128 characters: {'1' * 40}",
+            "order_lines[0].mp_line_number with more than 128 characters",
             id="a line number that no key can hold",
         ),
     ],
@@ -253,11 +253,11 @@ def nested(levels):
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        pytest.param({"gift": nested(101)}, "gift", id="of an order"),
-        pytest.param({"customer": {"gift": nested(101)}}, "customer.gift", id="of a customer"),
+        pytest.param({"gift": nested(101)}, "an unknown field", id="of an order"),
+        pytest.param({"customer": {"gift": nested(101)}}, "customer.an unknown field", id="of a customer"),
         pytest.param(
             {"order_lines": [{"mp_line_number": "1", "gift": nested(101)}]},
-            "order_lines[0].gift",
+            "order_lines[0].an unknown field",
             id="of a line",
         ),
     ],

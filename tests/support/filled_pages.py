@@ -126,7 +126,9 @@ PLANTED = {
     "why accounts are mixed up": "Walnut Ashgrove",
     "what failed": "Willow Ashgrove",
     "an order that is not adoptable": "Yewtree Ashgrove",
+    "a line number that is too long": "Zelkova Ashgrove",
 }
+UNREPEATED = ("a line number that is too long",)  # neither to a viewer nor to an editor
 
 
 def plant(console: Console) -> str:
@@ -144,6 +146,10 @@ def plant(console: Console) -> str:
     with console.sandbox.world.lock:
         held = console.sandbox.world.orders._by_number[SELLER][word["an order that is not adoptable"]]
         held.body["order_lines"][0]["quantity"] = 0
+    console.env.hold(SELLER, "H-2")
+    with console.sandbox.world.lock:
+        line = console.sandbox.world.orders._by_number[SELLER]["H-2"].body["order_lines"][0]
+        line["mp_line_number"] = word["a line number that is too long"] + " x" * 100
     console.read()
     console.process()
     now = datetime.now(UTC)

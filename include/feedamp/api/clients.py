@@ -164,7 +164,7 @@ class Clients:
         if not found:
             raise AuthorizationError("The seller is not registered.", seller_id=seller_id)
         if found[0].blocked_by:
-            raise AuthorizationError(f"Nothing can be sent: {found[0].blocked_by}.", seller_id=seller_id)
+            raise AuthorizationError(f"Nothing can be sent: {found[0].blocked_briefly}.", seller_id=seller_id)
         return await self.client(found[0], via=via)
 
     async def tokens(self, conn_id: str) -> Tokens:

@@ -41,20 +41,23 @@ class Seller:
 
     @property
     def blocked_by(self) -> str | None:
-        """Why nothing can be sent for this seller now."""
+        """Why nothing can be sent for this seller now, with what is known of its account."""
+        known = self.mix_up if self.paused else self.grant_reason if self.grant == SET_ASIDE else None
+        brief = self.blocked_briefly
+        return f"{brief}: {known}" if brief and known else brief
+
+    @property
+    def blocked_briefly(self) -> str | None:
+        """The same for logs, which are read by more people than may know whose orders an account shows."""
         if self.paused:
-            return _because(PAUSED, self.mix_up)
+            return PAUSED
         if self.grant is None:
             return "the seller has no grant yet"
         if self.grant == SET_ASIDE:
-            return _because("the seller's grant is set aside", self.grant_reason)
+            return "the seller's grant is set aside"
         if self.grant != ACTIVE:
             return "the seller must authorize again"
         return None
-
-
-def _because(what: str, reason: str | None) -> str:
-    return f"{what}: {reason}" if reason else what
 
 
 def is_any(connection: Connection) -> bool:
@@ -199,7 +202,10 @@ def paused_error(seller_id: str) -> PausedError:
     return PausedError("The seller is paused or was removed; what was not sent waits.", seller_id=seller_id)
 
 
+DUE = "the next run tries it"
+
+
 def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:
     """Makes the seller's waiting orders due now, so that the next run tries them."""
     waiting = sa.and_(orders.c.seller_id == seller_id, orders.c.phase == Phase.TO_PLACE)
-    connection.execute(sa.update(orders).where(waiting).values(next_try_at=now))
+    connection.execute(sa.update(orders).where(waiting).values(next_try_at=now, reason=DUE))

@@ -51,7 +51,7 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
     for seller in found:
         if seller.blocked_by:
             result.failed_sellers.add(seller.seller_id)
-            result.add_warning(seller.seller_id, f"skipped: {seller.blocked_by}")
+            result.add_warning(seller.seller_id, f"skipped: {seller.blocked_briefly}")
     ready = [seller for seller in found if not seller.blocked_by]
     batches = count()
 

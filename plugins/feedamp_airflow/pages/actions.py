@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, Form, Request
@@ -25,7 +24,7 @@ from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.pages import page
-from feedamp_airflow.pages.page import Refused, form_signer, may_change, render
+from feedamp_airflow.pages.page import Refused, form_signer, may_change, render, split_address
 
 FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
@@ -114,7 +113,7 @@ COMMANDS: dict[str, tuple[str, Callable[[FormData], list[dict[str, Any]]]]] = {
 def check_form(request: Request, user: GetUserDep, token: Annotated[str, Form()] = "") -> None:
     """Refuses a form that is not one of our pages', made for this user, and sent by it."""
     site = request.headers.get("sec-fetch-site")
-    origin = urlsplit(request.headers.get("origin", "")).netloc
+    origin = split_address(request.headers.get("origin", "")).netloc
     if site not in (None, "same-origin") or (site is None and origin != request.headers.get("host")):
         raise Refused(403, "This form was sent from another site; nothing was changed.")
     try:

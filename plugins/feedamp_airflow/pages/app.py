@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
 from fastapi import APIRouter, FastAPI, Request
@@ -92,9 +94,17 @@ async def refuse(request: Request, error: HTTPException) -> Response:
     if _is_health(request):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
     said = error.detail if isinstance(error, Refused) else SAID.get(error.status_code, str(error.detail))
-    page = render(request, "refused.html", status_code=error.status_code, said=said)
+    login = _login_address(request) if error.status_code == HTTPStatus.UNAUTHORIZED else None
+    page = render(request, "refused.html", status_code=error.status_code, said=said, login=login)
     page.headers.update(error.headers or {})
     return page
+
+
+def _login_address(request: Request) -> str:
+    """Where Airflow asks who it is, whatever its auth manager, and then leads to the overview."""
+    base = request.scope.get("root_path", "").rstrip("/")
+    query = urlencode({"next": f"{base}/"})
+    return f"{base.rpartition('/')[0]}/api/v2/auth/login?{query}"
 
 
 @app.exception_handler(RequestValidationError)

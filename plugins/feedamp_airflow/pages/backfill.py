@@ -187,7 +187,8 @@ def _expected(days: int, orders: dict[str, int], rate: float, runs: list[float])
         f"The seller with most orders needs {counted(requests, 'request')}, at {rate:g} a second.",
         "Live work goes first, so it can take longer.",
     ]
-    seconds = max(days * a_day / DAYS_AT_ONCE, requests * SPACING / rate)
+    rounds = math.ceil(days / DAYS_AT_ONCE)
+    seconds = max(rounds * a_day, requests * SPACING / rate)
     return Expected(max(1, math.ceil(seconds / 60)), based_on)
 
 

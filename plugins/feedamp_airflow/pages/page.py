@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import jinja2
 from airflow.api_fastapi.app import get_auth_manager
@@ -242,7 +242,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         above = base.rpartition("/")[0]  # the pages are mounted just below Airflow
         return f"{above}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
-    sent_from = urlsplit(request.headers.get("referer", ""))
+    sent_from = split_address(request.headers.get("referer", ""))
     is_ours = request.method == "POST" and sent_from.path.startswith(f"{base}/")
     back = (
         f"{sent_from.path}?{sent_from.query}" if is_ours else None
@@ -250,6 +250,14 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path}
     text = _templates.get_template(template).render(base=base, here=here, back=back, **links, **values)
     return HTMLResponse(text, status_code=status_code)
+
+
+def split_address(text: str) -> SplitResult:
+    """The parts of an address that a browser sent; all empty if it is none."""
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return urlsplit("")
 
 
 def seller_address(base: str, seller_id: str) -> str:

@@ -322,7 +322,7 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
             continue
         if seller.blocked_by:
             result.failed_sellers.add(seller.seller_id)
-            result.add_warning(seller.seller_id, f"orders are not read again: {seller.blocked_by}")
+            result.add_warning(seller.seller_id, f"orders are not read again: {seller.blocked_briefly}")
         else:
             ready.append(seller)
 

@@ -47,7 +47,7 @@ def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
     skipped = Troubles()
     for seller in found:
         if seller.blocked_by:
-            skipped.add(seller.seller_id, f"skipped, because {seller.blocked_by}.")
+            skipped.add(seller.seller_id, f"skipped, because {seller.blocked_briefly}.")
     for trouble in skipped:
         log.warning("%s", trouble.line())
     ready = [seller.seller_id for seller in found if not seller.blocked_by]

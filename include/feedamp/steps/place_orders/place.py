@@ -16,6 +16,7 @@ from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.runner import StepResult, run_per_seller
 
 log = logging.getLogger(__name__)
+UNREGISTERED = "the seller is not registered"
 
 
 def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -26,9 +27,11 @@ def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[di
         known = {seller.seller_id: seller for seller in sellers.find(connection)}
         waits = Troubles()
         for seller_id in waiting:
-            blocked = known[seller_id].blocked_by if seller_id in known else "the seller is not registered"
+            seller = known.get(seller_id)
+            blocked = seller.blocked_by if seller else UNREGISTERED
             if blocked:
-                waits.add(seller_id, f"orders wait: {blocked}.")
+                brief = seller.blocked_briefly if seller else UNREGISTERED
+                waits.add(seller_id, f"orders wait: {brief}.")
                 if not run.dry_run:
                     ledger.explain_waiting(
                         connection, seller_id, reason=blocked, next_try_at=now + BLOCKED_WAIT
