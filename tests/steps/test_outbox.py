@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from env import Env, shipment
+from env import SELLER, Env, shipment
 
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
-from feedamp.state import manifests, outbox, schema
+from feedamp.state import departures, erasures, manifests, outbox, schema
 from feedamp.steps import load as load_module
 from feedamp.tables import RECORDED_AT, TABLES
 
@@ -120,6 +120,26 @@ def test_a_crash_between_publish_and_removal_doubles_no_row(env: Env) -> None:
     assert waiting(env) == 0
     assert env.rows("SELECT count(*) FROM placements") == [(1,)]
     assert env.rows("SELECT count(*) FROM runs") == [(2,)]
+
+
+def test_a_load_amid_an_erasure_writes_no_row_of_others_again(env: Env) -> None:
+    env.placed("M-1", "M-2")
+    resources = env.resources
+    env.resources = replace(resources, lake=DiesAfterPublishing(resources.lake.root))
+    with pytest.raises(CrashError):
+        env.load()
+    env.resources = resources
+    with env.state.begin() as connection:
+        erasures.begin(connection, resources.cipher, SELLER, "M-1", asked_by=None, now=env.state.now())
+        departures.drop_mentions(connection, SELLER, "M-1")  # of the outbox; lake and warehouse come later
+    env.load()
+    numbers = [
+        row["mp_order_number"]
+        for manifest in resources.lake.manifests()
+        for rows in resources.lake.batches(manifest, "placements")
+        for row in rows
+    ]
+    assert numbers == ["M-2"]
 
 
 def test_a_crash_between_warehouse_and_state_is_made_good(env: Env) -> None:
