@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from wire import CONN, KEY, S1, S2, StallsAtTheAnswer, add_seller, journal_of, wired
 
@@ -23,7 +24,7 @@ from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp.run import Run
-from feedamp.state import State, grants
+from feedamp.state import State, departures, grants
 from feedamp.state.token_cipher import TokenCipher
 from feedamp_sandbox import SandboxOptions, running
 
@@ -59,7 +60,7 @@ async def test_a_pair_waits_in_the_journal_while_the_state_is_locked():
         refresh = asyncio.create_task(wire.tokens.live(S1))
         await asyncio.sleep(0.6)
         [(_, pair)] = journal_of(wire.state).pairs_of(S1)
-        assert pair.used_token == before
+        assert (pair.used_token, pair.consent is not None) == (before, True)
         assert not stall.is_over.is_set()
         assert pair.refresh_token.encode() not in files_of(wire)[0].read_bytes()
         assert files_of(wire)[0].stat().st_mode & 0o777 == 0o600
@@ -114,6 +115,24 @@ async def test_an_older_pair_never_replaces_a_newer_grant():
         await wire.other_tokens().renew(S1)
         assert wire.grant().previous_refresh_token == newer
         assert files_of(wire) == []
+
+
+async def test_a_refresh_of_a_removed_grant_never_reaches_the_one_after_it():
+    async with wired(**STRICT) as wire:
+        old, journal = wire.grant(), journal_of(wire.state)
+        with wire.state.begin() as connection:
+            departures.drop_registration(connection, S1)
+        add_seller(wire.state, wire.cipher, S1, "rt-of-another-account")
+        assert wire.grant().generation == old.generation
+        pair = JournaledPair(
+            S1, old.generation, old.refresh_token, "rt-old", "at-old", 3600, NOON, consent=old.consent
+        )
+        pairs = pair_storage.PairStorage(wire.state, wire.cipher, journal, on_secret=lambda secret: None)
+        assert not await pairs.store(old, pair, pairs.reserve(S1))
+        for generation in (old.generation, 7):  # also one that a restored state does not know
+            journal.reserve(S1).write(msgspec.structs.replace(pair, generation=generation))
+            assert not pairs.take_in(S1)
+        assert (wire.grant().refresh_token, files_of(wire)) == ("rt-of-another-account", [])
 
 
 async def test_no_refresh_is_sent_when_no_space_can_be_reserved(monkeypatch):

@@ -112,7 +112,9 @@ class PairStorage:
                 continue  # of a grant that this state does not have, such as one from a backup: nothing may be lost
             if newest is not None:
                 # If the state was restored from a backup, its generation may be lower than that of the pair.
-                newest = replace(newest, generation=min(pair.generation, newest.generation))
+                # The pair of another consent is not that of the grant in use, whatever its generation.
+                generation = min(pair.generation, newest.generation)
+                newest = replace(newest, generation=generation, consent=pair.consent or newest.consent)
             try:
                 is_stored = self._store(newest, pair) or is_stored
             except ForeignPairError as error:

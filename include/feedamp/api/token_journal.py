@@ -40,7 +40,8 @@ _Result = TypeVar("_Result")
 class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     """FeedAMP's answer to a token call.
 
-    Of a refresh: `generation` is that of the refreshed grant, `used_token` the refresh token that was sent. Of a consent:
+    Of a refresh: `generation` and `consent` are those of the refreshed grant (an earlier version wrote no `consent`),
+    `used_token` the refresh token that was sent. Of a consent:
     `conn_id` is the connection of the new grant, `origin` the server that issued it. `asked_at` (UTC) is the moment from which `expires_in_s` counts.
     """
 
@@ -53,6 +54,7 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     asked_at: datetime
     conn_id: str | None = None
     origin: str | None = None
+    consent: str | None = None
 
     def __repr__(self) -> str:
         return f"JournaledPair(seller_id={self.seller_id!r}, generation={self.generation})"

@@ -312,6 +312,7 @@ class Tokens:
             access_token=answer.access_token,
             expires_in_s=answer.expires_in_s,
             asked_at=asked_at,
+            consent=grant.consent,
         )
         try:
             self._refuse_token_of_another(grant.seller_id, answer.access_token, reservation)

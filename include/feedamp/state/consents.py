@@ -164,11 +164,13 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
     return True
 
 
-def store_refreshed(connection: Connection, seller_id: str, generation: int, values: dict[str, Any]) -> None:
+def store_refreshed(
+    connection: Connection, seller_id: str, generation: int, consent: str | None, values: dict[str, Any]
+) -> None:
     """Stores new tokens in `other_grants`, for a grant that moved there while its refresh was under way."""
     kept = {name: value for name, value in values.items() if name in _KEPT}
-    of_seller = other_grants.c.seller_id == seller_id
-    change = sa.update(other_grants).where(of_seller, other_grants.c.generation == generation)
+    of_consent = other_grants.c.seller_id == seller_id, other_grants.c.consent == consent
+    change = sa.update(other_grants).where(*of_consent, other_grants.c.generation == generation)
     connection.execute(change.values(**kept | {"generation": generation}))
 
 

@@ -39,6 +39,7 @@ class Grant:
     disowned_at: datetime | None
     account_checked_at: datetime | None
     origin: str | None = None
+    consent: str | None = None
 
     @property
     def ends_at(self) -> datetime:
@@ -191,7 +192,7 @@ def store_tokens(
     """Stores the tokens of a refresh and releases the lease; a rotated refresh token is kept as the previous one.
 
     Returns:
-        False if a newer generation is already stored because a person authorized again: that one remains. If this
+        False if another grant or a newer generation is stored because a person authorized again: that one remains. If this
         grant is still in `other_grants`, its tokens are updated there.
     """
     rotated = refresh_token != used_token
@@ -217,7 +218,7 @@ def store_tokens(
     if stored.rowcount != 1:
         if not is_registered(connection, grant.seller_id):
             return False  # the seller was removed while its token was refreshed
-        consents.store_refreshed(connection, grant.seller_id, grant.generation, tokens)
+        consents.store_refreshed(connection, grant.seller_id, grant.generation, grant.consent, tokens)
         remember_token(connection, cipher, grant.seller_id, refresh_token, now=now)
         return False
     leases.drop(connection, leases.of_refresh(grant.seller_id))
@@ -228,9 +229,12 @@ def store_tokens(
 
 
 def _change(grant: Grant) -> sa.Update:
-    """Changes a grant unless a newer generation is stored."""
+    """Changes a grant unless a newer generation is stored, or that of another consent: a seller that was removed and added
+    again begins with the first generation once more."""
     return sa.update(grants).where(
-        grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation
+        grants.c.seller_id == grant.seller_id,
+        grants.c.generation == grant.generation,
+        grants.c.consent == grant.consent,
     )
 
 
