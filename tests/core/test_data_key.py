@@ -9,8 +9,8 @@ from wire import KEY, S1, add_seller, opened_state
 
 from crashes.clock import Clock
 from feedamp.errors import ConfigurationError
-from feedamp.state import grants, upgrade
-from feedamp.state.data_key import last_used, open_cipher, start_over
+from feedamp.state import erasures, grants, upgrade
+from feedamp.state.data_key import last_used, open_cipher, start_over, void_erasures
 from feedamp.state.schema import data_keys
 from feedamp.state.token_cipher import EARLIER_PURPOSES, TokenCipher
 
@@ -74,6 +74,30 @@ def test_one_that_is_lost_is_made_again_only_on_purpose(state):
             open_cipher(state, keys, checks_key=False, stores_grants=True)
     assert [start_over(state, KEY), start_over(state, KEY)] == [True, False]
     assert hashes(open_cipher(state, KEY)) == hashes(open_cipher(state, KEY))
+
+
+def test_marks_of_erasures_are_not_made_void_in_silence(state):
+    def erased(cipher):
+        with state.begin() as connection:
+            erasures.begin(connection, cipher, S1, asked_by=None, now=state.now())
+            return erasures.load(connection, cipher).has_seller(S1), void_erasures(connection, cipher)
+
+    clock = Clock(keeps_still=True)
+    state._clock = clock.now
+    assert erased(open_cipher(state, KEY)) == (True, 0)
+    with pytest.raises(ConfigurationError, match="put the former key behind"):
+        open_cipher(state, NEW_KEY)
+    lose_data_key(state)
+    with pytest.raises(ConfigurationError, match="init --state"):
+        open_cipher(state, KEY)
+    clock.skip(minutes=1)
+    assert start_over(state, KEY)
+    cipher = open_cipher(state, KEY)
+    with state.read() as connection:
+        assert not erasures.load(connection, cipher).has_seller(S1)
+        assert void_erasures(connection, cipher) == 1
+    clock.skip(minutes=1)
+    assert erased(cipher) == (True, 1)
 
 
 def test_a_key_that_was_lost_gets_another_beside_it_with_the_first_new_grant(state):

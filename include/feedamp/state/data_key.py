@@ -4,7 +4,7 @@ data_keys                                            what `open_cipher` does
 a row that the keys open                             uses it; of several, the newest
 a row without a value, from the upgrade              derives it from the key that encrypted the grants, once
 no row, and nothing was encrypted or hashed yet      makes one
-no row, although there are grants                    raises: it was lost
+no row, although there are grants or erasures        raises: it was lost
 only rows that the keys do not open                  raises; a command that stores a new grant adds a row if no grant
                                                      can be decrypted either, because the key was lost
 """
@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import ConfigurationError
 from feedamp.state import grants
 from feedamp.state.database import State
-from feedamp.state.schema import data_keys, encryption_keys, token_fingerprints
+from feedamp.state.schema import data_keys, encryption_keys, erasures, token_fingerprints
 from feedamp.state.schema import grants as grants_table
 from feedamp.state.statements import insert
 from feedamp.state.token_cipher import DataKey, TokenCipher
@@ -35,9 +35,10 @@ REPLACED = (
     "[feedamp] encryption_key of this process to that of the other processes."
 )
 LOST = (
-    "The data key is missing in the state, although there are grants: restore the state from a backup. If there is none, "
+    "The data key is missing in the state, although there are grants or erasures: restore the state from a backup. If there is none, "
     "`feedamp init --state` makes a new one: tokens that were imported before are then taken for new ones, parcels of the last "
-    "90 days are not recognized, and pseudonyms differ from those in the lake."
+    "90 days are not recognized, pseudonyms differ from those in the lake, and what was erased is stored again when it comes "
+    "again, until its erasure is repeated."
 )
 LOCKED = (
     "The data key of this installation is encrypted with another encryption_key: put the former key behind the new one, as in "
@@ -98,11 +99,26 @@ def last_used(connection: Connection, key_ids: list[str]) -> dict[str, tuple[dat
     return {row.key_id: (row.first_at, row.last_at) for row in connection.execute(query)}
 
 
+def void_erasures(connection: Connection, cipher: TokenCipher) -> int:
+    """How many erasures have a mark of a data key before the one in use, so that it recognizes nothing any more."""
+    row = _newest(connection, cipher)
+    if row is None or row[0].earlier:  # derived from what the marks before it came from
+        return 0
+    before = sa.select(sa.func.count()).select_from(erasures).where(erasures.c.asked_at < row[1])
+    return connection.execute(before).scalar_one()
+
+
 def _find(connection: Connection, cipher: TokenCipher) -> DataKey | None:
-    query = sa.select(data_keys.c.wrapped).where(data_keys.c.wrapped.is_not(None))
-    for wrapped in connection.execute(query.order_by(data_keys.c.number.desc())).scalars():
+    row = _newest(connection, cipher)
+    return row and row[0]
+
+
+def _newest(connection: Connection, cipher: TokenCipher) -> tuple[DataKey, datetime] | None:
+    """The newest data key that the keys open, and when it was made."""
+    query = sa.select(data_keys).where(data_keys.c.wrapped.is_not(None)).order_by(data_keys.c.number.desc())
+    for row in connection.execute(query):
         with contextlib.suppress(ConfigurationError):
-            return msgspec.json.decode(cipher.decrypt(wrapped), type=DataKey)
+            return msgspec.json.decode(cipher.decrypt(row.wrapped), type=DataKey), row.made_at
     return None
 
 
@@ -145,7 +161,8 @@ def _opens(cipher: TokenCipher, stored: str) -> bool:
 
 def _is_bound(connection: Connection) -> bool:
     """Whether anything was encrypted or hashed with the keys of this installation."""
-    is_any_hash = connection.execute(sa.select(token_fingerprints.c.fingerprint).limit(1)).first() is not None
+    hashes = token_fingerprints.c.fingerprint, erasures.c.mark
+    is_any_hash = any(connection.execute(sa.select(one).limit(1)).first() is not None for one in hashes)
     return is_any_hash or grants.is_any(connection)
 
 

@@ -22,7 +22,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import HEAD, encrypted_values, erasures, grants, overview, sellers
+from feedamp.state import HEAD, data_key, encrypted_values, erasures, grants, overview, sellers
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage
@@ -342,6 +342,7 @@ def _read_only(resources: Resources) -> str:
 def _erasures(resources: Resources) -> str:
     with resources.state.read() as connection:
         unfinished = erasures.unfinished(connection)
+        void = data_key.void_erasures(connection, resources.cipher)
     if unfinished:
         first = unfinished[0]
         raise FeedAmpError(
@@ -349,7 +350,12 @@ def _erasures(resources: Resources) -> str:
             f"{first.asked_by or 'a user without a name'} at {moment(first.asked_at)}: run its command again. The state no longer "
             "knows whose it was."
         )
-    return "none is unfinished"
+    return "none is unfinished" + (
+        f"; {counted(void, 'mark')} of a lost data key no longer works: repeat each erasure from before, or what it erased is stored "
+        "again when it comes again"
+        if void
+        else ""
+    )
 
 
 def _set_aside(resources: Resources) -> str:

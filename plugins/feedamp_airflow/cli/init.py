@@ -58,7 +58,9 @@ def _start_state(out: Output) -> int:
     else:
         out.say(f"{where}: already exists")
     if had_lost_data_key:
-        out.say("its data key was lost, and a new one was made: values hashed before are not recognized")
+        out.say(
+            "its data key was lost, and a new one was made: values hashed before are not recognized; repeat each erasure"
+        )
     return 0
 
 
