@@ -96,8 +96,11 @@ def _narrow() -> int:
     return os.umask(narrowest)
 
 
-def more_open(root: str, file_mode: int) -> list[str]:
-    """The file or folder, and what is in it, that more users can use than `file_mode` lets; a link is not followed."""
+def more_open(root: str, file_mode: int, *, but: str | None = None) -> list[str]:
+    """The file or folder, and what is in it, that more users can use than `file_mode` lets; a link is not followed.
+
+    `but` is a folder that is left out.
+    """
     found = []
     waiting = [Path(root)]
     while waiting:
@@ -105,7 +108,7 @@ def more_open(root: str, file_mode: int) -> list[str]:
         # It may be removed meanwhile, and not even this user may look into every folder.
         with suppress(FileNotFoundError, PermissionError):
             mode = path.stat(follow_symlinks=str(path) == root).st_mode
-            if stat.S_ISLNK(mode):
+            if stat.S_ISLNK(mode) or str(path) == but:
                 continue
             if mode & 0o777 & ~(folder_mode(file_mode) if stat.S_ISDIR(mode) else file_mode):
                 found.append(str(path))

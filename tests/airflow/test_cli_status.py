@@ -371,13 +371,23 @@ def test_the_doctor_names_files_that_are_more_open_than_allowed(feedamp_env):
     assert f"such as {warehouse}" in says
     assert f"chmod -R u=rwX,g=,o= {lake}`" in says
 
-    feedamp_env.env.set_options(file_mode="0640")
+    journal = lake / "_journal"
+    journal.mkdir(mode=0o700)
+    (journal / "one.pair").touch(mode=0o600)
+    feedamp_env.env.set_options(file_mode="0640", journal_url=str(journal))
     _, says = examined(feedamp_env)[1]["file modes"]
     assert f"1 path of the lake {lake}, such as {lake}," in says
-    for command in re.findall(r"`(chmod .+?)`", says):
+    for command in re.findall(r"`((?:chmod|find) .+?)`", says):
         subprocess.run(command, shell=True, check=True)  # as a person would
     assert examined(feedamp_env)[1]["file modes"] == ("ok", "no file is more open than 0640")
-    assert stat.S_IMODE(lake.stat().st_mode) == 0o750
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (lake, *lake.rglob("*"))}
+    assert modes == {
+        "lake": 0o750,
+        "orders": 0o750,
+        "left.parquet": 0o640,
+        "_journal": 0o700,
+        "one.pair": 0o600,
+    }
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,11 @@ class TokenJournal:
         self._storage = storage
         self._cipher = cipher
 
+    @property
+    def folder(self) -> str | None:
+        """The local folder, which is for its owner only; None in an object store."""
+        return self._storage.root if self._storage.is_local else None
+
     def reserve(self, seller_id: str, *, is_consent: bool = False) -> Reservation:
         """Reserves space for the pair of a refresh or of a consent.
 

@@ -121,7 +121,7 @@ def _checks(out: Output) -> Iterator[Check]:
             tried("warehouse", lambda: _warehouse(options)),
         ]
         yield from stores
-        yield tried("file modes", lambda: _file_modes(options, resources.lake))
+        yield tried("file modes", lambda: _file_modes(options, resources.lake, resources.journal.folder))
         if all(check.state == OK for check in stores):
             yield tried("completeness", lambda: _completeness(options, resources, out.reader))
             yield tried("rows set aside", lambda: _set_aside(resources))
@@ -300,23 +300,34 @@ def _warehouse(options: Options) -> str:
         return f"{warehouse.shown} can be opened"
 
 
-def _file_modes(options: Options, lake: Lake) -> str:
-    """Whether local files of lake and warehouse are no more open than `file_mode`; those from before it can be."""
+def _file_modes(options: Options, lake: Lake, journal: str | None) -> str:
+    """Whether local files of lake and warehouse are no more open than `file_mode`; those from before it can be.
+
+    A token journal in the lake is for its owner only, so it is left out, also of the command that is advised.
+    """
     allowed = options.file_mode
     found = {}
     if lake.is_local:
-        found[f"lake {lake.root}"] = (more_open(lake.root, allowed), lake.root)
+        has_journal = (
+            journal is not None and Path(journal).is_relative_to(lake.root) and Path(journal).exists()
+        )
+        found[f"lake {lake.root}"] = (
+            more_open(lake.root, allowed, but=journal),
+            f"find -H {lake.root} -path {journal} -prune -o ! -type l -exec chmod {chmod_words(allowed)} {{}} +"
+            if has_journal
+            else f"chmod -R {chmod_words(allowed)} {lake.root}",
+        )
     if not options.warehouse_conn_id:
         path = options.duckdb_path
         beside = [path, f"{path}.wal", f"{path}.tmp"]
         found[f"warehouse {path}"] = (
             [one for some in beside for one in more_open(some, allowed)],
-            f"{path}*",
+            f"chmod -R {chmod_words(allowed)} {path}*",
         )
     told = [
         f"{counted(len(paths), 'path')} of the {what}, such as {paths[0]}, can be used by more users than [feedamp] file_mode "
-        f"{allowed:04o} lets: run `chmod -R {chmod_words(allowed)} {target}`, or set the option to what you want."
-        for what, (paths, target) in found.items()
+        f"{allowed:04o} lets: run `{command}`, or set the option to what you want."
+        for what, (paths, command) in found.items()
         if paths
     ]
     if told:
