@@ -24,12 +24,14 @@ from departing import (
     seen_in_state,
 )
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
+from other_leases import use_quick_leases
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.errors import FeedAmpError
 from feedamp.rules.order import Phase
 from feedamp.state import departures, erasures, grants, ledger, outbox, schema, sellers
 from feedamp.state.erasures import Store
+from feedamp.state.leases import Leases, LeaseTimes, of_order
 from feedamp.steps import adopt, depart, enroll, set_aside
 from feedamp.steps.place_orders.replay import replay
 from feedamp.tables import TABLES
@@ -176,7 +178,16 @@ def test_an_extraction_that_read_the_order_before_stores_nothing_of_it_after(env
         assert connection.execute(sa.select(schema.snapshots.c.mp_order_number)).scalars().all() == [STAYS]
 
 
+def test_nothing_is_sent_for_an_order_once_its_erasure_has_ended(env):
+    env.state.leases = Leases(env.state.begin, env.state.now, LeaseTimes(heartbeat_s=0.05, free_after_s=1.5))
+    with env.state.leases.hold(of_order("place", SELLER, GONE)) as lease:
+        assert lease.is_held()
+        erase(env)
+        assert not lease.is_held()
+
+
 def test_a_put_that_is_answered_after_the_erasure_leaves_no_trace(env, monkeypatch):
+    use_quick_leases(env.state)
     env.drop("1.jsonl", env.body(GONE, **CUSTOMER), env.body("M-2"))
     env.intake()
     accept = env.sandbox.world.orders.add
@@ -354,6 +365,7 @@ def unreadable(env: Env) -> None:
     ],
 )
 def test_an_answer_that_comes_after_the_erasure_is_not_stored(env, monkeypatch, step, call, before):
+    use_quick_leases(env.state)
     env.drop("1.jsonl", env.body(GONE, **CUSTOMER), env.body("M-2"))
     env.intake()
     if before is not None:

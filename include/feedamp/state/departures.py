@@ -121,7 +121,7 @@ def drop_mentions(connection: Connection, seller_id: str, mp_order_number: str |
         counts[outbox.name] += connection.execute(sa.delete(outbox).where(outbox.c.id.in_(ids))).rowcount
     word = seller_id if mp_order_number is None else mp_order_number
     without = _eraser(word)
-    counts[lease_rows.name] += _drop_leases(connection, seller_id, mp_order_number)
+    counts[lease_rows.name] += drop_leases(connection, seller_id, mp_order_number)
     counts[rejected_orders.name] += _drop_set_aside(connection, seller_id, mp_order_number)
     counts[rejected_orders.name] += _empty_unnamed_rejects(connection, seller_id, mp_order_number, without)
     for text, name in _MENTIONS:
@@ -237,8 +237,11 @@ def _outbox_ids(connection: Connection, seller_id: str, mp_order_number: str | N
         ]
 
 
-def _drop_leases(connection: Connection, seller_id: str, mp_order_number: str | None) -> int:
-    """A process that works on the order has lost its lease, so it sends nothing more."""
+def drop_leases(connection: Connection, seller_id: str, mp_order_number: str | None) -> int:
+    """Deletes the leases on work for a seller or an order; returns how many.
+
+    A process that has one sends nothing more once it has asked for it, after `Leases.unasked_s` at the latest.
+    """
     if mp_order_number is not None:
         names = [leases.of_order(work, seller_id, mp_order_number) for work in _ORDER_WORK]
         condition: sa.ColumnElement[bool] = lease_rows.c.name.in_(names)

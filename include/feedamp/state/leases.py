@@ -261,8 +261,13 @@ class Leases:
         return True
 
     def is_recent(self, lease: Lease) -> bool:
-        """Whether the last heartbeat is less than half of `free_after_s` ago."""
-        return self.elapsed() - lease.renewed_at < self._times.free_after_s / 2
+        """Whether the last heartbeat is less than `unasked_s` ago, half of `free_after_s`."""
+        return self.elapsed() - lease.renewed_at < self.unasked_s
+
+    @property
+    def unasked_s(self) -> float:
+        """For so long after a heartbeat, the holder of a lease does not ask whether it still has it."""
+        return self._times.free_after_s / 2
 
     def renew(self, held: Collection[Lease]) -> set[str]:
         """Renews leases; returns the owner names of those that no other process has taken."""

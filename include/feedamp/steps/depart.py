@@ -4,6 +4,7 @@ The mark of `state/erasures.py` comes first: from then on nothing of the seller 
 Each store is finished by itself, so that a process that is killed anywhere is made up for by a repeat.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ def erase(
 ) -> Erased:
     """Erases a seller or one order permanently. Safe to kill and to repeat: a repeat goes through everything again.
 
-    A store that cannot be finished now, such as one that another process uses all the time, keeps no other from it.
+    If a process was at work on it, this waits until that process sends nothing more (`Leases.unasked_s`). A store that cannot be finished now, such as one that another process uses all the time, keeps no other from it.
     """
     seller_id, erased, state = trimmed(seller_id), Erased(), resources.state
     with state.begin() as connection:
@@ -119,6 +120,10 @@ def erase(
 
 def _erase_state(resources: Resources, seller_id: str, mp_order_number: str | None) -> dict[str, int]:
     counts: Counter[str] = Counter()
+    leases = resources.state.leases
+    with resources.state.begin() as connection:
+        counts["leases"] += departures.drop_leases(connection, seller_id, mp_order_number)
+    dropped_at = leases.elapsed()
     tables = departures.tables_of(mp_order_number)
     progress = Progress("state", "tables", len(tables) + 1)
     for table in tables:
@@ -130,8 +135,13 @@ def _erase_state(resources: Resources, seller_id: str, mp_order_number: str | No
                 break
         progress.add(1)
     with resources.state.begin() as connection:
-        counts += departures.drop_mentions(connection, seller_id, mp_order_number)
+        mentions = departures.drop_mentions(connection, seller_id, mp_order_number)
+    if mentions["leases"]:  # taken again before the ledger had lost the order
+        dropped_at = leases.elapsed()
+    counts += mentions
     progress.add(1)
+    if counts["leases"]:
+        time.sleep(max(0.0, dropped_at + leases.unasked_s - leases.elapsed()))
     departures.rewrite(resources.state)
     return dict(+counts)
 
