@@ -38,6 +38,13 @@ def test_an_order_is_erased_once_it_is_confirmed_and_its_file_is_gone(lived_in):
     assert "was erased before" in again.out
 
 
+def test_an_id_that_is_empty_is_refused(lived_in):
+    for command in (("orders", "erase", SELLER, ""), ("sellers", "erase", " "), ("sellers", "remove", "")):
+        done = lived_in.run(*command, "--yes")
+        assert (done.code, "nothing was changed" in done.err) == (2, True), command
+    assert is_known(lived_in)
+
+
 def test_the_doctor_says_that_an_erasure_is_unfinished_and_not_whose(lived_in):
     with lived_in.resources.state.begin() as connection:
         now, cipher = lived_in.resources.state.now(), lived_in.resources.cipher

@@ -27,7 +27,7 @@ from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 from other_leases import use_quick_leases
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.errors import FeedAmpError
+from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.rules.order import Phase
 from feedamp.state import departures, erasures, grants, ledger, outbox, schema, sellers
 from feedamp.state.erasures import Store
@@ -78,6 +78,28 @@ def test_an_erased_order_leaves_no_byte_in_the_state_and_others_stay(env):
     assert {"orders", "order_events", "findings", "snapshots"} <= set(done.counts[Store.STATE])
     erase(env, STAYS)
     assert seen_in_state(env, (*WORDS, STAYS)) == []
+
+
+@pytest.mark.parametrize(
+    ("seller", "number"),
+    [
+        pytest.param("", None, id="no seller"),
+        pytest.param("\N{ZERO WIDTH SPACE} ", GONE, id="a seller of blanks"),
+        pytest.param(SELLER, "", id="no number"),
+        pytest.param(SELLER, " \t", id="a number of blanks"),
+        pytest.param(SELLER, "9" * 129, id="a number that is too long"),
+    ],
+)
+def test_what_no_seller_or_order_can_have_as_id_erases_nothing(env, seller, number):
+    (env.inbox / "bad.jsonl").write_text('{"seller_id": 7}\n')
+    env.intake()
+    before = rows_of(env)
+    assert before["rejected_orders"]
+    with pytest.raises(ConfigurationError, match="nothing was changed"):
+        erase(env, number, seller)
+    with env.state.read() as connection:
+        assert erasures.unfinished(connection) == []
+    assert rows_of(env) == before
 
 
 def test_inbox_files_that_hold_the_order_are_named_and_left_alone(env):

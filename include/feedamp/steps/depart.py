@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.errors import FeedAmpError
+from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.inbox import BadRow, InboxFile, discover, read_rows
-from feedamp.order_body.values import trimmed
+from feedamp.order_body import values
+from feedamp.order_body.reject_reasons import BadValueError
 from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.rules.order import OPEN_PHASES, Phase
@@ -53,8 +54,8 @@ class Erased:
 
 
 def look(resources: Resources, seller_id: str, mp_order_number: str | None = None) -> Held:
-    """What would go. Changes nothing."""
-    seller_id = trimmed(seller_id)
+    """What would go. Changes nothing. Raises a ConfigurationError if no seller or order can have such an id."""
+    seller_id, mp_order_number = _checked(resources, seller_id, mp_order_number)
     with resources.state.read() as connection:
         of_seller = orders.c.seller_id == seller_id
         which = (
@@ -72,6 +73,28 @@ def look(resources: Resources, seller_id: str, mp_order_number: str | None = Non
         )
 
 
+def _checked(
+    resources: Resources, seller_id: str, mp_order_number: str | None = None
+) -> tuple[str, str | None]:
+    """The ids without blanks around them; an empty one would be found in every text.
+
+    The number keeps its blanks if `order_number_pattern` takes it with them.
+    """
+    name = "seller id"
+    try:
+        seller_id = values.seller_id(seller_id)
+        if mp_order_number is not None:
+            name = "number of an order"
+            bare = values.trimmed(values.key(mp_order_number))
+            if not bare:
+                raise BadValueError("missing", "must be there and not be empty")
+            if not resources.settings.body.order_number.fullmatch(mp_order_number):
+                mp_order_number = bare
+    except BadValueError as error:
+        raise ConfigurationError(f"The {name} {error.message}; nothing was changed.") from error
+    return seller_id, mp_order_number
+
+
 def _count(connection: Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
     query = sa.select(sa.func.count()).select_from(table).where(condition)
     return int(connection.execute(query).scalar_one())
@@ -81,8 +104,9 @@ def remove(resources: Resources, seller_id: str) -> bool:
     """Removes a seller with its grants; returns False if it was not registered. Orders, events, findings and runs stay.
 
     Nothing is refreshed, read or sent for it from now on, and its orders wait until it is added again. Safe to repeat.
-    Raises as `TokenJournal.pairs_of`.
+    Raises as `TokenJournal.pairs_of`, and a ConfigurationError if no seller can have such an id.
     """
+    seller_id, _ = _checked(resources, seller_id)
     with resources.state.begin() as connection:
         is_known = departures.drop_registration(connection, seller_id)
     resources.journal.drop(seller_id)
@@ -94,9 +118,12 @@ def erase(
 ) -> Erased:
     """Erases a seller or one order permanently. Safe to kill and to repeat: a repeat goes through everything again.
 
-    If a process was at work on it, this waits until that process sends nothing more (`Leases.unasked_s`). A store that cannot be finished now, such as one that another process uses all the time, keeps no other from it.
+    If a process was at work on it, this waits until that process sends nothing more (`Leases.unasked_s`). A store that
+    cannot be finished now, such as one that another process uses all the time, keeps no other from it. Raises a
+    ConfigurationError, before anything is changed, if no seller or order can have such an id.
     """
-    seller_id, erased, state = trimmed(seller_id), Erased(), resources.state
+    seller_id, mp_order_number = _checked(resources, seller_id, mp_order_number)
+    erased, state = Erased(), resources.state
     with state.begin() as connection:
         mark = erasures.begin(
             connection, resources.cipher, seller_id, mp_order_number, asked_by=asked_by, now=state.now()
