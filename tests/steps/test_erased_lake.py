@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from cryptography.fernet import Fernet
 from env_fixtures import open_state
@@ -267,6 +268,23 @@ def test_a_damaged_file_is_named_and_all_others_are_done(store: Store) -> None:
     plain = Lake(store.lake.root)
     rest = [row for m in plain.published()[1:] for rows in plain.batches(m, "placements") for row in rows]
     assert rest == []
+
+
+def test_a_damaged_manifest_keeps_its_files_and_no_other_from_being_erased(store: Store) -> None:
+    fill(store)
+    damaged = store.lake.published()[0]
+    with store.state.begin() as connection:
+        manifests.mark_loaded(connection, damaged.path, now=T0)  # so nothing else says whose its files are
+    Path(store.lake.absolute(damaged.path)).write_bytes(b'{"path":')
+    before = store.files()
+    with pytest.raises(IncompleteError, match=damaged.path):
+        store.erase()
+    assert {file.path for file in damaged.files} <= store.files()
+    gone = {path.partition("/")[0] for path in before - store.files()}
+    assert gone >= {"placements", "closures", "findings"}
+    Path(store.lake.absolute(damaged.path)).write_bytes(msgspec.json.encode(damaged))
+    assert store.erase()["manifests"] == 1
+    assert not any(map(is_of_it, store.rows()))
 
 
 def test_not_while_the_lake_is_compacted(store: Store) -> None:

@@ -146,8 +146,11 @@ class Lake:
         with self.storage.reached():
             return not any(is_manifest(path) for path in self.fs.find(self.absolute(MANIFESTS)))
 
-    def published(self) -> list[Manifest]:
-        """Every manifest in the store, oldest first, including replaced ones."""
+    def published(self, damaged: dict[str, str] | None = None) -> list[Manifest]:
+        """Every manifest in the store, oldest first, including replaced ones; raises as `decode_manifest`.
+
+        With `damaged`, those that are damaged are left out and added to it: path -> what is wrong.
+        """
         folder = self.absolute(MANIFESTS)
         with self.storage.reached():
             found = [path for path in self.fs.find(folder) if is_manifest(path)]
@@ -155,21 +158,28 @@ class Lake:
             self.storage.check_bucket()
         read: list[Manifest] = []
         for start in range(0, len(found), MANIFESTS_AT_ONCE):
-            read += self._read_together(found[start : start + MANIFESTS_AT_ONCE])
+            read += self._read_together(found[start : start + MANIFESTS_AT_ONCE], damaged)
         return sorted(read, key=lambda m: (m.created_at, m.path))
 
-    def _read_together(self, paths: list[str]) -> list[Manifest]:
+    def _read_together(self, paths: list[str], damaged: dict[str, str] | None) -> list[Manifest]:
         """Reads manifests concurrently if the store supports it; one that was removed meanwhile is left out."""
         with self.storage.reached():
             contents = self.fs.cat(paths, on_error="return")
             for data in contents.values():
                 if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
                     raise data
-        return [
-            decode_manifest(path[len(self.root) + 1 :], data)
-            for path, data in contents.items()
-            if not isinstance(data, Exception)
-        ]
+        read = []
+        for name, data in contents.items():
+            if isinstance(data, Exception):
+                continue
+            path = name[len(self.root) + 1 :]
+            try:
+                read.append(decode_manifest(path, data))
+            except IncompleteError as error:
+                if damaged is None:
+                    raise
+                damaged[path] = str(error)
+        return read
 
     def table_files(self) -> Iterator[tuple[str, datetime | None]]:
         """(path, last change or None if unknown) of every file that is named as a writer names its files."""

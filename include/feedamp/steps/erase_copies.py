@@ -58,7 +58,7 @@ def erase_from_lake(
     Raises:
         BusyError: the lake is being compacted, or files of writers from before the mark are still not published; what is
             published is done. Repeat it.
-        IncompleteError: a file is missing or damaged, so it cannot be searched; all others are done.
+        IncompleteError: a file or a manifest is missing or damaged, so it cannot be searched; all others are done.
     """
     leaving = Leaving(seller_id, mp_order_number)
     counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
@@ -117,8 +117,9 @@ def _erase_from_manifests(
     resources: Resources, lease: Lease, leaving: Leaving, counts: Counter[str]
 ) -> list[str]:
     """Erases from each published manifest, replaced ones too; returns what could not be searched."""
-    faults = []
-    published = resources.lake.published()
+    damaged: dict[str, str] = {}
+    published = resources.lake.published(damaged)
+    faults = list(damaged.values())
     progress = Progress("erase from the lake", "manifests", len(published))
     for manifest in published:
         lease.require(_taken_over())
@@ -167,7 +168,8 @@ def _remove_leftovers(
     by a killed writer, because a writer announces its manifest before it completes its files.
     """
     lake = resources.lake
-    named = {file.path for manifest in lake.published() for file in manifest.files}
+    damaged: dict[str, str] = {}  # which files such a manifest names is told by its name alone
+    named = {file.path for manifest in lake.published(damaged) for file in manifest.files}
     whole: list[str] = []
     open_: list[str] = []
     for path, written_at in list(lake.table_files()):
@@ -185,8 +187,9 @@ def _remove_leftovers(
         erasure = erasures.find(
             connection, erasures.mark(resources.cipher, leaving.seller_id, leaving.mp_order_number)
         )
-    published = lake.published()
+    published = lake.published(damaged)
     stems = {stem_of(manifest.path) for manifest in published}
+    unsearched = {stem_of(path) for path in damaged}
     named = {file.path for manifest in published for file in manifest.files}
     begun_before = resources.state.now()
     if erasure is not None:
@@ -195,6 +198,8 @@ def _remove_leftovers(
         path for path in open_ if _begun_at(path) <= begun_before and lake.fs.exists(lake.absolute(path))
     ]
     for path in whole:
+        if stem_of(path) in unsearched:
+            continue
         if path in named or (stem_of(path) in announced and stem_of(path) not in stems):
             waited_for.append(path)
             continue
