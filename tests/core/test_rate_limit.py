@@ -6,11 +6,13 @@ import asyncio
 from itertools import pairwise
 
 import pytest
+import sqlalchemy as sa
 from wire import S1, S2, opened_state, take_slot
 
 from crashes.clock import NOON, Clock
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import ThrottledError
+from feedamp.state.schema import slots
 
 
 @pytest.fixture
@@ -21,6 +23,8 @@ def clock():
 @pytest.fixture
 def state(clock):
     with opened_state(clock) as opened:
+        with opened.begin() as connection:  # a pause answers a request, which had a slot
+            connection.execute(sa.insert(slots).values(seller_id=S1, next_at=0.0))
         yield opened
 
 
@@ -103,6 +107,12 @@ async def test_a_shorter_pause_does_not_end_a_longer_one(rate_limiters, clock):
     rate_limiters[0].pause(S1, 10)
     rate_limiters[1].pause(S1, 2)
     assert await departures(rate_limiters, clock, 1) == [pytest.approx(10, abs=1e-3)]
+
+
+def test_a_pause_for_a_seller_that_was_erased_meanwhile_leaves_no_row(state, rate_limiters):
+    rate_limiters[0].pause(S2, 10)
+    with state.read() as connection:
+        assert connection.execute(sa.select(slots.c.seller_id)).scalars().all() == [S1]
 
 
 async def test_a_pause_that_has_ended_costs_nothing(rate_limiters, clock):

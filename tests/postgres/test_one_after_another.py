@@ -184,6 +184,7 @@ def test_of_two_who_want_to_hold_a_rate_at_the_same_moment_one_gets_it(state):
 
 def test_the_longer_pause_counts_whoever_asks_for_it_last(state):
     with state.begin() as connection:
+        request_slots.take(connection, S1, process="one", now=NOON, interval_s=0.5)
         for seconds in (10, 60, 2):
             request_slots.postpone(connection, S1, now=NOON, seconds=seconds)
         slot = request_slots.take(connection, S1, process="one", now=NOON, interval_s=0.5)

@@ -254,18 +254,16 @@ def postpone(
 ) -> None:
     """Blocks all requests for this seller until `seconds` have passed (Retry-After); never shortens a longer block.
 
-    If another process than `process` holds the rate, it is asked to give it up: it does not look here before each request.
+    A request that is answered had its slot, so a seller without a row was erased meanwhile, and gets none. If another process than `process` holds the rate, it is asked to give it up: it does not look here before each request.
     """
     moment = now.timestamp()
     until = moment + min(seconds, LONGEST_PAUSE_S)
-    statement = insert(connection, slots).values(seller_id=seller_id, next_at=until)
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["seller_id"],
-            set_={
-                "next_at": _later(slots.c.next_at, until, moment),
-                "wanted_at": sa.case((slots.c.held_by == process, slots.c.wanted_at), else_=moment),
-            },
+        sa.update(slots)
+        .where(slots.c.seller_id == seller_id)
+        .values(
+            next_at=_later(slots.c.next_at, until, moment),
+            wanted_at=sa.case((slots.c.held_by == process, slots.c.wanted_at), else_=moment),
         )
     )
 
