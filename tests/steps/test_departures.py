@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import shutil
 import time
 
@@ -293,6 +294,61 @@ def test_an_erasure_says_that_it_is_unfinished_while_the_file_is_in_use(env, mon
     assert unfinished.state_done_at is None
     assert erase(env).unfinished == {}
     assert seen_in_state(env, (GONE,)) == []
+
+
+def test_a_failure_of_any_kind_keeps_no_other_store_from_its_erasure(env, monkeypatch):
+    env.placed(GONE, **CUSTOMER)
+    rewrite = departures.rewrite
+
+    def with_a_full_disk(state):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            rewrite(state)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(departures, "rewrite", with_a_full_disk)
+    done = erase(env)
+    assert "SQLITE_" in done.unfinished[Store.STATE]
+    assert "free disk" in done.unfinished[Store.STATE]
+    assert set(done.counts) == {Store.LAKE, Store.WAREHOUSE}
+    monkeypatch.setattr(departures, "rewrite", lambda state: state.no_such_thing)
+    done = erase(env)
+    assert "AttributeError" in done.unfinished[Store.STATE]
+    assert set(done.counts) == {Store.LAKE, Store.WAREHOUSE}
+
+
+def test_a_row_that_named_no_seller_goes_with_the_order_of_its_number(env):
+    body = env.body(GONE, **CUSTOMER)
+    given = [
+        {"order": body},
+        {"seller_id": " ", "order": body},
+        {"seller_id": OTHER, "order": {**body, "lines": []}},
+    ]
+    (env.inbox / "a.jsonl").write_text("".join(json.dumps(row, default=float) + "\n" for row in given))
+    env.intake()
+    assert [reject.mp_order_number for reject in env.rejects()] == [GONE] * 3
+    erase(env)
+    assert [reject.seller_id for reject in env.rejects(everything=True)] == [OTHER]
+    with env.state.read() as connection:
+        left = [row["seller_id"] for _, row in outbox.waiting_rows(connection, ["rejected_orders"])]
+    assert left == [OTHER]
+
+
+def test_a_seller_that_leaves_takes_no_evidence_against_another_with_it(env):
+    def evidence():
+        with env.state.read() as connection:
+            [seller] = connection.execute(sa.select(schema.sellers)).all()
+        return seller.paused, seller.mix_up, seller.mixed_with
+
+    with env.state.begin() as connection:
+        words = f"order M-1 of {OTHER} was seen"
+        sellers.note_mix_up(connection, SELLER, OTHER, words=words, is_proven=True, now=env.state.now())
+    depart.remove(env.resources, OTHER)
+    assert evidence() == (True, words, OTHER)
+    erase(env, None, OTHER)
+    assert evidence() == (True, "order M-1 of (erased) was seen", None)
 
 
 def test_a_text_that_only_mentions_the_order_is_rewritten(env):

@@ -6,6 +6,7 @@ rewritten: every occurrence becomes `(erased)`.
 
 import json
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode
-from feedamp.errors import BusyError
+from feedamp.errors import BusyError, FeedAmpError
 from feedamp.state import leases
 from feedamp.state.database import State
 from feedamp.state.rejects import LOAD
@@ -92,14 +93,13 @@ def held(connection: Connection, seller_id: str, mp_order_number: str | None = N
 def drop_registration(connection: Connection, seller_id: str) -> bool:
     """Deletes a seller with its grants, so that nothing is refreshed, read or sent for it; False if it was not registered.
 
-    What was done for it stays, and its orders wait. Safe to repeat.
+    What was done for it stays, and its orders wait. So does what speaks against the account of another seller, which a
+    person may still have to look at. Safe to repeat.
     """
     is_known = False
     for table in _OF_REGISTRATION:
         gone = connection.execute(sa.delete(table).where(table.c.seller_id == seller_id)).rowcount
         is_known = is_known or (table is sellers and gone > 0)
-    other = sellers.c.mixed_with == seller_id
-    connection.execute(sa.update(sellers).where(other).values(mix_up=None, mixed_with=None))
     connection.execute(sa.delete(lease_rows).where(lease_rows.c.name == leases.of_refresh(seller_id)))
     connection.execute(sa.delete(notices).where(notices.c.notice.endswith(f"/{seller_id}", autoescape=True)))
     return is_known
@@ -158,10 +158,23 @@ def rewrite(state: State) -> None:
 
     Raises:
         BusyError: another process has used the SQLite file all the time.
+        FeedAmpError: the database could not do it, for example because its disk is full.
     """
-    if state.is_sqlite:
-        _rewrite_file(state)
-        return
+    try:
+        if state.is_sqlite:
+            _rewrite_file(state)
+        else:
+            _free_rows(state)
+    except (sa.exc.DBAPIError, state.engine.dialect.loaded_dbapi.Error) as error:
+        cause = getattr(error, "orig", None) or error
+        code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+        raise FeedAmpError(
+            f"The rows are deleted, but the state database has not let go of their bytes ({type(cause).__name__} "
+            f"{code or ''}). It needs as much free disk again as it has now: make room, then repeat the command."
+        ) from error
+
+
+def _free_rows(state: State) -> None:
     for table in metadata.sorted_tables:
         with state.begin() as connection:
             _take_samples(connection, table)
@@ -195,6 +208,8 @@ def _rewrite_file(state: State) -> None:
         # A reader that began before needs the old content; then this waits for it.
         is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     except state.engine.dialect.loaded_dbapi.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
         raise _in_use() from error
     finally:
         connection.close()
@@ -212,29 +227,40 @@ def _in_use() -> BusyError:
 
 def _is_of(table: sa.Table, seller_id: str, mp_order_number: str | None) -> sa.ColumnElement[bool]:
     is_sellers: sa.ColumnElement[bool] = table.c.seller_id == seller_id
-    return (
-        is_sellers
-        if mp_order_number is None
-        else sa.and_(is_sellers, table.c.mp_order_number == mp_order_number)
-    )
+    if mp_order_number is None:
+        return is_sellers
+    if table is rejected_orders:
+        # Delivered without its seller, the number may be the order's. What the warehouse refused has its seller in its row.
+        names_none = sa.func.coalesce(sa.func.trim(table.c.seller_id), "") == ""
+        is_sellers = sa.or_(is_sellers, sa.and_(names_none, table.c.stage != LOAD))
+    return sa.and_(is_sellers, table.c.mp_order_number == mp_order_number)
 
 
 def _outbox_ids(connection: Connection, seller_id: str, mp_order_number: str | None) -> Iterator[list[int]]:
     """Ids of the rows on their way to the lake, a batch at a time."""
     word = msgspec.json.encode(seller_id if mp_order_number is None else mp_order_number).decode()
-    query = sa.select(outbox.c.id, outbox.c.payload).where(outbox.c.payload.contains(word, autoescape=True))
+    query = sa.select(outbox.c.id, outbox.c.table_name, outbox.c.payload).where(
+        outbox.c.payload.contains(word, autoescape=True)
+    )
     last_id = 0
     while rows := connection.execute(
         query.where(outbox.c.id > last_id).order_by(outbox.c.id).limit(ROWS_DROPPED_AT_ONCE)
     ).all():
         last_id = rows[-1].id
-        decoded = ((row.id, msgspec.json.decode(row.payload)) for row in rows)
         yield [
-            row_id
-            for row_id, row in decoded
-            if row.get("seller_id") == seller_id
-            and (mp_order_number is None or row.get("mp_order_number") == mp_order_number)
+            row.id
+            for row in rows
+            if _is_payload_of(row.table_name, msgspec.json.decode(row.payload), seller_id, mp_order_number)
         ]
+
+
+def _is_payload_of(table: str, payload: dict[str, Any], seller_id: str, mp_order_number: str | None) -> bool:
+    """As `_is_of`, of a row on its way to the lake."""
+    given = payload.get("seller_id")
+    if mp_order_number is None:
+        return bool(given == seller_id)
+    names_none = table == rejected_orders.name and payload["stage"] != LOAD and not (given or "").strip()
+    return (given == seller_id or names_none) and payload.get("mp_order_number") == mp_order_number
 
 
 def drop_leases(connection: Connection, seller_id: str, mp_order_number: str | None) -> int:

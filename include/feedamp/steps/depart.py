@@ -4,6 +4,7 @@ The mark of `state/erasures.py` comes first: from then on nothing of the seller 
 Each store is finished by itself, so that a process that is killed anywhere is made up for by a repeat.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from feedamp.state import departures, erasures
 from feedamp.state.erasures import Store
 from feedamp.state.schema import grants, orders
 from feedamp.steps.erase_copies import erase_from_lake, erase_from_warehouse
+from feedamp.steps.runner import unexpected
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,10 @@ def erase(
             counts = erase_from(resources, seller_id, mp_order_number)
         except FeedAmpError as error:
             erased.unfinished[store] = str(error)
+            continue
+        except Exception as error:
+            log.exception("The erasure from the %s has failed.", store)
+            erased.unfinished[store] = f"{unexpected(error)} Repeat the command."
             continue
         erased.counts[store] = counts
         with state.begin() as connection:
