@@ -108,10 +108,29 @@ def test_a_key_that_was_lost_gets_another_beside_it_with_the_first_new_grant(sta
         looking.derived_key("pseudonym")
     with state.read() as connection:
         assert len(connection.execute(sa.select(data_keys)).all()) == 1
-    made = hashes(open_cipher(state, NEW_KEY, checks_key=False, stores_grants=True))
-    assert made != before
-    assert hashes(open_cipher(state, KEY)) == before
-    assert hashes(open_cipher(state, f"{NEW_KEY},{KEY}")) == made
+    first, second = [open_cipher(state, NEW_KEY, checks_key=False, stores_grants=True) for _ in range(2)]
+    with pytest.raises(ConfigurationError, match="put the former key behind"):
+        open_cipher(state, NEW_KEY, checks_key=False).derived_key("pseudonym")
+    for cipher in (first, second):
+        add_seller(state, cipher, S1, "rt-2")
+    assert hashes(first) == hashes(second) == hashes(open_cipher(state, NEW_KEY)) != before
+    assert hashes(open_cipher(state, KEY, checks_key=False)) == before
+
+
+def test_the_first_of_several_is_used_and_each_recognizes(state):
+    before = open_cipher(state, KEY)
+    add_seller(state, before, S1, "rt-1")
+    after = open_cipher(state, NEW_KEY, checks_key=False, stores_grants=True)
+    add_seller(state, after, "S2", "rt-2")
+    with state.begin() as connection:
+        for cipher, seller_id in ((before, "S3"), (after, "S4")):
+            erasures.begin(connection, cipher, seller_id, asked_by=None, now=state.now())
+        both = open_cipher(state, f"{NEW_KEY},{KEY}", notes_use=False)
+        erased = erasures.load(connection, both)
+        owners = [grants.token_owner(connection, both, token) for token in ("rt-1", "rt-2", "rt-3")]
+    assert hashes(both) == hashes(before)
+    assert owners == [S1, "S2", None]
+    assert [erased.has_seller(seller_id) for seller_id in ("S3", "S4", "S5")] == [True, True, False]
 
 
 def test_none_is_made_where_grants_can_be_read_without_the_former_key(state):

@@ -44,6 +44,9 @@ class PairStorage:
 
     def reserve(self, seller_id: str, *, is_consent: bool = False) -> Reservation:
         """Reserves space for a pair that FeedAMP is about to issue; raises as `TokenJournal.reserve`."""
+        if is_consent and self._cipher.has_unstored_data_key:
+            with self._state.begin() as connection:
+                self._cipher.keep_data_key(connection)  # the journal names the pair by it
         return self._journal.reserve(seller_id, is_consent=is_consent)
 
     async def store(self, grant: Grant | None, pair: JournaledPair, reservation: Reservation) -> bool:

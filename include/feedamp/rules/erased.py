@@ -19,12 +19,11 @@ def mark_of(fingerprint: Fingerprint, seller_id: str, mp_order_number: str | Non
 class Erased:
     """Says of a seller or an order whether it was erased. It does not change; a later erasure needs another one."""
 
-    def __init__(self, marks: Collection[str], fingerprint: Fingerprint) -> None:
+    def __init__(self, marks: Collection[str], *fingerprints: Fingerprint) -> None:
+        """Takes several fingerprints where marks come from several data keys."""
         self.marks = frozenset(marks)
-        self._fingerprint = fingerprint
-        self._has_seller = lru_cache(_SELLERS_REMEMBERED)(
-            lambda seller_id: mark_of(fingerprint, seller_id) in self.marks
-        )
+        self._fingerprints = fingerprints
+        self._has_seller = lru_cache(_SELLERS_REMEMBERED)(self._is_marked)
 
     def __bool__(self) -> bool:
         """Whether anything was ever erased."""
@@ -43,7 +42,7 @@ class Erased:
             return False
         if seller_id is not None and self._has_seller(seller_id):
             return True
-        return (
-            mp_order_number is not None
-            and mark_of(self._fingerprint, seller_id or "", mp_order_number) in self.marks
-        )
+        return mp_order_number is not None and self._is_marked(seller_id or "", mp_order_number)
+
+    def _is_marked(self, seller_id: str, mp_order_number: str | None = None) -> bool:
+        return any(mark_of(one, seller_id, mp_order_number) in self.marks for one in self._fingerprints)

@@ -1,12 +1,12 @@
 """The data key, from which all keyed hashes come: stored in the state, wrapped by the encryption key, never changed.
 
 data_keys                                            what `open_cipher` does
-a row that the keys open                             uses it; of several, the newest
+a row that the keys open                             uses it; of several, the first, and recognizes by all
 a row without a value, from the upgrade              derives it from the key that encrypted the grants, once
 no row, and nothing was encrypted or hashed yet      makes one
 no row, although there are grants or erasures        raises: it was lost
-only rows that the keys do not open                  raises; a command that stores a new grant adds a row if no grant
-                                                     can be decrypted either, because the key was lost
+only rows that the keys do not open                  raises; a command that stores a new grant adds a row with it if no
+                                                     grant can be decrypted either, because the key was lost
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -58,7 +59,8 @@ def open_cipher(
     """The cipher of an installation with its data key, which is made or derived where there is none yet.
 
     Of several processes that do this at once, one makes it, and all have the same. With `checks_key=False` any key is
-    accepted, and what needs the data key raises then; with `stores_grants` one is made for a new key after a loss. Without
+    accepted, and what needs the data key raises then; with `stores_grants` one is made for a new key after a loss, and kept
+    with the first grant: if none is stored, the key may not be lost, but only have been removed too early. Without
     `notes_use` nothing is written where there is a data key: for what encrypts nothing, and should not wait for a writer.
 
     Raises:
@@ -69,19 +71,24 @@ def open_cipher(
         is_replaced = _is_replaced(connection, cipher)
         if checks_key and not is_replaced:
             grants.check_key(connection, cipher)
-        found: DataKey | ConfigurationError | None = _find(connection, cipher)
-    if found is None and is_replaced:
-        found = ConfigurationError(REPLACED)
-    elif found is None:
+        opened = _find(connection, cipher)
+    failure = ConfigurationError(REPLACED) if is_replaced and not opened else None
+    if failure is None and not opened:
         with state.begin() as connection:
-            found = _find(connection, cipher) or _make(
-                connection, cipher, is_new_after_loss=stores_grants, now=state.now(ask=False)
-            )
-    if isinstance(found, ConfigurationError) and (checks_key or stores_grants):
-        raise found
+            opened = _find(connection, cipher)
+            made = None if opened else _make(connection, cipher, now=state.now(ask=False))
+            is_lost = _is_lost(connection, cipher)
+        if isinstance(made, DataKey):
+            opened = [made]
+        elif made is not None and stores_grants and is_lost:
+            return cipher.with_data_key(DataKey.new(), keep=partial(_keep, cipher, state))
+        else:
+            failure = made
+    if failure is not None and (checks_key or stores_grants):
+        raise failure
     if notes_use and (checks_key or stores_grants):
         _note_use(state, cipher)
-    return cipher.with_data_key(found)
+    return cipher.with_data_key(failure or opened[0], others=opened[1:])
 
 
 def start_over(state: State, keys: str) -> bool:
@@ -100,31 +107,49 @@ def last_used(connection: Connection, key_ids: list[str]) -> dict[str, tuple[dat
 
 
 def void_erasures(connection: Connection, cipher: TokenCipher) -> int:
-    """How many erasures have a mark of a data key before the one in use, so that it recognizes nothing any more."""
-    row = _newest(connection, cipher)
-    if row is None or row[0].earlier:  # derived from what the marks before it came from
+    """How many erasures have a mark of a data key before all that can be read, so that it recognizes nothing any more."""
+    opened = _opened(connection, cipher)
+    if not opened or any(
+        made.earlier for made, _ in opened
+    ):  # derived from what the marks before it came from
         return 0
-    before = sa.select(sa.func.count()).select_from(erasures).where(erasures.c.asked_at < row[1])
+    since = min(made_at for _, made_at in opened)
+    before = sa.select(sa.func.count()).select_from(erasures).where(erasures.c.asked_at < since)
     return connection.execute(before).scalar_one()
 
 
-def _find(connection: Connection, cipher: TokenCipher) -> DataKey | None:
-    row = _newest(connection, cipher)
-    return row and row[0]
+def _find(connection: Connection, cipher: TokenCipher) -> list[DataKey]:
+    """All data keys that the keys open. The first is the one in use: most of what is there was hashed with it."""
+    return [made for made, _ in _opened(connection, cipher)]
 
 
-def _newest(connection: Connection, cipher: TokenCipher) -> tuple[DataKey, datetime] | None:
-    """The newest data key that the keys open, and when it was made."""
-    query = sa.select(data_keys).where(data_keys.c.wrapped.is_not(None)).order_by(data_keys.c.number.desc())
+def _opened(connection: Connection, cipher: TokenCipher) -> list[tuple[DataKey, datetime]]:
+    """The data keys that the keys open, oldest first, and when each was made."""
+    found = []
+    query = sa.select(data_keys).where(data_keys.c.wrapped.is_not(None)).order_by(data_keys.c.number)
     for row in connection.execute(query):
         with contextlib.suppress(ConfigurationError):
-            return msgspec.json.decode(cipher.decrypt(row.wrapped), type=DataKey), row.made_at
-    return None
+            found.append((msgspec.json.decode(cipher.decrypt(row.wrapped), type=DataKey), row.made_at))
+    return found
 
 
-def _make(
-    connection: Connection, cipher: TokenCipher, *, is_new_after_loss: bool, now: datetime
-) -> DataKey | ConfigurationError:
+def _keep(cipher: TokenCipher, state: State, made: DataKey, connection: Connection) -> DataKey:
+    """Stores a data key that was made after a loss, unless another process has stored one; the one that counts."""
+    found = _find(connection, cipher)
+    if found:
+        return found[0]
+    _store(connection, cipher, made, now=state.now(ask=False))
+    return made
+
+
+def _is_lost(connection: Connection, cipher: TokenCipher) -> bool:
+    """Whether the keys open neither a data key that is there nor a grant."""
+    is_there = connection.execute(sa.select(data_keys.c.number).limit(1)).first() is not None
+    tokens = connection.execute(sa.select(grants_table.c.refresh_token)).scalars()
+    return is_there and not any(_opens(cipher, token) for token in tokens)
+
+
+def _make(connection: Connection, cipher: TokenCipher, *, now: datetime) -> DataKey | ConfigurationError:
     rows = connection.execute(sa.select(data_keys)).all()
     tokens = connection.execute(sa.select(grants_table.c.refresh_token)).scalars().all()
     opened = next((token for token in tokens if _opens(cipher, token)), None)
@@ -135,7 +160,7 @@ def _make(
         return made
     if not rows and _is_bound(connection):
         return ConfigurationError(LOST)
-    if opened is not None or (_is_bound(connection) and not is_new_after_loss):
+    if opened is not None or _is_bound(connection):
         return ConfigurationError(LOCKED)
     made = DataKey.new()
     _store(connection, cipher, made, now=now)
@@ -173,7 +198,7 @@ def _is_replaced(connection: Connection, cipher: TokenCipher) -> bool:
     return (
         is_there is not None
         and all(key_id in known for key_id in cipher.key_ids)
-        and _find(connection, cipher) is None
+        and not _find(connection, cipher)
     )
 
 

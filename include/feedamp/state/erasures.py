@@ -54,7 +54,7 @@ def mark(cipher: TokenCipher, seller_id: str, mp_order_number: str | None = None
 def load(connection: Connection, cipher: TokenCipher) -> Erased:
     """What was erased so far, as of this transaction."""
     marks = connection.execute(sa.select(erasures.c.mark)).scalars().all()
-    return Erased(marks, partial(cipher.fingerprint, _PURPOSE) if marks else str)
+    return Erased(marks, *(cipher.fingerprints(_PURPOSE) if marks else ()))
 
 
 def begin(

@@ -100,6 +100,7 @@ def put_grant(
     grant that was in use is kept until then.
     """
     consents.make_room(connection, seller_id, to_compare=to_compare)
+    cipher.keep_data_key(connection)
     stored = sa.select(grants.c.generation).where(grants.c.seller_id == seller_id)
     known = connection.execute(stored).scalar_one_or_none()
     row = {
@@ -173,9 +174,9 @@ def remember_token(
 
 def token_owner(connection: Connection, cipher: TokenCipher, token: str) -> str | None:
     """The seller for whom this refresh token is or was stored; None if the token is new."""
-    fingerprint = cipher.fingerprint("token", token)
-    query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint == fingerprint)
-    return connection.execute(query).scalar_one_or_none()
+    known = [fingerprint(token) for fingerprint in cipher.fingerprints("token")]
+    query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint.in_(known))
+    return connection.execute(query.limit(1)).scalar_one_or_none()
 
 
 def store_tokens(

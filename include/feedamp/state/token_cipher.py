@@ -9,10 +9,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken
+from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
 
@@ -49,6 +51,9 @@ class DataKey(msgspec.Struct, frozen=True):
         return self.earlier.get(purpose) or _hmac(self.root, purpose)
 
 
+KeepDataKey = Callable[[DataKey, Connection], DataKey]
+
+
 class TokenCipher:
     """Encrypts with the first of some keys, decrypts with each of them, and makes keyed hashes with the data key."""
 
@@ -57,6 +62,8 @@ class TokenCipher:
         keys: str,
         data_key: DataKey | ConfigurationError | None = None,
         *,
+        others: Sequence[DataKey] = (),
+        keep: KeepDataKey | None = None,
         read_again: Callable[[], str] | None = None,
     ) -> None:
         """Takes keys as `encryption_key` has them: newest first, separated by commas.
@@ -64,6 +71,8 @@ class TokenCipher:
         Args:
             data_key: that of the installation, or the error of asking for a keyed hash without it. Only `open_cipher` knows
                 it; by default it is what an earlier version with the oldest of the keys had.
+            others: further data keys of the installation, from a time when the first could not be read.
+            keep: stores the data key with the first grant, where it is not stored yet.
             read_again: the keys as they are now, where another process may have put a new one before them.
 
         Raises:
@@ -71,6 +80,7 @@ class TokenCipher:
         """
         self._take(keys)
         self._data_key = data_key or DataKey.of_key(split_keys(keys)[-1])
+        self._others, self._keep = others, keep
         self._read_again = read_again
 
     def _take(self, keys: str) -> None:
@@ -93,9 +103,28 @@ class TokenCipher:
     def __repr__(self) -> str:
         return "TokenCipher()"
 
-    def with_data_key(self, data_key: DataKey | ConfigurationError) -> TokenCipher:
+    def with_data_key(
+        self,
+        data_key: DataKey | ConfigurationError,
+        *,
+        others: Sequence[DataKey] = (),
+        keep: KeepDataKey | None = None,
+    ) -> TokenCipher:
         """The same keys with the data key of the installation, or with the error of asking for it."""
-        return TokenCipher(self._keys, data_key, read_again=self._read_again)
+        return TokenCipher(self._keys, data_key, others=others, keep=keep, read_again=self._read_again)
+
+    @property
+    def has_unstored_data_key(self) -> bool:
+        """Whether `keep_data_key` has something to do."""
+        return self._keep is not None
+
+    def keep_data_key(self, connection: Connection) -> None:
+        """Stores a data key that is not stored yet, in the transaction that stores the first grant under a new key.
+
+        Safe to repeat. If another process was first, its data key counts from here on.
+        """
+        if self._keep is not None and isinstance(self._data_key, DataKey):
+            self._data_key = self._keep(self._data_key, connection)
 
     def encrypt(self, secret: str) -> str:
         """The secret, encrypted for storage with the first key."""
@@ -140,7 +169,12 @@ class TokenCipher:
 
     def fingerprint(self, purpose: str, value: str) -> str:
         """A keyed hash of 32 hex characters, by which a value can be recognized but not read."""
-        return hmac.digest(self.derived_key(purpose), value.encode(), "sha256").hex()[:32]
+        return _fingerprint(self.derived_key(purpose), value)
+
+    def fingerprints(self, purpose: str) -> list[Callable[[str], str]]:
+        """What makes a keyed hash with each data key, that of `fingerprint` first: a value is known by any of them."""
+        keys = [self.derived_key(purpose), *(other.key_for(purpose) for other in self._others)]
+        return [partial(_fingerprint, key) for key in keys]
 
     def derived_key(self, purpose: str) -> bytes:
         """A key of the data key for one purpose; ConfigurationError if this process cannot read the data key."""
@@ -152,6 +186,10 @@ class TokenCipher:
 def split_keys(keys: str) -> list[str]:
     """The keys of `encryption_key` or of a key file, newest first, not checked."""
     return [key.strip() for key in keys.split(",")]
+
+
+def _fingerprint(key: bytes, value: str) -> str:
+    return _hmac(key, value).hex()[:32]
 
 
 def _hmac(key: bytes, text: str) -> bytes:
