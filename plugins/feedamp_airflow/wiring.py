@@ -22,7 +22,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.state import State, data_key, grants, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
-from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, read_key_file, split_keys
+from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, libpq_options, read_account, read_postgres
@@ -322,7 +322,7 @@ def _read_keys(state: State) -> str:
 
 
 def _mask_keys(keys: str) -> None:
-    for key in split_keys(keys):
+    for key in pieces_of(keys):
         mask_secret(key)
 
 

@@ -60,6 +60,9 @@ def test_space_around_a_key_does_not_matter(around):
         pytest.param("hush-hush", id="a word"),
         pytest.param(KEY[:-4], id="cut"),
         pytest.param("é" + KEY[1:], id="a letter outside base64"),
+        pytest.param(f"{KEY}junk", id="text behind it"),
+        pytest.param(f"\ufeff{KEY}", id="a byte order mark"),
+        pytest.param(f"{KEY[:9]}\u200b{KEY[9:]}", id="a zero-width space"),
     ],
 )
 def test_a_key_that_is_none_is_refused_without_showing_it(key):
@@ -91,6 +94,19 @@ def test_a_faulty_key_among_several_is_named_by_its_place(keys, which):
         TokenCipher(keys)
     said = "".join(traceback.format_exception(caught.value))
     assert [key for key in keys.split(",") if key and key in said] == []
+
+
+@pytest.mark.parametrize("between", [";", " ", "\n"])
+def test_only_commas_separate_keys(between):
+    with pytest.raises(ConfigurationError, match="Only a comma may stand between two keys") as caught:
+        TokenCipher(f"{KEY}{between}{OTHER_KEY}")
+    said = "".join(traceback.format_exception(caught.value))
+    assert (KEY in said, OTHER_KEY in said) == (False, False)
+
+
+def test_a_key_counts_once():
+    with pytest.raises(ConfigurationError, match=r"third of its 3 keys.* there twice"):
+        TokenCipher(f"{KEY},{OTHER_KEY},{KEY}")
 
 
 def test_a_key_that_was_put_before_it_meanwhile_is_taken_when_it_is_needed(tmp_path):

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hmac
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from feedamp.errors import ConfigurationError
 
 # What versions without a data key derived from the encryption key itself: these values must stay as they are.
 EARLIER_PURPOSES = ("token", "tracking", "recipient", "pseudonym", "journal", "erasure")
+# A key of 32 bytes; with + and /, which `Fernet` has always taken for - and _.
+_KEY = re.compile(r"[A-Za-z0-9_+/-]{43}=")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 
@@ -85,20 +88,22 @@ class TokenCipher:
 
     def _take(self, keys: str) -> None:
         given = split_keys(keys)
-        made = []
+        ids: list[str] = []
         for number, key in enumerate(given):
-            try:
-                made.append(Fernet(key.encode()))
-            except ValueError as error:
-                which = "encryption_key is"
-                if len(given) > 1:
-                    name = _ORDINALS[number] if number < len(_ORDINALS) else f"{number + 1}th"
-                    which = f"encryption_key: the {name} of its {len(given)} keys, which commas separate, is"
+            which = "encryption_key is"
+            if len(given) > 1:
+                name = _ORDINALS[number] if number < len(_ORDINALS) else f"{number + 1}th"
+                which = f"encryption_key: the {name} of its {len(given)} keys, which commas separate, is"
+            # Base64 is decoded up to the first `=`: a second key behind another separator would be ignored.
+            if not _KEY.fullmatch(key):
+                hint = " Only a comma may stand between two keys." if len(pieces_of(key)) > 1 else ""
                 raise ConfigurationError(
-                    f"{which} not a valid key: it must be 32 bytes in URL-safe base64, as `Fernet.generate_key()` makes."
-                ) from error
-        self._keys, self._fernets = keys, made
-        self.key_ids = [_hmac(base64.urlsafe_b64decode(key), "key id").hex()[:32] for key in given]
+                    f"{which} not a valid key: it must be 32 bytes in URL-safe base64, as `Fernet.generate_key()` makes.{hint}"
+                )
+            ids.append(_hmac(base64.urlsafe_b64decode(key), "key id").hex()[:32])
+            if ids[-1] in ids[:-1]:
+                raise ConfigurationError(f"{which} there twice: each key is given once, newest first.")
+        self._keys, self._fernets, self.key_ids = keys, [Fernet(key) for key in given], ids
 
     def __repr__(self) -> str:
         return "TokenCipher()"
@@ -181,6 +186,11 @@ class TokenCipher:
         if isinstance(self._data_key, ConfigurationError):
             raise ConfigurationError(str(self._data_key))
         return self._data_key.key_for(purpose)
+
+
+def pieces_of(keys: str) -> list[str]:
+    """What could be a key in a text that may have wrong separators; for who masks secrets."""
+    return [piece for piece in re.split(r"[,;\s\ufeff\u200b]+", keys) if piece]
 
 
 def split_keys(keys: str) -> list[str]:
