@@ -103,6 +103,25 @@ def test_what_no_seller_or_order_can_have_as_id_erases_nothing(env, seller, numb
     assert rows_of(env) == before
 
 
+def test_a_day_no_longer_counts_the_differences_of_an_erased_order(env):
+    now = env.state.now()
+    of_day = {"day": now.date(), "seller_id": SELLER, "run_id": "r"}
+    day = of_day | {"compared": 2, "remaining": 0, "unread": 0, "checked_at": now, "planned_at": now}
+    found = [(GONE, "order", None), (GONE, "status", now), (STAYS, "status", None)]
+    with env.state.begin() as connection:
+        counts = {"differences": '{"order":1,"status":2}', "repaired": '{"status":1}'}
+        connection.execute(sa.insert(schema.reconciliation_days).values(**day, **counts))
+        for number, kind, repaired_at in found:
+            row = {"mp_order_number": number, "kind": kind, "repaired_at": repaired_at, "found_at": now}
+            new = sa.insert(schema.reconciliation_differences)
+            connection.execute(new.values(**of_day, **row, field=kind, field_hash=kind))
+    erase(env)
+    with env.state.read() as connection:
+        [told] = connection.execute(sa.select(schema.reconciliation_days))
+        [kept] = connection.execute(sa.select(schema.reconciliation_differences.c.mp_order_number)).scalars()
+    assert (told.differences, told.repaired, kept) == ('{"status":1}', "{}", STAYS)
+
+
 def test_inbox_files_that_hold_the_order_are_named_and_left_alone(env):
     live(env)
     (env.inbox / "broken.jsonl.gz").write_bytes(b"no gzip")

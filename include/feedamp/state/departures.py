@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode
 from feedamp.errors import BusyError, FeedAmpError
-from feedamp.state import leases
+from feedamp.state import leases, reconciliation_days
 from feedamp.state.database import State
 from feedamp.state.rejects import LOAD
 from feedamp.state.schema import (
@@ -31,6 +31,7 @@ from feedamp.state.schema import (
     other_grants,
     outbox,
     reads_left_off,
+    reconciliation_differences,
     rejected_orders,
     sellers,
     step_runs,
@@ -108,7 +109,12 @@ def drop_registration(connection: Connection, seller_id: str) -> bool:
 def drop_rows(
     connection: Connection, table: sa.Table, seller_id: str, mp_order_number: str | None = None
 ) -> int:
-    """Deletes at most `ROWS_DROPPED_AT_ONCE` rows of a seller or an order from one of `tables_of`; returns how many."""
+    """Deletes at most `ROWS_DROPPED_AT_ONCE` rows of a seller or an order from one of `tables_of`; returns how many.
+
+    The differences of an order go at once, and the days that counted them count them no longer.
+    """
+    if table is reconciliation_differences and mp_order_number is not None:
+        return reconciliation_days.drop_order(connection, seller_id, mp_order_number)
     key = tuple(table.primary_key)
     some = sa.select(*key).where(_is_of(table, seller_id, mp_order_number)).limit(ROWS_DROPPED_AT_ONCE)
     return connection.execute(sa.delete(table).where(sa.tuple_(*key).in_(some))).rowcount

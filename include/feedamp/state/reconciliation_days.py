@@ -152,6 +152,28 @@ def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: row[name] for name in _DIFFERENCE}, "field_hash": content_hash(row["field"])}
 
 
+def drop_order(connection: Connection, seller_id: str, mp_order_number: str) -> int:
+    """Drops what was found of an order, and takes it off the counts of its days; returns how many differences went."""
+    of_order = (differences.c.seller_id == seller_id) & (differences.c.mp_order_number == mp_order_number)
+    columns = (days.c.day, differences.c.kind, differences.c.repaired_at)
+    current = sa.select(*columns).select_from(days.join(differences, IS_CURRENT)).where(of_order)
+    gone: dict[date, Counts] = {}
+    for row in connection.execute(current):
+        counts = gone.setdefault(row.day, Counts())
+        counts.found[row.kind] += 1
+        counts.repaired[row.kind] += row.repaired_at is not None
+    for day, counts in gone.items():
+        is_day = (days.c.day == day) & (days.c.seller_id == seller_id)
+        told = connection.execute(sa.select(days).where(is_day).with_for_update()).one()
+        left = {
+            "differences": _counter(told.differences) - counts.found,
+            "repaired": _counter(told.repaired) - counts.repaired,
+        }
+        texts = {name: msgspec.json.encode(by_kind).decode() for name, by_kind in left.items()}
+        connection.execute(sa.update(days).where(is_day).values(texts))
+    return connection.execute(sa.delete(differences).where(of_order)).rowcount
+
+
 def between(connection: Connection, first: date, last: date) -> Iterator[CheckedDay]:
     """What is stored of days from `first` to `last`, both inclusive, by day and seller."""
     query = sa.select(days).where(days.c.day >= first, days.c.day <= last)
