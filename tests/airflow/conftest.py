@@ -84,3 +84,16 @@ def browse(api_server: object) -> Browser:
 def send(browse: Browser) -> Callable[..., object]:
     """Sends the form of a page."""
     return browse.send
+
+
+@pytest.fixture
+def filled(feedamp_env):
+    """A closed order, one that waits for its seller, a rejected row."""
+    feedamp_env.deliver("a.jsonl", "M-1", "M-2")
+    feedamp_env.deliver("b.jsonl", "M-3", quantity=-1)
+    feedamp_env.place()
+    feedamp_env.read()
+    feedamp_env.fulfill("M-1")
+    feedamp_env.read()
+    feedamp_env.process()
+    return feedamp_env
