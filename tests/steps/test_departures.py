@@ -172,6 +172,11 @@ def test_a_reject_that_mentions_a_longer_number_keeps_its_row(env):
     assert erase(env).inbox_files == []
 
 
+def test_an_inbox_that_is_not_there_was_not_searched(env):
+    env.inbox.rmdir()
+    assert erase(env).unreadable_files == [str(env.inbox)]
+
+
 def test_no_step_brings_an_erased_order_back(env):
     live(env)
     erase(env)

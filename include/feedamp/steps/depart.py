@@ -192,8 +192,13 @@ _STORES: dict[Store, Callable[[Resources, str, str | None], dict[str, int]]] = {
 def _search_inbox(
     resources: Resources, seller_id: str, mp_order_number: str | None
 ) -> tuple[list[str], list[str]]:
-    """Names of the inbox files that hold the seller's order or orders, and of those that could not be searched."""
+    """Names of the inbox files that hold the seller's order or orders, and of those that could not be searched.
+
+    An inbox that is not there, as when it is not mounted, could not be searched. Files that the intake ignores are not.
+    """
     found = discover(resources.inbox, now=resources.state.now(), settle_s=0)
+    if not found.exists:
+        return [], [str(resources.settings.inbox_url)]
     holding, unreadable = [], [*found.waiting, *found.unreadable]
     progress = Progress("inbox", "files", len(found.files))
     for file in found.files:
