@@ -129,6 +129,15 @@ def test_a_key_that_was_put_before_it_meanwhile_is_taken_when_it_is_needed(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_rotation_removes_the_drafts_of_killed_ones_and_no_other_file(tmp_path):
+    file = str(tmp_path / "state.db")
+    key_beside(file)
+    (tmp_path / ".state.db.key.abcd_123.draft").write_text(f"{OTHER_KEY},{KEY}")
+    (tmp_path / ".state.db.key.20261128").write_text(KEY)
+    add_key(file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".state.db.key.20261128", "state.db.key"]
+
+
 def test_a_key_file_that_is_a_link_stays_one_and_its_target_gets_the_keys(tmp_path):
     (tmp_path / "kept").mkdir()
     link, target = tmp_path / "state.db.key", tmp_path / "kept" / "key"

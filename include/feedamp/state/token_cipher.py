@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import glob
 import hmac
 import os
 import re
@@ -21,6 +22,7 @@ from feedamp.errors import ConfigurationError
 
 # What versions without a data key derived from the encryption key itself: these values must stay as they are.
 EARLIER_PURPOSES = ("token", "tracking", "recipient", "pseudonym", "journal", "erasure")
+_DRAFT = ".draft"
 # A key of 32 bytes; with + and /, which `Fernet` has always taken for - and _.
 _KEY = re.compile(r"[A-Za-z0-9_+/-]{43}=")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -219,7 +221,11 @@ def key_beside(state_file: str) -> str:
     path = key_file_of(state_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        with _draft(path, Fernet.generate_key().decode()) as draft, contextlib.suppress(FileExistsError):
+        with (
+            _draft(path, Fernet.generate_key().decode()) as draft,
+            contextlib.suppress(FileExistsError, FileNotFoundError),
+        ):
+            # Another process was first, and may already have removed drafts.
             os.link(draft, path)
     return read_key_file(state_file)
 
@@ -246,6 +252,7 @@ def add_key(state_file: str) -> bool:
 
     Only one process may do this at a time. What is encrypted with the new key cannot outlive it.
     """
+    _remove_drafts(key_file_of(state_file).resolve())
     keys = read_key_file(state_file)
     is_added = len(split_keys(keys)) == 1
     if is_added:
@@ -271,10 +278,16 @@ def _replace_key_file(state_file: str, keys: str) -> None:
         Path(draft).replace(path)
 
 
+def _remove_drafts(path: Path) -> None:
+    """Removes what killed processes left beside the key file: it may hold all keys."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_DRAFT}"):
+        left.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def _draft(path: Path, content: str) -> Iterator[str]:
     """Another file (0600, O_EXCL) beside `path`, by which no process ever reads a partial key; removed at the end."""
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_DRAFT, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(content)
