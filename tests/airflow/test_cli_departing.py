@@ -38,6 +38,11 @@ def test_an_order_is_erased_once_it_is_confirmed_and_its_file_is_gone(lived_in):
     assert "was erased before" in again.out
 
 
+def test_an_order_that_is_found_nowhere_is_not_called_erased(lived_in):
+    done = lived_in.run("orders", "erase", SELLER, "M-11", "--yes", "--json")
+    assert (done.code, done.json["found"], "spelled right" in done.err) == (1, False, True)
+
+
 def test_an_id_that_is_empty_is_refused(lived_in):
     for command in (("orders", "erase", SELLER, ""), ("sellers", "erase", " "), ("sellers", "remove", "")):
         done = lived_in.run(*command, "--yes")

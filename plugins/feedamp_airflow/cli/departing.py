@@ -43,7 +43,7 @@ def erase_order(given: argparse.Namespace, out: Output) -> int:
 
 
 def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str) -> int:
-    """Shows what would go, asks, erases, and names what the operator has to remove; 1 if there is any of that."""
+    """Shows what would go, asks, erases, and names what the operator has to remove; 1 if there is any of that, or nothing was found."""
     tell = out.complain if given.json else out.say
     with opened_resources() as resources:
         held = depart.look(resources, given.seller, number)
@@ -60,15 +60,31 @@ def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str
         if not given.yes and not agrees(f"Erase {what} from all stores, permanently?"):
             raise FeedAmpError(_UNCHANGED)
         done = depart.erase(resources, given.seller, number, asked_by=user_of(out))
+    found = held.was_erased or bool(held.rows) or any(any(counts.values()) for counts in done.counts.values())
+    found = found or bool(done.unfinished or done.inbox_files or done.unreadable_files)
     if given.json:
         files = {"inbox_files": done.inbox_files, "unreadable_files": done.unreadable_files}
-        out.document({"dry_run": False, **done.counts, "unfinished": done.unfinished, **_open(held), **files})
+        out.document(
+            {
+                "dry_run": False,
+                "found": found,
+                **done.counts,
+                "unfinished": done.unfinished,
+                **_open(held),
+                **files,
+            }
+        )
     else:
         for store, counts in done.counts.items():
             said = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"
             out.say(f"{store}: {said}")
-        if not done.unfinished:
+        if found and not done.unfinished:
             out.say(f"{what}: erased")
+    if not found:
+        out.complain(
+            f"{what}: nothing was found. Is it spelled right? Its mark stays, so it can never be stored."
+        )
+        return REFUSED
     for store, why in done.unfinished.items():
         out.complain(f"{store}: unfinished, run the command again: {why}")
     if done.inbox_files:
