@@ -147,9 +147,10 @@ class _Server:
     async def token(self, request: web.Request) -> web.Response:
         seen = self._seen(request)
         seen.counts["tokens"] += 1
+        account = next(seen.accounts)
         pair = {
-            "access_token": f"at-{next(seen.accounts)}",
-            "refresh_token": "rt",
+            "access_token": f"at-{account}",
+            "refresh_token": f"rt-{account}",  # a pair that another seller has is refused
             "token_type": "Bearer",
             "expires_in": 36_000,
         }

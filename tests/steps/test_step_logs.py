@@ -152,7 +152,7 @@ def combine(env: Env) -> None:
 LONG = [
     (lambda env: env.intake(), r"0001.jsonl: (\d+) of \1 bytes, .* a second; 1 row, 0 rejected"),
     (lambda env: env.place(), r"place: 1 of 1 orders, .*; 0 of 1 seller, \d requests?"),
-    (lambda env: env.load(), r"load: 0 of \d manifests, .*"),
+    (lambda env: env.load(), r"load: (\d) of \1 manifests, .*"),
     (rebuild, r"warehouse: (\d) of \1 manifests, .*"),
     (combine, r"compact: (\d) of \1 manifests, .*"),
     (

@@ -77,7 +77,9 @@ _LIBPQ_TIMEOUTS = {
 }
 # At DEBUG, SQLAlchemy logs the rows that it reads, order bodies among them, although parameters are hidden.
 _LOGGED_AS = "feedamp"
-logging.getLogger(f"sqlalchemy.engine.Engine.{_LOGGED_AS}").setLevel(logging.INFO)
+logging.getLogger(f"sqlalchemy.engine.Engine.{_LOGGED_AS}").addFilter(
+    lambda record: record.levelno > logging.DEBUG
+)
 # More than the threads that use the database at the same time: refreshes, their stores, heartbeats and the step.
 _CONNECTIONS_AT_MOST = 60
 
