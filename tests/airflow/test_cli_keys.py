@@ -35,11 +35,13 @@ def key_check(console):
 def test_a_key_file_gets_a_new_key_and_loses_the_old_one_once_it_may_go(feedamp_env, file):
     [old] = keys_in(file)
     token = token_under(feedamp_env, old)
-    done = feedamp_env.run("key", "rotate", "--restarted")  # which no process can have been since
+    early = feedamp_env.run("key", "rotate", "--restarted")  # since a key that is not there yet
+    assert (early.code, "run it without first" in early.err, keys_in(file)) == (2, True, [old])
+    done = feedamp_env.run("key", "rotate")
     new, second = keys_in(file)
     assert (done.code, second, token_under(feedamp_env, new)) == (0, old, token)
     assert "encrypted with the newest key: 1 data key, 3 grants" in done.out
-    assert f"a new key was made in {file}, which has the only copy of it: back up this file again" in done.out
+    assert f"a new key was made in {file}, which has the only copy of it: back up this file again" in done.err
     assert "must stay behind the newest until 20" in done.out
     assert key_check(feedamp_env) == (
         "ok",

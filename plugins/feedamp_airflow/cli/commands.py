@@ -73,7 +73,7 @@ nothing needs it any more.
 
 Says when the old key may go. A process that began with it as its first key may encrypt with it until it ends; so that is
 a day after the last one began, or at once with --restarted, if each process has been restarted since the newest key was
-there. So --restarted says nothing of a key that the same call makes: run it once without, restart, and run it again with it.
+there. So --restarted makes no key: run it once without, restart, and run it again with it.
 
 Exit code 1 if values are left under an older key, or under one that is not there."""
 _STATES = ("held", "to_report", "reported", "resolved", "waived")

@@ -8,7 +8,7 @@ from feedamp.rules.failure_summary import counted, named
 from feedamp.state.token_cipher import add_key, keep_newest_key, key_file_of
 from feedamp.steps.rotate_keys import Rotation, rotate
 from feedamp_airflow.cli.output import Output, moment
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 from feedamp_airflow.config import read_options
 
 _PLACES = {
@@ -27,11 +27,20 @@ def rotate_keys(given: argparse.Namespace, out: Output) -> int:
     uses_file, is_made = read_options().encryption_key is None, False
     if uses_file:
         with opened_resources(checks_key=True) as resources, resources.state.begin():  # one at a time
+            file = key_file_of(_state_file(resources))
+            # No process can have been restarted since a key that would be made now: a running one encrypts with the old.
+            if given.restarted and len(resources.cipher.key_ids) == 1:
+                out.complain(
+                    f"--restarted is for a newest key that is there already, and {file} has one key: run it without first"
+                )
+                return MISUSED
             is_made = add_key(_state_file(resources))
-    # No process can have been restarted since a key that is made in this call: a running one still encrypts with the old.
-    all_restarted = given.restarted and not is_made
+            if is_made:
+                out.complain(
+                    f"a new key was made in {file}, which has the only copy of it: back up this file again"
+                )
     with opened_resources(checks_key=True) as resources:
-        done = rotate(resources.state, resources.cipher, resources.journal, all_restarted=all_restarted)
+        done = rotate(resources.state, resources.cipher, resources.journal, all_restarted=given.restarted)
         file = key_file_of(_state_file(resources)) if uses_file else None
         is_removed = False
         if uses_file and done.older_may_go:
@@ -47,8 +56,6 @@ def rotate_keys(given: argparse.Namespace, out: Output) -> int:
         }
         out.document({**asdict(done), **shown})
     else:
-        if is_made:
-            out.say(f"a new key was made in {file}, which has the only copy of it: back up this file again")
         out.say(_what_was_done(done))
         out.say(_what_may_go(done, file is not None, is_removed=is_removed))
     _complain(done, out)
