@@ -7,12 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 from airflow.models.backfill import Backfill, BackfillDagRun
-from airflow.models.dag_version import DagVersion
-from airflow.models.dagcode import DagCode
 from airflow.models.dagrun import DagRun
-from airflow.models.serialized_dag import SerializedDagModel
 from airflow.utils.session import create_session
-from airflow_env import know_dags
+from airflow_env import bundle_that_is_known
 from console import SELLER
 
 from feedamp_airflow.pages.airflow_api import Answered, refusal
@@ -24,12 +21,8 @@ ASKED = f"{FORM}?from=2026-03-07&to=2026-03-09"
 
 @pytest.fixture(scope="module")
 def dags_known(airflow_home):
-    """The DAGs in Airflow's database, as the DAG processor puts them there; a later `dag.test` would meet two versions."""
-    know_dags()
-    yield
-    with create_session() as session:
-        for table in (SerializedDagModel, DagCode, DagVersion):
-            session.execute(sa.delete(table))
+    """The DAGs in Airflow's database, as the DAG processor puts them there; runs of other modules need them, too."""
+    bundle_that_is_known()
 
 
 @pytest.fixture(autouse=True)
