@@ -221,7 +221,7 @@ def test_what_the_server_says_of_a_row_it_refuses_is_not_passed_on(address, lake
     pq.write_table(rows.set_column(at, "seller_id", pa.array([None], pa.string())), path)
     with PostgresWarehouse(address).session() as session:
         with pytest.raises(FeedAmpError, match="cannot take a value") as refused:
-            in_transaction(session._engine, lambda: session._merge(lake, manifest))
+            in_transaction(session._engine, lambda: session._merge(lake, [manifest]))
         assert "jane" not in shown(refused.value)
         assert session.load(lake, manifest)  # without the row
         assert "jane" not in caplog.text
