@@ -27,17 +27,17 @@ def rotate_keys(given: argparse.Namespace, out: Output) -> int:
     uses_file, is_made = read_options().encryption_key is None, False
     if uses_file:
         with opened_resources(checks_key=True) as resources, resources.state.begin():  # one at a time
-            file = key_file_of(_state_file(resources))
+            key_file = key_file_of(_state_file(resources))
             # No process can have been restarted since a key that would be made now: a running one encrypts with the old.
             if given.restarted and len(resources.cipher.key_ids) == 1:
                 out.complain(
-                    f"--restarted is for a newest key that is there already, and {file} has one key: run it without first"
+                    f"--restarted is for a newest key that is there already, and {key_file} has one key: run it without first"
                 )
                 return MISUSED
             is_made = add_key(_state_file(resources))
             if is_made:
                 out.complain(
-                    f"a new key was made in {file}, which has the only copy of it: back up this file again"
+                    f"a new key was made in {key_file}, which has the only copy of it: back up this file again"
                 )
     with opened_resources(checks_key=True) as resources:
         done = rotate(resources.state, resources.cipher, resources.journal, all_restarted=given.restarted)
