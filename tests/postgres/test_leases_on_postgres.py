@@ -6,16 +6,19 @@ import json
 import os
 import signal
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from order_samples import good_order
 from other_leases import use_quick_leases
 from processes import place_and_tell
 
 from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
+from feedamp.state import State
 from feedamp_sandbox import SandboxOptions, running
 from feedamp_sandbox.server import Exchange
 
@@ -67,3 +70,25 @@ def test_a_process_that_was_stopped_does_not_repeat_the_work_of_the_next(
         assert [request.status for request in asked] == [503, 200]
         assert sandbox.broken_rules == []
         assert list(sandbox.orders(seller["seller_id"])) == ["M-1"]
+
+
+def test_a_holder_that_stands_still_in_a_heartbeat_keeps_the_lease_from_no_one(url: str) -> None:
+    stands_still, goes_on = threading.Event(), threading.Event()
+
+    def stop(_connection: object) -> None:
+        stands_still.set()
+        goes_on.wait(PATIENCE_S)
+
+    with closing(State(url)) as ours, closing(State(url, lock_wait_s=PATIENCE_S / 2)) as theirs:
+        use_quick_leases(ours)
+        use_quick_leases(theirs)
+        with ours.leases.hold("work") as held:
+            assert held is not None
+            sa.event.listen(ours.engine, "commit", stop)
+            assert stands_still.wait(PATIENCE_S)
+            taken, give_up_at = None, time.monotonic() + PATIENCE_S
+            while taken is None and time.monotonic() < give_up_at:
+                with theirs.leases.hold("work") as taken:
+                    goes_on.set() if taken else time.sleep(0.05)
+            assert taken is not None
+            assert held.owner not in ours.leases.renew([held])

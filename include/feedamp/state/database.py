@@ -39,6 +39,7 @@ _SELLER_LOCKS = 7_236_043  # the first half of the lock of a seller; the second 
 MOST_SELLER_LOCKS = 100
 _CLOCK_CHECK_S = 60.0
 LOCK_WAIT_S = 60
+_QUICK_S = 5
 _UPGRADE_WAIT_S = 3
 # How long a transaction waits for a server that is away: longer than a restart or a failover takes.
 STORE_AWAY_S = 120.0
@@ -61,6 +62,11 @@ def _begins_with(*locks: sa.ColumnElement[Any]) -> sa.Select[Any]:
     ).add_cte(MARK_COMMIT)
 
 
+# A process that stands still between such a statement and its commit would keep its rows for as long as it stands still.
+_QUICK = sa.select(
+    sa.func.set_config("idle_in_transaction_session_timeout", f"{_QUICK_S}s", True),
+    sa.cast(None, sa.Text),
+)
 _KEYS = sa.func.unnest(sa.bindparam("keys", type_=postgresql.ARRAY(sa.Integer))).column_valued("key")
 _TAKE_WRITER_LOCK = _begins_with(sa.func.pg_advisory_xact_lock(_WRITER_LOCK))
 _TAKE_SELLER_LOCKS = _begins_with(
@@ -155,7 +161,8 @@ class State:
         """The only writing transaction: commits at the end of the block, rolls back on an exception.
 
         With `of`, it reads and writes only what belongs to these sellers: Postgres then lets transactions of other sellers
-        go on. With `alone=False`, it does not wait for other writers at all; this is safe for a single atomic statement only.
+        go on. With `alone=False`, it does not wait for other writers at all; this is safe for a single atomic statement only, and
+        Postgres ends it if this process stands still in it for five seconds.
         """
         if self.is_sqlite:
             with self.engine.begin() as connection:
@@ -166,7 +173,9 @@ class State:
             keys = _seller_keys(of)
             takes_lock = _TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
         transaction = self._lasting(
-            begins_with=takes_lock if alone else None, is_lock_awaited=not self._is_hurried
+            begins_with=takes_lock if alone else _QUICK,
+            is_marked=alone,
+            is_lock_awaited=not self._is_hurried,
         )
         try:
             yield cast("Connection", transaction)

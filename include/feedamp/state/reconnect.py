@@ -173,8 +173,9 @@ class _Played:
 class LastingTransaction:
     """One transaction, on as many connections as it takes; offers what this package uses of `Connection`.
 
-    `begins_with` is executed first on each connection; it contains `MARK_COMMIT`, by which is seen whether a commit
-    without an answer took effect, and returns the transaction's id, by which the server says whether it has ended.
+    `begins_with` is executed first on each connection. If it contains `MARK_COMMIT`, by which is seen whether a commit
+    without an answer took effect (`is_marked`), its last value is the transaction's id, by which the server says whether
+    it has ended; otherwise that is null, and what got no answer is repeated.
     """
 
     def __init__(
@@ -184,11 +185,12 @@ class LastingTransaction:
         writers: Writers,
         *,
         begins_with: sa.Executable | None = None,
+        is_marked: bool = False,
         is_lock_awaited: bool = True,
         **options: Any,
     ) -> None:
         self._writers = writers
-        self._mark = {"writer": writers.take(), "mark": uuid.uuid4().hex} if begins_with is not None else {}
+        self._mark = {"writer": writers.take(), "mark": uuid.uuid4().hex} if is_marked else {}
         self._engine = engine
         self._patience = patience
         self._begins_with = begins_with
