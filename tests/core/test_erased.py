@@ -61,6 +61,27 @@ def test_an_order_is_recognized_alone_or_with_its_seller(state, seller_id, numbe
     assert erased(state).has_seller(seller_id) is (seller_id == "Gone")
 
 
+@pytest.mark.parametrize(
+    ("number", "is_erased"),
+    [
+        pytest.param("70031", True, id="to the letter"),
+        pytest.param("\t70031\N{NO-BREAK SPACE}", True, id="blanks around it"),
+        pytest.param("70031.00", True, id="a whole number with a fraction"),
+        pytest.param(" 70031. ", True, id="both"),
+        pytest.param("70031.5", False, id="another number"),
+        pytest.param("070031", False, id="a zero before it"),
+        pytest.param("M-1.0", False, id="no number"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_only_a_refused_row_may_spell_the_number_otherwise(state, number, is_erased):
+    begin(state, "Karl-Shop", "70031")
+    begin(state, "Karl-Shop", "M-1")
+    assert erased(state).has_delivered("Karl-Shop", number) is is_erased
+    assert not erased(state).has_delivered("Other", number)
+    assert erased(state).has("Karl-Shop", number) is (number == "70031")
+
+
 def test_a_mark_holds_neither_id_nor_number_and_needs_the_key(state):
     begin(state, "Karl-Shop", "ORDER-7")
     begin(state, "Gone")

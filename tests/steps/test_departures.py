@@ -160,14 +160,14 @@ def test_a_reject_that_mentions_a_longer_number_keeps_its_row(env):
     with (env.inbox / "unread.jsonl").open("w") as file:
         for note in (*others, *its):
             file.write(
-                json.dumps({"seller_id": SELLER, "order": {"mp_order_number": 7, "note": note}}) + "\n"
+                json.dumps({"seller_id": SELLER, "order": {"mp_order_number": [7], "note": note}}) + "\n"
             )
     env.intake()
     erase(env)
     assert [bool(reject.raw) for reject in env.rejects()] == [True] * 3 + [False] * 2
     (env.inbox / "unread.jsonl").write_text(
         "".join(
-            json.dumps({"seller_id": SELLER, "order": {"mp_order_number": 7, "note": note}})
+            json.dumps({"seller_id": SELLER, "order": {"mp_order_number": [7], "note": note}})
             for note in others
         )
     )
@@ -360,6 +360,35 @@ def test_a_row_that_named_no_seller_goes_with_the_order_of_its_number(env):
     with env.state.read() as connection:
         left = [row["seller_id"] for _, row in outbox.waiting_rows(connection, ["rejected_orders"])]
     assert left == [OTHER]
+
+
+SPELLED = (" 70031", "70031.0", "70031\N{NO-BREAK SPACE}", 70031, 70031.0)
+OTHERS = ("700310", "70031.5", "70031-2", "x70031")
+
+
+def drop_spelled(env: Env, name: str, numbers: tuple[object, ...]) -> None:
+    rows = [{"seller_id": SELLER, "order": env.body("M-1", currency="x", **CUSTOMER)} for _ in numbers]
+    for row, number in zip(rows, numbers, strict=True):
+        row["order"]["mp_order_number"] = number
+    (env.inbox / name).write_text("".join(json.dumps(row, default=float) + "\n" for row in rows))
+
+
+def test_rejected_rows_with_the_number_in_another_spelling_go_with_the_order(env):
+    drop_spelled(env, "1.jsonl", SPELLED)
+    drop_spelled(env, "2.jsonl", OTHERS)
+    env.intake()
+    env.load()
+    drop_spelled(env, "3.jsonl", SPELLED[:2])
+    env.intake()
+    done = erase(env, "70031")
+    assert done.inbox_files == ["1.jsonl", "3.jsonl"]
+    assert done.counts[Store.LAKE]["rows"] == len(SPELLED)
+    assert [reject.mp_order_number for reject in env.rejects()] == list(OTHERS)
+
+    drop_spelled(env, "4.jsonl", (*SPELLED, OTHERS[0]))
+    env.intake()
+    again = [(r.mp_order_number, bool(r.raw)) for r in env.rejects(everything=True) if r.source == "4.jsonl"]
+    assert again == [(None, False)] * len(SPELLED) + [(OTHERS[0], True)]
 
 
 def test_a_seller_that_leaves_takes_no_evidence_against_another_with_it(env):

@@ -51,7 +51,7 @@ def live(env: Env) -> None:
     env.deliver("O-1", seller=OTHER)
     env.drop("unread.jsonl", env.body("U-1"))
     with (env.inbox / "unread.jsonl").open("a") as file:
-        file.write(f'{{"seller_id": "{SELLER}", "order": {{"mp_order_number": 7, "x": "{GONE}"}}}}\n')
+        file.write(f'{{"seller_id": "{SELLER}", "order": {{"mp_order_number": [7], "x": "{GONE}"}}}}\n')
     env.intake()
     env.place()
     for number in (STAYS, GONE):

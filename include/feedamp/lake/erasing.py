@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from feedamp.rules.erased import Erased
-from feedamp.tables import ORDERS, Row
+from feedamp.rules.erased import Erased, is_number
+from feedamp.tables import ORDERS, REJECTED_ORDERS, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,8 +15,13 @@ SELLER, NUMBER = ORDERS.key
 NOTHING = Erased((), str)
 
 
-def without_erased(batch: pa.RecordBatch, erased: Erased) -> pa.RecordBatch:
-    """The rows of a batch that belong to no erased seller or order; tables without sellers have no others."""
+def _recognizer(erased: Erased, table: str) -> Callable[[str | None, str | None], bool]:
+    """Says of seller and number of a row whether it was erased."""
+    return erased.has_delivered if table == REJECTED_ORDERS.name else erased.has
+
+
+def without_erased(batch: pa.RecordBatch, erased: Erased, table: str) -> pa.RecordBatch:
+    """The rows of a batch of a table that belong to no erased seller or order; tables without sellers have no others."""
     import pyarrow as pa
 
     if not erased or SELLER not in batch.schema.names:
@@ -25,17 +30,24 @@ def without_erased(batch: pa.RecordBatch, erased: Erased) -> pa.RecordBatch:
     has_number = NUMBER in batch.schema.names
     numbers = batch.column(NUMBER).to_pylist() if has_number else [None] * len(sellers)
     keys = list(zip(sellers, numbers, strict=True))
-    gone = {key for key in set(keys) if erased.has(*key)}
+    is_gone = _recognizer(erased, table)
+    gone = {key for key in set(keys) if is_gone(*key)}
     if not gone:
         return batch
     return batch.filter(pa.array((key not in gone for key in keys), pa.bool_()))
 
 
-def rows_without_erased(rows: Iterable[Row], erased: Erased) -> list[Row]:
+def rows_without_erased(rows: Iterable[Row], erased: Erased, table: str) -> list[Row]:
     """As `without_erased`, of rows as dicts."""
     if not erased:
         return list(rows)
-    return [row for row in rows if not erased.has(row.get(SELLER), row.get(NUMBER))]
+    is_gone = _recognizer(erased, table)
+    return [row for row in rows if not is_gone(row.get(SELLER), row.get(NUMBER))]
+
+
+def spellings(delivered: Iterable[str], mp_order_number: str) -> list[str]:
+    """Those of the numbers of rejected rows that mean the order."""
+    return [one for one in delivered if is_number(one, mp_order_number)]
 
 
 def values_without_erased(

@@ -83,7 +83,8 @@ def holds(lake: Lake, file: LakeFile, *, erased: Erased, leaving: Leaving | None
     may_hold = None if leaving is None else partial(_may_hold, leaving, file.table)
     wanted = erased if leaving is None else leaving.erased
     return any(
-        without_erased(batch, wanted).num_rows < batch.num_rows for batch in lake.key_batches(file, may_hold)
+        without_erased(batch, wanted, file.table).num_rows < batch.num_rows
+        for batch in lake.key_batches(file, may_hold)
     )
 
 
@@ -94,7 +95,7 @@ def _write_kept(lake: Lake, file: LakeFile, erased: Erased, writer: LakeWriter) 
         nonlocal read
         for batch in lake.record_batches(file, rows=ROWS_REWRITTEN_AT_ONCE):
             read += batch.num_rows
-            rest = without_erased(batch, erased)
+            rest = without_erased(batch, erased, file.table)
             if rest.num_rows:
                 yield rest
 
@@ -114,8 +115,9 @@ def _part(file: LakeFile) -> int:
 
 def _may_hold(leaving: Leaving, table: str, group: Any) -> bool:
     """Whether a row group can hold a row of it, by the least and the greatest value of its key columns."""
-    # A seller id in a rejected row is as it was delivered, and may have blanks around it.
-    if table != REJECTED_ORDERS.name and not _is_within(group, SELLER, leaving.seller_id):
+    if table == REJECTED_ORDERS.name:  # as delivered: perhaps in a spelling that sorts elsewhere
+        return True
+    if not _is_within(group, SELLER, leaving.seller_id):
         return False
     return leaving.mp_order_number is None or _is_within(group, NUMBER, leaving.mp_order_number)
 

@@ -68,7 +68,7 @@ class LakeFiles:
                     read = 0
                     named = list(dict.fromkeys((*table.lake_schema.names, SELLER, NUMBER)))
                     for batch in self._lake.record_batches(file, rows=ROWS_READ_AT_ONCE, columns=named):
-                        kept = without_erased(batch, self._erased)
+                        kept = without_erased(batch, self._erased, table.name)
                         self.left_out[table.name] += batch.num_rows - kept.num_rows
                         yield as_declared(kept, table)
                         read += batch.num_rows

@@ -213,7 +213,7 @@ class Lake:
         for file in manifest.files:
             if file.table == table:
                 for batch in self.record_batches(file, rows=rows):
-                    yield without_erased(batch, erased).to_pylist()
+                    yield without_erased(batch, erased, table).to_pylist()
 
     def record_batches(
         self, file: LakeFile, *, rows: int, columns: list[str] | None = None

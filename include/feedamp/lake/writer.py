@@ -69,7 +69,7 @@ class LakeWriter:
             IncompleteError: the writer is broken; nothing it wrote will be published.
         """
         self._refuse_if_broken()
-        kept = {table: rows_without_erased(some, self._erased) for table, some in rows.items()}
+        kept = {table: rows_without_erased(some, self._erased, table) for table, some in rows.items()}
         self.left_out += sum(map(len, rows.values())) - sum(map(len, kept.values()))
         hidden = {table: [self._privacy.hide(table, row) for row in some] for table, some in kept.items()}
         for table, some in hidden.items():

@@ -1,8 +1,10 @@
 """The result of reading an inbox row: an order to place, or a reject with every reason."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from feedamp.order_body.body_options import BodyRules
@@ -120,6 +122,8 @@ def kept(raw: str) -> str:
 
 def _identifier(content: object, name: str) -> str | None:
     value = content.get(name) if isinstance(content, Mapping) else None
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        value = _digits(value)
     if not isinstance(value, str) or not is_storable(value):
         return None
     if name == "seller_id":
@@ -128,3 +132,10 @@ def _identifier(content: object, name: str) -> str | None:
         except BadValueError:  # no seller can have it, and a log or a page would show it
             return None
     return value if 1 <= len(value) <= MAX_KEY_CHARS else None
+
+
+def _digits(value: float | Decimal) -> str | None:
+    """A whole number as the text that it should have been."""
+    if not math.isfinite(value) or not 0 <= value < 10**MAX_KEY_CHARS or value != int(value):
+        return None
+    return str(int(value))

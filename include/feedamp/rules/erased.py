@@ -1,5 +1,6 @@
 """PURE: recognizes the sellers and orders that were erased, by keyed marks that hold neither id nor number."""
 
+import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
 
@@ -7,6 +8,7 @@ from feedamp.order_body.values import trimmed
 
 Fingerprint = Callable[[str], str]
 _SELLERS_REMEMBERED = 10_000
+_WHOLE = re.compile(r"([0-9]+)\.0*")  # as pandas and spreadsheets write a whole number
 
 
 def mark_of(fingerprint: Fingerprint, seller_id: str, mp_order_number: str | None = None) -> str:
@@ -14,6 +16,21 @@ def mark_of(fingerprint: Fingerprint, seller_id: str, mp_order_number: str | Non
     seller_id = trimmed(seller_id)
     # No seller id holds a NUL, so no seller has the mark of an order.
     return fingerprint(seller_id if mp_order_number is None else f"{seller_id}\0{mp_order_number}")
+
+
+def meant(mp_order_number: str) -> str:
+    """The number that a delivered one stands for: without blanks around it, and `70031.0` as 70031.
+
+    Only where a row was refused. What was accepted is the number of an order to the letter, so `70031.0` is another one.
+    """
+    bare = trimmed(mp_order_number)
+    whole = _WHOLE.fullmatch(bare)
+    return whole[1] if whole else bare
+
+
+def is_number(delivered: str | None, mp_order_number: str) -> bool:
+    """Whether the number of a refused row is that of the order, also in another spelling."""
+    return delivered is not None and mp_order_number in (delivered, meant(delivered))
 
 
 class Erased:
@@ -43,6 +60,14 @@ class Erased:
         if seller_id is not None and self._has_seller(seller_id):
             return True
         return mp_order_number is not None and self._is_marked(seller_id or "", mp_order_number)
+
+    def has_delivered(self, seller_id: str | None, mp_order_number: str | None) -> bool:
+        """As `has`, of a row that was refused: a number in another spelling is the order's too (`meant`)."""
+        if self.has(seller_id, mp_order_number):
+            return True
+        return (
+            bool(self.marks) and mp_order_number is not None and self.has(seller_id, meant(mp_order_number))
+        )
 
     def _is_marked(self, seller_id: str, mp_order_number: str | None = None) -> bool:
         return any(mark_of(one, seller_id, mp_order_number) in self.marks for one in self._fingerprints)

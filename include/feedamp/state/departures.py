@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode
 from feedamp.errors import BusyError, FeedAmpError
+from feedamp.rules.erased import is_number
 from feedamp.state import leases, reconciliation_days
 from feedamp.state.database import State
 from feedamp.state.rejects import LOAD
@@ -85,7 +86,7 @@ def held(connection: Connection, seller_id: str, mp_order_number: str | None = N
     for table in tables_of(mp_order_number):
         query = sa.select(sa.func.count()).select_from(table)
         found[table.name] = connection.execute(
-            query.where(_is_of(table, seller_id, mp_order_number))
+            query.where(_is_of(connection, table, seller_id, mp_order_number))
         ).scalar_one()
     found[outbox.name] = sum(len(ids) for ids in _outbox_ids(connection, seller_id, mp_order_number))
     return {name: count for name, count in found.items() if count}
@@ -116,7 +117,8 @@ def drop_rows(
     if table is reconciliation_differences and mp_order_number is not None:
         return reconciliation_days.drop_order(connection, seller_id, mp_order_number)
     key = tuple(table.primary_key)
-    some = sa.select(*key).where(_is_of(table, seller_id, mp_order_number)).limit(ROWS_DROPPED_AT_ONCE)
+    is_its = _is_of(connection, table, seller_id, mp_order_number)
+    some = sa.select(*key).where(is_its).limit(ROWS_DROPPED_AT_ONCE)
     return connection.execute(sa.delete(table).where(sa.tuple_(*key).in_(some))).rowcount
 
 
@@ -231,7 +233,9 @@ def _in_use() -> BusyError:
     )
 
 
-def _is_of(table: sa.Table, seller_id: str, mp_order_number: str | None) -> sa.ColumnElement[bool]:
+def _is_of(
+    connection: Connection, table: sa.Table, seller_id: str, mp_order_number: str | None
+) -> sa.ColumnElement[bool]:
     is_sellers: sa.ColumnElement[bool] = table.c.seller_id == seller_id
     if mp_order_number is None:
         return is_sellers
@@ -239,12 +243,19 @@ def _is_of(table: sa.Table, seller_id: str, mp_order_number: str | None) -> sa.C
         # Delivered without its seller, the number may be the order's. What the warehouse refused has its seller in its row.
         names_none = sa.func.coalesce(sa.func.trim(table.c.seller_id), "") == ""
         is_sellers = sa.or_(is_sellers, sa.and_(names_none, table.c.stage != LOAD))
+        number = table.c.mp_order_number
+        like = (
+            sa.select(number).distinct().where(is_sellers, number.contains(mp_order_number, autoescape=True))
+        )
+        spelled = [one for one in connection.execute(like).scalars() if is_number(one, mp_order_number)]
+        return sa.and_(is_sellers, number.in_(spelled))
     return sa.and_(is_sellers, table.c.mp_order_number == mp_order_number)
 
 
 def _outbox_ids(connection: Connection, seller_id: str, mp_order_number: str | None) -> Iterator[list[int]]:
     """Ids of the rows on their way to the lake, a batch at a time."""
-    word = msgspec.json.encode(seller_id if mp_order_number is None else mp_order_number).decode()
+    # Without the quotes, as a rejected row may have the number in another spelling.
+    word = msgspec.json.encode(seller_id if mp_order_number is None else mp_order_number).decode()[1:-1]
     query = sa.select(outbox.c.id, outbox.c.table_name, outbox.c.payload).where(
         outbox.c.payload.contains(word, autoescape=True)
     )
@@ -265,8 +276,11 @@ def _is_payload_of(table: str, payload: dict[str, Any], seller_id: str, mp_order
     given = payload.get("seller_id")
     if mp_order_number is None:
         return bool(given == seller_id)
-    names_none = table == rejected_orders.name and payload["stage"] != LOAD and not (given or "").strip()
-    return (given == seller_id or names_none) and payload.get("mp_order_number") == mp_order_number
+    number = payload.get("mp_order_number")
+    if table != rejected_orders.name:
+        return bool(given == seller_id and number == mp_order_number)
+    names_none = payload["stage"] != LOAD and not (given or "").strip()
+    return (given == seller_id or names_none) and is_number(number, mp_order_number)
 
 
 def drop_leases(connection: Connection, seller_id: str, mp_order_number: str | None) -> int:

@@ -19,6 +19,7 @@ from feedamp.order_body import values
 from feedamp.order_body.reject_reasons import BadValueError
 from feedamp.progress import Progress
 from feedamp.resources import Resources
+from feedamp.rules.erased import is_number
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state import departures, erasures
 from feedamp.state.erasures import Store
@@ -222,8 +223,12 @@ def _holds(resources: Resources, file: InboxFile, seller_id: str, mp_order_numbe
         if isinstance(row, BadRow) and None in (row.seller_id, row.mp_order_number):
             is_it = departures.mentions(row.raw, word)
             fault = fault or row.file_fault
+        elif row.seller_id != seller_id:
+            is_it = False
+        elif isinstance(row, BadRow):
+            is_it = mp_order_number is None or is_number(row.mp_order_number, mp_order_number)
         else:
-            is_it = row.seller_id == seller_id and mp_order_number in (None, row.mp_order_number)
+            is_it = mp_order_number in (None, row.mp_order_number)
         if is_it:
             return True
     if fault:

@@ -331,7 +331,7 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
         kept = Counter(
             table
             for table, row in outbox.claimed_rows(resources.state.read, manifest.path)
-            if rows_without_erased([row], erased)
+            if rows_without_erased([row], erased, table)
         )
         files = LakeFiles(lake, manifest)
         there = {

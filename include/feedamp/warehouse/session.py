@@ -1,6 +1,7 @@
 """Loads, reads and rebuilds an open warehouse, on any engine."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,6 +10,7 @@ from functools import partial
 import msgspec
 
 from feedamp.errors import FeedAmpError, IncompleteError, MisfitError
+from feedamp.lake.erasing import spellings
 from feedamp.lake.manifest import Manifest, newest_moments
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
@@ -169,20 +171,29 @@ class Session(StoredRows):
 
     def _erase(self, seller_id: str, mp_order_number: str | None) -> dict[str, int]:
         key = [seller_id] if mp_order_number is None else [seller_id, mp_order_number]
-        deleted = {}
+        deleted: Counter[str] = Counter()
         for relation in erasable(self._tables, ORDERS.key[: len(key)]):
             is_of_it = " AND ".join(
                 f"{name} = ${at}" for at, name in enumerate(ORDERS.key[: len(key)], start=1)
             )
+            keys = [key]
             if relation == f"{SCHEMA}.{REJECTED_ORDERS.name}":
-                # As delivered: the id perhaps with blanks around it, or not at all beside the number.
+                # As delivered: the id perhaps with blanks around it, or not at all beside the number; the number spelled otherwise.
                 ids = "($1)" if mp_order_number is None else "($1, '')"
                 is_of_it = is_of_it.replace("seller_id = $1", f"coalesce(trim(seller_id), '') IN {ids}")
-            [found] = self._engine.rows(f"SELECT count(*) AS rows FROM {relation} WHERE {is_of_it}", key)
-            if found["rows"]:
-                self._engine.execute(f"DELETE FROM {relation} WHERE {is_of_it}", key)
-                deleted[relation.rpartition(".")[2]] = found["rows"]
-        return deleted
+                if mp_order_number is not None:
+                    has_it = is_of_it.replace("mp_order_number = $2", "strpos(mp_order_number, $2) > 0")
+                    found = self._engine.rows(
+                        f"SELECT DISTINCT mp_order_number FROM {relation} WHERE {has_it}", key
+                    )
+                    numbers = spellings([row["mp_order_number"] for row in found], mp_order_number)
+                    keys = [[seller_id, number] for number in numbers]
+            for given in keys:
+                [held] = self._engine.rows(f"SELECT count(*) AS rows FROM {relation} WHERE {is_of_it}", given)
+                if held["rows"]:
+                    self._engine.execute(f"DELETE FROM {relation} WHERE {is_of_it}", given)
+                    deleted[relation.rpartition(".")[2]] += held["rows"]
+        return dict(deleted)
 
     def _replace_all(
         self,

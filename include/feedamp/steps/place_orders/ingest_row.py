@@ -84,7 +84,8 @@ class RowBatch:
         self._with_new_body: list[tuple[str, str]] = []
 
     def _without_erased(self, row: OrderRow | BadRow, erased: Erased) -> OrderRow | BadRow:
-        if not erased.has(row.seller_id, row.mp_order_number):
+        is_it = erased.has_delivered if isinstance(row, BadRow) else erased.has
+        if not is_it(row.seller_id, row.mp_order_number):
             return row
         return ErasedRow(
             source=row.source,
