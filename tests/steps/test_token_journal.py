@@ -25,7 +25,8 @@ from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp.run import Run
 from feedamp.state import State, departures, grants
-from feedamp.state.token_cipher import TokenCipher
+from feedamp.state.token_cipher import DataKey, TokenCipher
+from feedamp.storage import open_storage
 from feedamp_sandbox import SandboxOptions, running
 
 pytestmark = pytest.mark.usefixtures("short_times")
@@ -272,6 +273,21 @@ async def test_a_pair_of_a_grant_that_the_state_does_not_have_is_kept():
         pairs = pair_storage.PairStorage(wire.state, wire.cipher, journal, on_secret=lambda secret: None)
         assert pairs.take_in("seller-x") is False
         assert journal.waiting() == 1
+
+
+def test_a_pair_from_while_a_key_was_away_is_found_and_dropped(tmp_path):
+    def journal(data_key, *others):
+        storage = open_storage("journal_url", str(tmp_path))
+        return TokenJournal(storage, TokenCipher(KEY, data_key, others=others))
+
+    known, made_meanwhile = DataKey.new(), DataKey.new()
+    pairs = [JournaledPair(S1, at, "rt", f"rt-{at}", "at", 3600, NOON) for at in range(3)]
+    for pair, one in zip(pairs, (known, made_meanwhile, known), strict=True):
+        journal(one).reserve(S1).write(pair)
+    back = journal(known, made_meanwhile)
+    back.reserve(S2).write(msgspec.structs.replace(pairs[0], seller_id=S2))
+    assert [pair.generation for _, pair in back.pairs_of(S1)] == [0, 1, 2]
+    assert (back.drop(S1), back.waiting()) == (3, 1)
 
 
 def test_a_pair_shows_no_token():

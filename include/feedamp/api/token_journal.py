@@ -95,7 +95,7 @@ class TokenJournal:
             TransientError: there is no space, or the store cannot be reached; the token call must not be sent.
             ConfigurationError: the store cannot be used; the token call must not be sent.
         """
-        name = f"{self._prefix(seller_id)}{new_owner()}{_CONSENT if is_consent else _REFRESH}"
+        name = f"{self._prefixes(seller_id)[0]}{new_owner()}{_CONSENT if is_consent else _REFRESH}"
         try:
             self._put(name, bytes(RESERVED_BYTES))
             self._keep_through_power_cut()
@@ -117,28 +117,28 @@ class TokenJournal:
             TransientError: the store cannot be reached.
             ConfigurationError: the store cannot be used, or a file is damaged or encrypted with another key.
         """
-        found = [(name, self._read(name)) for name in self._names(self._prefix(seller_id))]
+        found = [(name, self._read(name)) for name in self._names(*self._prefixes(seller_id))]
         pairs = [(name, pair) for name, pair in found if pair is not None and pair.seller_id == seller_id]
         return sorted(pairs, key=lambda entry: (entry[1].asked_at, entry[1].generation))
 
     def sellers_with_consent(self) -> list[str]:
         """Sellers whose pair of a consent is not in the state yet. Raises as `pairs_of`."""
-        names = [name for name in self._names("") if name.endswith(_CONSENT)]
+        names = [name for name in self._names() if name.endswith(_CONSENT)]
         return sorted({pair.seller_id for name in names if (pair := self._read(name)) is not None})
 
     def waiting(self) -> int:
         """How many pairs are not in the state yet. Raises as `pairs_of`."""
-        return sum(self._read(name) is not None for name in self._names(""))
+        return sum(self._read(name) is not None for name in self._names())
 
     def drop(self, seller_id: str) -> int:
         """Removes all files of a seller, because its grant is dropped; returns how many there were. Safe to repeat.
 
         Raises a TransientError if the store cannot be reached, or still has one of them.
         """
-        names = list(self._names(self._prefix(seller_id)))
+        names = list(self._names(*self._prefixes(seller_id)))
         for name in names:
             self.remove(name)
-        if any(self._names(self._prefix(seller_id))):
+        if any(self._names(*self._prefixes(seller_id))):
             raise TransientError(
                 f"[feedamp] journal_url: {self._storage.url} still has tokens of the seller: repeat the command.",
                 seller_id=seller_id,
@@ -157,7 +157,7 @@ class TokenJournal:
         """
         self._remove_drafts()
         renewed = 0
-        for name in list(self._names("")):
+        for name in list(self._names()):
             with suppress(ConfigurationError, UnicodeDecodeError):
                 stored = self._content(name).decode()
                 if stored and (content := self._cipher.renewed(stored)) is not None:
@@ -168,7 +168,7 @@ class TokenJournal:
     def under_keys(self) -> tuple[int, int, int]:
         """How many pairs there are, and how many of them are under an older key, and under none that is known."""
         pairs = older = unreadable = 0
-        for name in self._names(""):
+        for name in self._names():
             if content := self._content(name):
                 pairs += 1
                 try:
@@ -206,17 +206,19 @@ class TokenJournal:
                 if name.endswith(_DRAFT) and is_dead(_owner_of(name)):
                     self.remove(name)
 
-    def _prefix(self, seller_id: str) -> str:
-        return f"{self._cipher.fingerprint('journal', seller_id)}."
+    def _prefixes(self, seller_id: str) -> list[str]:
+        """What the names of the seller's files begin with: new ones with the first, others since a key was away."""
+        return [f"{fingerprint(seller_id)}." for fingerprint in self._cipher.fingerprints("journal")]
 
-    def _names(self, prefix: str) -> Iterator[str]:
+    def _names(self, *prefixes: str) -> Iterator[str]:
+        """The files that begin with any of these, or all."""
         try:
             listed = self._ask(partial(self._storage.fs.ls, self._storage.root, detail=False))
         except FileNotFoundError:
             return
         for path in listed:
             name = str(path).rpartition("/")[2]
-            if name.startswith(prefix) and name.endswith((_REFRESH, _CONSENT)):
+            if (not prefixes or name.startswith(prefixes)) and name.endswith((_REFRESH, _CONSENT)):
                 yield name
 
     def _read(self, name: str) -> JournaledPair | None:
