@@ -36,7 +36,7 @@ def intake() -> dict[str, Any]:
     """Reads the inbox into the ledger."""
     from feedamp.steps.place_orders.read_inbox import intake
 
-    resources = make_resources()
+    resources = make_resources(takes_orders=True)
     return finish(intake(resources, _run(resources)))
 
 

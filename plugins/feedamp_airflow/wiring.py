@@ -20,7 +20,7 @@ from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
-from feedamp.state import State, data_key, grants, sellers, step_runs
+from feedamp.state import State, data_key, grants, inbox_files, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
 from feedamp.warehouse import Warehouse
@@ -49,8 +49,12 @@ def make_resources(
     options: Options | None = None,
     lock_wait_s: float = LOCK_WAIT_S,
     records_origins: bool = True,
+    takes_orders: bool = False,
 ) -> Resources:
-    """Everything a step needs, from the options and connections of this process; the default inbox is created.
+    """Everything a step needs, from the options and connections of this process.
+
+    The default inbox is made with a new state, and with `takes_orders` until a file was read from it. Later, a folder that
+    is away, as when it is not mounted, must not look like one without orders.
 
     `checks_key=False` accepts a key that decrypts none of the stored tokens; with `stores_grants`, commands can then store
     new ones. `lock_wait_s` is of the state, as in `State`. `options` are already read, and may have faults. Without
@@ -78,7 +82,7 @@ def make_resources(
         )
     state = _open_state(state_url, lambda: lake, lock_wait_s=lock_wait_s)
     try:
-        refuse_unused_state(state, lambda: lake)
+        is_new = refuse_unused_state(state, lambda: lake)
         cipher = data_key.open_cipher(
             state,
             options.encryption_key or _key_beside(state, lake),
@@ -91,9 +95,8 @@ def make_resources(
             record_origins(state, look_up)
         if journal_url == _journal_in(options):
             lake.make_root()
-        if options.has_default_inbox:
-            with contextlib.suppress(OSError):  # only tasks of `place` and commands need it
-                Path(options.settings.inbox_url).mkdir(parents=True, exist_ok=True)
+        if is_new or (takes_orders and options.has_default_inbox and _took_no_file(state)):
+            _make_default_inbox(options)
         query_on = options.inbox_sql_conn_id
         return Resources(
             state=state,
@@ -203,7 +206,7 @@ def open_state(
 def start_state() -> tuple[State, bool, bool]:
     """The state of a new start, with its key; whether nothing was done with it before; whether its data key was lost.
 
-    Safe to repeat: a data key is made again only where it is lost.
+    With a new state the default inbox is made. Safe to repeat: a data key is made again only where it is lost.
 
     Raises a ConfigurationError if the state holds grants, and the key file that decrypts them is missing.
     """
@@ -213,7 +216,10 @@ def start_state() -> tuple[State, bool, bool]:
         with state.begin() as connection:
             is_new = not _is_used(connection)
             step_runs.first_seen(connection, NEW_START, now=state.now())
-        keys = read_options().encryption_key
+        options = read_options()
+        if is_new:
+            _make_default_inbox(options)
+        keys = options.encryption_key
         if state.is_sqlite and not keys:
             keys = _key_beside(state, None)
         had_lost_data_key = keys is not None and data_key.start_over(state, keys)
@@ -263,12 +269,24 @@ def _open_state(
         )
 
 
-def refuse_unused_state(state: State, lake: Callable[[], Lake]) -> None:
-    """Raises a ConfigurationError if nothing was done with the state, although the lake has data."""
+def refuse_unused_state(state: State, lake: Callable[[], Lake]) -> bool:
+    """Whether nothing was done with the state yet; raises a ConfigurationError if so, although the lake has data."""
     with state.read() as connection:
         is_used = _is_used(connection)
     if not is_used:
         _refuse_beside_data(state.url, lake)
+    return not is_used
+
+
+def _took_no_file(state: State) -> bool:
+    with state.read() as connection:
+        return not inbox_files.taken_files(connection)
+
+
+def _make_default_inbox(options: Options) -> None:
+    if options.has_default_inbox:
+        with contextlib.suppress(OSError):  # only tasks of `place` and commands need it
+            Path(options.settings.inbox_url).mkdir(parents=True, exist_ok=True)
 
 
 def _refuse_beside_data(url: URL, lake: Callable[[], Lake]) -> None:

@@ -38,6 +38,20 @@ def test_an_order_is_erased_once_it_is_confirmed_and_its_file_is_gone(lived_in):
     assert "was erased before" in again.out
 
 
+def test_a_default_inbox_that_is_away_is_neither_made_nor_said_to_be_searched(lived_in, monkeypatch):
+    home = lived_in.folder / "home"
+    inbox = home / "feedamp" / "inbox"
+    monkeypatch.setattr("feedamp_airflow.config.AIRFLOW_HOME", str(home))
+    lived_in.env.set_options(inbox_url="")
+    done = lived_in.run("orders", "erase", SELLER, NUMBER, "--yes", "--json")
+    assert (done.code, done.json["unreadable_files"], inbox.exists()) == (1, [str(inbox)], False)
+    assert "There is no" in lived_in.run("doctor").out
+    assert str(lived_in.env.run_dag("place_orders").state) == "success"
+    assert not inbox.exists()
+    inbox.mkdir(parents=True)
+    assert lived_in.run("orders", "erase", SELLER, NUMBER, "--yes").code == 0
+
+
 def test_an_order_that_is_found_nowhere_is_not_called_erased(lived_in):
     done = lived_in.run("orders", "erase", SELLER, "M-11", "--yes", "--json")
     assert (done.code, done.json["found"], "spelled right" in done.err) == (1, False, True)

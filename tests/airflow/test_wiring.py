@@ -29,7 +29,13 @@ from feedamp_airflow import wiring
 from feedamp_airflow.account import libpq_options
 from feedamp_airflow.config import read_options
 from feedamp_airflow.sql_inbox import SqlInbox
-from feedamp_airflow.wiring import _connection_of_task, _state_url, connection_by_id, make_resources
+from feedamp_airflow.wiring import (
+    _connection_of_task,
+    _state_url,
+    connection_by_id,
+    make_resources,
+    start_state,
+)
 
 
 def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_env):
@@ -37,6 +43,36 @@ def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_env):
     file = airflow_env.folder / "state.db.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert second.decrypt(first.encrypt("rt-1")) == "rt-1"
+
+
+@pytest.fixture
+def default_inbox(airflow_env, monkeypatch):
+    monkeypatch.setattr("feedamp_airflow.config.AIRFLOW_HOME", str(airflow_env.folder))
+    return airflow_env.folder / "feedamp" / "inbox"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(make_resources, id="by the first command"),
+        pytest.param(lambda: start_state()[0], id="by a new start on purpose"),
+    ],
+)
+def test_a_new_installation_gets_the_default_inbox(begin, airflow_env, default_inbox):
+    airflow_env.make_stores()
+    airflow_env.set_options(inbox_url="")
+    state = begin()
+    getattr(state, "state", state).close()
+    assert default_inbox.is_dir()
+
+
+def test_only_intake_makes_the_default_inbox_once_sellers_are_registered(airflow_env, default_inbox):
+    airflow_env.connect("seller-001")
+    airflow_env.set_options(inbox_url="")
+    airflow_env.resources().state.close()
+    assert not default_inbox.exists()
+    assert str(airflow_env.run_dag("place_orders").state) == "success"
+    assert default_inbox.is_dir()
 
 
 def test_a_given_key_is_used_and_no_file_is_made(airflow_env):

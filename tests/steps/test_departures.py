@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -36,6 +37,7 @@ from feedamp.state.leases import Leases, LeaseTimes, of_order
 from feedamp.steps import adopt, depart, enroll, set_aside
 from feedamp.steps.place_orders.replay import replay
 from feedamp.tables import TABLES
+from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.refused_rows import RefusedRow
 
 KILLS = 2
@@ -172,6 +174,17 @@ def test_a_reject_that_mentions_a_longer_number_keeps_its_row(env):
         )
     )
     assert erase(env).inbox_files == []
+
+
+def test_a_warehouse_whose_file_is_away_was_not_searched(env, tmp_path):
+    live(env)
+    away = DuckDbWarehouse(str(tmp_path / "unmounted" / "warehouse.duckdb"))
+    env.resources = replace(env.resources, warehouse=away)
+    done = erase(env)
+    assert set(done.unfinished) == {Store.WAREHOUSE}
+    assert f"There is no {away.path}" in done.unfinished[Store.WAREHOUSE]
+    away.rebuild(env.resources.lake)
+    assert erase(env).unfinished == {}
 
 
 def test_an_inbox_that_is_not_there_was_not_searched(env):

@@ -287,6 +287,24 @@ def test_a_damaged_manifest_keeps_its_files_and_no_other_from_being_erased(store
     assert not any(map(is_of_it, store.rows()))
 
 
+def test_a_lake_that_is_away_is_not_said_to_be_done(store: Store) -> None:
+    assert not any(store.erase("M-99").values())  # nothing was ever written
+    fill(store)
+    taken = store.lake.published()[0].path
+    with store.state.begin() as connection:
+        manifests.mark_taken(connection, taken, now=T0)
+    root = Path(store.lake.root)
+    root.rename(store.folder / "unmounted")
+    with pytest.raises(IncompleteError, match="was not searched"):
+        store.erase()
+    root.mkdir()  # as a folder that waits for its disk
+    with pytest.raises(IncompleteError, match="was not searched"):
+        store.erase()
+    root.rmdir()
+    (store.folder / "unmounted").rename(root)
+    assert store.erase()["rows"] > 8
+
+
 def test_not_while_the_lake_is_compacted(store: Store) -> None:
     use_quick_leases(store.state)
     with held_elsewhere(store.state, LEASE), pytest.raises(BusyError, match="compacted"):

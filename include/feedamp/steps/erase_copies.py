@@ -58,8 +58,10 @@ def erase_from_lake(
     Raises:
         BusyError: the lake is being compacted, or files of writers from before the mark are still not published; what is
             published is done. Repeat it.
-        IncompleteError: a file or a manifest is missing or damaged, so it cannot be searched; all others are done.
+        IncompleteError: a file or a manifest is missing or damaged, so it cannot be searched; all others are done. Or the
+            lake is empty although the state knows of manifests, as when it is not mounted.
     """
+    _refuse_empty_lake(resources)
     leaving = Leaving(seller_id, mp_order_number)
     counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     for pause_s in resources.state.leases.looks([LEASE]):
@@ -101,7 +103,11 @@ def erase_from_warehouse(
 ) -> dict[str, int]:
     """Takes the order or seller out of the warehouse, its bytes too as far as the engine can; returns rows by table.
 
-    Temporary copies that killed processes left on this machine are removed too. Safe to kill and to repeat. Raises a BusyError if another process holds the warehouse.
+    Temporary copies that killed processes left on this machine are removed too. Safe to kill and to repeat.
+
+    Raises:
+        BusyError: another process holds the warehouse.
+        IncompleteError: its file is not there although manifests were loaded into it.
     """
     # Imported here, because a Postgres warehouse needs DuckDB only for verifications.
     from feedamp.warehouse.duckdb import remove_abandoned_copies
@@ -110,7 +116,29 @@ def erase_from_warehouse(
     counts = {"temporary_copies": removed} if removed else {}
     if resources.warehouse.is_there:
         counts |= resources.warehouse.erase(seller_id, mp_order_number)
+    elif _has_loaded(resources):
+        raise IncompleteError(
+            f"There is no {resources.warehouse.shown}, although manifests were loaded into it, so it was not searched. Mount "
+            "its disk, or if it is gone run `feedamp warehouse rebuild`, and repeat the command."
+        )
     return counts
+
+
+def _has_loaded(resources: Resources) -> bool:
+    with resources.state.read() as connection:
+        return manifests.has_loaded(connection)
+
+
+def _refuse_empty_lake(resources: Resources) -> None:
+    with resources.state.read() as connection:
+        is_known = manifests.has_loaded(connection) or manifests.is_loading(connection)
+    if is_known and resources.lake.is_empty():
+        storage = resources.lake.storage
+        storage.check_bucket()
+        raise IncompleteError(
+            f"The lake {storage.url} is empty, although the state knows manifests of it, so it was not searched. Mount its "
+            "disk, correct [feedamp] lake_url or restore it from a backup, and repeat the command."
+        )
 
 
 def _erase_from_manifests(
