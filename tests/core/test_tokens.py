@@ -29,7 +29,7 @@ async def wire():
 async def test_the_first_token_is_refreshed_and_both_are_stored(wire):
     token = await wire.tokens.live(S1)
     grant = wire.grant()
-    assert (grant.access_token, grant.generation) == (token.value, token.generation)
+    assert (grant.access_token, grant.version) == (token.value, token.version)
     assert grant.refresh_token == wire.sandbox.refresh_token(S1)
     assert (grant.refreshed_at, grant.issued_at, grant.expires_in_s) == (NOON, NOON, 3600)
 

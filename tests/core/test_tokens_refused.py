@@ -8,10 +8,10 @@ from contextlib import closing
 from datetime import datetime
 
 import pytest
-from wire import CONN, S1, S2, Wire, run_from, wired
+from wire import CONN, S1, S2, Wire, add_seller, run_from, wired
 
 from feedamp.errors import AuthorizationError, ClientRefusedError, UnclearError
-from feedamp.state import grants, sellers
+from feedamp.state import departures, grants, sellers
 from feedamp.steps.refused_grants import decide_refusals
 
 FIVE = [f"seller-{n:03d}" for n in range(1, 6)]
@@ -106,6 +106,42 @@ async def test_a_grant_that_a_person_gives_frees_the_seller_at_once(wire):
     wire.give_grant("rt-new")
     assert marked(wire) == []
     await wire.tokens.live(S1)
+
+
+def added_again(wire: Wire, refresh_token: str) -> None:
+    """The seller is removed and added with a grant of its own, whose generations begin again at 1."""
+    with wire.state.begin() as connection:
+        departures.drop_registration(connection, S1)
+    add_seller(wire.state, wire.cipher, S1, refresh_token)
+    wire.new_consent(refresh_token)
+
+
+async def test_what_is_known_of_a_removed_grant_does_not_count_for_the_one_after_it(wire):
+    wire.sandbox.revoke(S1)
+    await refused(wire.tokens, S1)
+    before = wire.grant()
+    added_again(wire, "rt-new")
+    assert wire.grant().generation == before.generation
+    stale = await wire.tokens.live(S1)
+
+    added_again(wire, "rt-newer")
+    newer = await wire.other_tokens().live(S1)
+    assert stale.version[1] == newer.version[1]
+    asked = wire.refreshes
+    assert (await wire.tokens.replace(S1, stale)).value == newer.value
+    assert wire.refreshes == asked
+
+
+async def test_a_refusal_does_not_reach_a_seller_that_was_added_again_meanwhile():
+    def is_added_again(exchange):
+        if not done:
+            done.append(added_again(wire, "rt-new"))
+
+    done: list[None] = []
+    async with wired(observer=is_added_again) as wire:
+        wire.sandbox.revoke(S1)
+        assert await wire.tokens.live(S1)
+        assert (newly_marked(wire), wire.grant().refused_at) == ([], None)
 
 
 async def test_an_outage_marks_no_seller(wire):

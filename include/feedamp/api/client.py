@@ -331,7 +331,7 @@ class FeedAmpClient:
                 # be sent at the same moment.
                 newest = self._tokens.newest(self.seller_id)
                 if newest is not None:
-                    if newest.generation > token.generation:
+                    if newest.version != token.version:
                         token = newest
                     sent_at = self._now()
                     if request.right_after is not None and not is_fresh(request.right_after, sent_at=sent_at):

@@ -30,7 +30,7 @@ from feedamp.errors import (
 from feedamp.rules.grant_refusal import BlameClient, Mark, Retry, judge_answer
 from feedamp.rules.origin import not_confirmed, others
 from feedamp.state import State, grants, leases, sellers
-from feedamp.state.grants import Grant
+from feedamp.state.grants import Grant, Version
 from feedamp.state.leases import Lease, elapsed_s
 from feedamp.state.token_cipher import TokenCipher
 
@@ -47,15 +47,15 @@ REFRESHES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Token:
-    """A live access token and the generation of its grant."""
+    """A live access token and the version of its grant."""
 
     value: str = field(repr=False)
-    generation: int
+    version: Version
     good_until: datetime
 
 
 class GrantMark(Enum):
-    """What this process knows of a generation of a grant beyond what is stored. A newer generation has no mark.
+    """What this process knows of a version of a grant beyond what is stored. Another version has no mark.
 
     | mark | set when | what follows |
     |---|---|---|
@@ -104,7 +104,7 @@ class Tokens:
         self._refused_client: ClientRefusedError | None = None
         self._threads = ThreadPoolExecutor(REFRESHES_AT_ONCE, thread_name_prefix="feedamp-refresh")
         self._refreshes: set[asyncio.Future[bool]] = set()  # those under way
-        self._marks: dict[str, tuple[GrantMark, int]] = {}  # by seller, with the generation that it is about
+        self._marks: dict[str, tuple[GrantMark, Version]] = {}  # by seller, with the version that it is about
 
     @property
     def conn_id(self) -> str:
@@ -125,16 +125,16 @@ class Tokens:
             cached = self._cache.get(seller_id)
             if cached is not None and self._now() < cached.good_until:
                 return cached
-            return await self._obtain(seller_id, stale_generation=None, to_compare=to_compare)
+            return await self._obtain(seller_id, stale_version=None, to_compare=to_compare)
 
     async def replace(self, seller_id: str, stale: Token, *, to_compare: bool = False) -> Token:
         """A token newer than `stale`, to which FeedAMP answered 401; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             cached = self._cache.get(seller_id)
-            if cached is not None and cached.generation > stale.generation:
+            if cached is not None and cached.version != stale.version:  # a later one
                 return cached
             self._cache.pop(seller_id, None)
-            return await self._obtain(seller_id, stale_generation=stale.generation, to_compare=to_compare)
+            return await self._obtain(seller_id, stale_version=stale.version, to_compare=to_compare)
 
     def drop_cached(self, seller_id: str) -> None:
         """Removes the cached token; call it when the seller's grant may change."""
@@ -151,7 +151,7 @@ class Tokens:
             if grant.status == sellers.SET_ASIDE:
                 raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
             return await self._obtain(
-                seller_id, stale_generation=grant.generation, even_if_marked=True, to_compare=True
+                seller_id, stale_version=grant.version, even_if_marked=True, to_compare=True
             )
 
     def disowned(self, seller_id: str, token: Token) -> None:
@@ -163,9 +163,11 @@ class Tokens:
         grant = self._read(seller_id)
         with self._state.begin() as connection:
             now = self._state.now()
+            if grant.consent != token.version[0]:
+                return  # a person has authorized again meanwhile
             if grant.disowned_at is not None and grant.disowned_at < self._since:
                 grants.note_refusal(connection, grant, run_key=self._run_key, now=now)
-            elif grant.generation == token.generation:
+            elif grant.version == token.version:
                 grants.note_disowned(connection, seller_id, grant.disowned_at or now)
         self._unmark(seller_id, GrantMark.DISOWNED)
 
@@ -201,7 +203,7 @@ class Tokens:
         self,
         seller_id: str,
         *,
-        stale_generation: int | None,
+        stale_version: Version | None,
         even_if_marked: bool = False,
         to_compare: bool = False,
     ) -> Token:
@@ -221,7 +223,7 @@ class Tokens:
                     seller_id=seller_id,
                 )
             token = _token_of(grant)
-            if token and grant.generation != stale_generation and self._now() < token.good_until:
+            if token and grant.version != stale_version and self._now() < token.good_until:
                 return self._keep(seller_id, token)
             if grant.status == sellers.SET_ASIDE:
                 raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
@@ -269,7 +271,8 @@ class Tokens:
             self._clock.raise_if_refused()
         newest = await in_daemon_thread(self._read, grant.seller_id)
         # If another grant has replaced this one, the caller checks it first: it may be set aside, or not compared yet.
-        return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
+        is_next = newest.version == (grant.consent, grant.generation + 1)
+        return _token_of(newest) if is_current and is_next else None
 
     def _refresh_alone(self, grant: Grant) -> bool:
         """As `_refresh_and_store`, under the lease; False if another process has changed the grant before that."""
@@ -279,10 +282,10 @@ class Tokens:
         with self._state.leases.hold(leases.of_refresh(grant.seller_id)) as lease:
             if lease is None:
                 raise busy
-            if self._read(grant.seller_id).generation != grant.generation:
+            if self._read(grant.seller_id).version != grant.version:
                 return False
             if lease.was_left:
-                self._marks[grant.seller_id] = (GrantMark.ORPHANED, grant.generation)
+                self._marks[grant.seller_id] = (GrantMark.ORPHANED, grant.version)
             return asyncio.run(self._refresh_and_store(grant, lease))
 
     async def _refresh_and_store(self, grant: Grant, lease: Lease) -> bool:
@@ -350,10 +353,7 @@ class Tokens:
         except ClientRefusedError:
             raise
         except AuthorizationError:
-            if (
-                grant.previous_refresh_token is None
-                or self._read(grant.seller_id).generation != grant.generation
-            ):
+            if grant.previous_refresh_token is None or self._read(grant.seller_id).version != grant.version:
                 raise
             # Last resort: FeedAMP may never have activated the current refresh token.
             previous = grant.previous_refresh_token
@@ -380,7 +380,7 @@ class Tokens:
         with self._state.begin() as connection:
             current = grants.read(connection, self._cipher, grant.seller_id)
             verdict = judge_answer(
-                has_newer_tokens=current is not None and current.generation != grant.generation,
+                has_newer_tokens=current is not None and current.version != grant.version,
                 names_client=isinstance(error, ClientRefusedError),
                 is_orphaned=self._mark(grant) is GrantMark.ORPHANED,
             )
@@ -395,7 +395,7 @@ class Tokens:
                         mark = GrantMark.LOST
                 case Mark():
                     grants.note_refusal(connection, grant, run_key=self._run_key, now=self._state.now())
-        self._marks[grant.seller_id] = (mark, grant.generation)
+        self._marks[grant.seller_id] = (mark, grant.version)
         # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):
             self._refused_client = error
@@ -415,16 +415,16 @@ class Tokens:
         if grant is None:
             raise AuthorizationError("The seller has no grant yet.", seller_id=seller_id)
         if grant.disowned_at is not None and self._mark(grant) is None:
-            self._marks[seller_id] = (GrantMark.DISOWNED, grant.generation)
+            self._marks[seller_id] = (GrantMark.DISOWNED, grant.version)
         return grant
 
     def _mark(self, grant: Grant) -> GrantMark | None:
-        """What is known of this generation of the grant; a mark of an earlier generation means nothing any more."""
-        mark, generation = self._marks.get(grant.seller_id, (None, None))
-        return mark if generation == grant.generation else None
+        """What is known of this version of the grant; a mark of an earlier one means nothing any more."""
+        mark, version = self._marks.get(grant.seller_id, (None, None))
+        return mark if version == grant.version else None
 
     def _is_refused(self, grant: Grant, *, even_if_marked: bool) -> bool:
-        """Whether FeedAMP has refused this generation of the grant in this run, to this process or another one."""
+        """Whether FeedAMP has refused this version of the grant in this run, to this process or another one."""
         if self._mark(grant) in (GrantMark.REFUSED, GrantMark.LOST):
             return True
         # A task that is tried again tries its sellers again: someone may have corrected the connection meanwhile.
@@ -433,7 +433,7 @@ class Tokens:
 
     def _unmark(self, seller_id: str, mark: GrantMark) -> bool:
         """Removes this mark; whether the seller had it."""
-        if self._marks.get(seller_id, (None, 0))[0] is not mark:
+        if self._marks.get(seller_id, (None, None))[0] is not mark:
             return False
         del self._marks[seller_id]
         return True
@@ -448,4 +448,4 @@ def _token_of(grant: Grant) -> Token | None:
     if not grant.access_token or grant.access_expires_at is None:
         return None
     margin_s = min(RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE * (grant.expires_in_s or 0))
-    return Token(grant.access_token, grant.generation, grant.access_expires_at - timedelta(seconds=margin_s))
+    return Token(grant.access_token, grant.version, grant.access_expires_at - timedelta(seconds=margin_s))

@@ -19,6 +19,9 @@ from feedamp.state.token_cipher import TokenCipher
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
 
+Version = tuple[str | None, int]
+"""Consent and generation: generations begin again at 1 where a seller was removed and added again."""
+
 
 @dataclass(frozen=True)
 class Grant:
@@ -40,6 +43,11 @@ class Grant:
     account_checked_at: datetime | None
     origin: str | None = None
     consent: str | None = None
+
+    @property
+    def version(self) -> Version:
+        """What tells this grant and its tokens from earlier and later ones of the seller."""
+        return self.consent, self.generation
 
     @property
     def ends_at(self) -> datetime:
