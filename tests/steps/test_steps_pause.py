@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.resources import Resources
 from feedamp.state import sellers
+from feedamp.steps.extract_fulfillments import extract
 from feedamp.steps.place_orders.seller_batch import ORDERS_AT_ONCE
 from feedamp.steps.runner import StepResult, finish
 from feedamp_sandbox.faults import Kind
@@ -113,7 +115,8 @@ def test_a_repair_sends_nothing_more_to_a_paused_seller(env: Env) -> None:
     assert sorted(env.sandbox.orders(SELLER)) == sorted(NUMBERS)
 
 
-def test_an_extraction_reads_no_further_page_of_a_paused_seller() -> None:
+def test_an_extraction_reads_no_further_page_of_a_paused_seller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "HELD", timedelta(0))  # as if pages came less often
     with open_env(rules={"page_size": 10}) as env:
         env.stock(80)
         with paused_while(env, "GET", "/orders$"):

@@ -138,7 +138,13 @@ class FeedAmpClient:
             except UnreadableError as error:
                 unread.append(UnreadableOrder(number_of(item), error.where))
         return OrderPage(
-            tuple(orders), tuple(unread), next_cursor, reply.sent_at, reply.answer.server_time, items is None
+            tuple(orders),
+            tuple(unread),
+            next_cursor,
+            reply.sent_at,
+            reply.answer.server_time,
+            was_null=items is None,
+            size=len(reply.answer.body),
         )
 
     def _list_request(self, filters: Filters, cursor: str | None) -> Request:

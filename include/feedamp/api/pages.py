@@ -32,7 +32,7 @@ class UnreadableOrder:
 
 @dataclass(frozen=True)
 class OrderPage:
-    """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock."""
+    """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock; `size` in bytes."""
 
     orders: tuple[Order, ...]
     unread: tuple[UnreadableOrder, ...]
@@ -40,6 +40,7 @@ class OrderPage:
     read_at: datetime
     server_time: datetime | None
     was_null: bool = False
+    size: int = 0
 
     @property
     def items(self) -> tuple[Order | UnreadableOrder, ...]:

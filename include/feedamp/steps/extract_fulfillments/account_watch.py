@@ -26,9 +26,9 @@ class AccountWatch:
         self._has_warned = False
 
     def check(self, remote_orders: Sequence[Order]) -> None:
-        """Pauses both sellers if the page contains an order that was placed for another seller.
+        """Pauses both sellers if pages contain an order that was placed for another seller.
 
-        Call it before any order of the page is stored: someone has to decide which of the two accounts is wrong.
+        Call it before any order of the pages is stored: someone has to decide which of the two accounts is wrong.
 
         When an account is read for the first time, the orders that this ledger did not place are also compared with
         those that other accounts have shown. A match is listed as action required for both sellers and pauses neither.

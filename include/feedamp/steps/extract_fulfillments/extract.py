@@ -4,9 +4,9 @@ Only reads from FeedAMP; `load` does the rest. Where the next extraction starts:
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -38,6 +38,9 @@ FEWEST_SHOWN = 20  # below that, `max_unread_ratio` says nothing
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 # With more of them side by side FeedAMP makes the pages of others meanwhile, and each would hold a second page.
 MOST_SELLERS_ASKING_AHEAD = 8
+# What is asked of the state for a page is asked for several at once if they come so fast: that takes as long as to decode
+# them. All sellers of a task together hold so many pages, and each so many orders or bytes.
+HELD, MOST_PAGES_HELD, ORDERS_HELD, BYTES_HELD = timedelta(seconds=0.25), 100, 500, 1 << 20
 
 
 def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -90,6 +93,7 @@ async def extract(
             clock=clients.clock_check,
             ends_at=ends_at,
             asks_ahead=len(found) <= MOST_SELLERS_ASKING_AHEAD,
+            pages_held=max(1, MOST_PAGES_HELD // len(found)),
         )
         progress.append(await reader.read(seller, since=since))
         if reader.error is not None:
@@ -117,6 +121,34 @@ async def extract(
     return result
 
 
+async def _in_groups(
+    pages: AsyncIterator[OrderPage], *, most: int, now: Callable[[], datetime], ends_at: datetime
+) -> AsyncGenerator[Sequence[OrderPage], None]:
+    """The pages, several at once if they come fast; what came before an error is yielded before it is raised."""
+    group: list[OrderPage] = []
+    held_until = ends_at
+    failure: Exception | None = None
+    try:
+        async for page in pages:
+            if not group:
+                held_until = min(now() + HELD, ends_at)
+            group.append(page)
+            if (
+                len(group) >= most
+                or now() >= held_until
+                or sum(len(one.items) for one in group) >= ORDERS_HELD
+                or sum(one.size for one in group) >= BYTES_HELD
+            ):
+                yield group
+                group = []
+    except Exception as error:  # noqa: BLE001 - raised below
+        failure = error
+    if group:
+        yield group
+    if failure is not None:
+        raise failure
+
+
 def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | UnreadableOrder]:
     """Of an order that appears twice, only the last: both have one `read_at`, so no merge could tell which is newer."""
     return list({item.mp_order_number or id(item): item for item in items}.values())
@@ -134,12 +166,14 @@ class _SellerReader(SellerJob):
         clock: ClockCheck,
         ends_at: datetime,
         asks_ahead: bool,
+        pages_held: int,
     ) -> None:
         super().__init__(resources, run, result, client)
         self._publisher = publisher
         self._clock = clock
         self._ends_at = ends_at
         self._asks_ahead = asks_ahead
+        self._pages_held = pages_held
         self._stored = self._unreadable = 0
         self._unread: dict[str, str] = {}  # number -> reason
         self._unread_before: set[str] = set()
@@ -252,9 +286,14 @@ class _SellerReader(SellerJob):
     ) -> None:
         """Stores the orders of all pages, removes them from `watched`, and adds errors of single orders to `failed`."""
         watch = AccountWatch(self._resources, seller)
-        async with aclosing(pages.pages()) as read:
-            async for page in read:
-                await self._read_page(page, watch, watched, failed)
+        async with (
+            aclosing(pages.pages()) as read,
+            aclosing(
+                _in_groups(read, most=self._pages_held, now=self._state.now, ends_at=self._ends_at)
+            ) as groups,
+        ):
+            async for group in groups:
+                await self._read_group(group, watch, watched, failed)
                 if pages.next_cursor is not None and self._state.now() >= self._ends_at:
                     self._is_left_off = True
                     self._warn(
@@ -263,33 +302,40 @@ class _SellerReader(SellerJob):
                     )
                     return
 
-    async def _read_page(
-        self, page: OrderPage, watch: AccountWatch, watched: set[str], failed: list[TransientError]
+    async def _read_group(
+        self,
+        group: Sequence[OrderPage],
+        watch: AccountWatch,
+        watched: set[str],
+        failed: list[TransientError],
     ) -> None:
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
-        watch.check(page.orders)
-        stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
+        watch.check([order for page in group for order in page.orders])
+        stale = self._possibly_stale(
+            [ReadOrder(order, page.read_at) for page in group for order in page.orders]
+        )
         complete: list[ReadOrder] = []
         try:
-            for item in _deduplicate(page.items):
-                number = item.mp_order_number or ""
-                watched.discard(number)
-                try:
-                    if number in stale:
-                        await self._read_alone(number)
+            for page in group:
+                for item in _deduplicate(page.items):
+                    number = item.mp_order_number or ""
+                    watched.discard(number)
+                    try:
+                        if number in stale:
+                            await self._read_alone(number)
+                            continue
+                        read = await fetch_complete(self._client, item, page.read_at)
+                    except UnclearError as error:
+                        # Only this order fails. The rest of the page is read, but the watermark will not move.
+                        failed.append(error)
+                        if len(failed) >= FAILURES_THAT_END_A_SELLER:
+                            raise
                         continue
-                    read = await fetch_complete(self._client, item, page.read_at)
-                except UnclearError as error:
-                    # Only this order fails. The rest of the page is read, but the watermark will not move.
-                    failed.append(error)
-                    if len(failed) >= FAILURES_THAT_END_A_SELLER:
-                        raise
-                    continue
-                if isinstance(read, UnreadableOrder):
-                    self._record_unreadable_order(read)
-                else:
-                    complete.append(read)
+                    if isinstance(read, UnreadableOrder):
+                        self._record_unreadable_order(read)
+                    else:
+                        complete.append(read)
         finally:
             self._store(complete)
 
