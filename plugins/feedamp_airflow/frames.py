@@ -14,7 +14,7 @@ from feedamp.tables import SCHEMA, TABLES, Table, Type
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.newest_rows import NEWEST, newest_rows
 from feedamp_airflow.config import read_options
-from feedamp_airflow.wiring import connection_by_id, lake_of, make_warehouse
+from feedamp_airflow.wiring import connection_by_id, lake_as_erased, make_warehouse
 
 SOURCES = ("warehouse", "lake")
 _Known = TypeVar("_Known")
@@ -41,6 +41,7 @@ def read(
     Raises:
         ConfigurationError: there is no such table, column or source, the warehouse does not have it yet, or the engine
             refuses the condition.
+        ConfigurationError: of the lake, the state or the key that says what was erased is missing.
         BusyError: another process has held the DuckDB file for `duckdb_lock_wait_s`.
         IncompleteError: a file of the lake is missing or damaged.
     """
@@ -78,7 +79,7 @@ def _found(table: Table, selected: str, condition: str, needed: set[str], source
                 f"{warehouse.shown} has no {missing} yet; the next load of new rows adds it."
             ) from error
     return newest_rows(
-        lake_of(options),
+        lake_as_erased(options),
         table,
         [name for name in table.names if name in needed],
         f"SELECT {selected} FROM {NEWEST} AS {table.name}{condition}",

@@ -20,7 +20,7 @@ from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
-from feedamp.state import State, data_key, grants, inbox_files, sellers, step_runs
+from feedamp.state import State, data_key, erasures, grants, inbox_files, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
 from feedamp.warehouse import Warehouse
@@ -233,6 +233,27 @@ def lake_of(options: Options, find: LookUp | None = None) -> Lake:
     """The lake of these options, not read yet."""
     store = open_store("lake_url", options.lake_url, find or connection_by_id)
     return Lake(store, file_mode=options.file_mode)
+
+
+def lake_as_erased(options: Options) -> Lake:
+    """The lake of these options for a reader without `Resources`: it leaves out what the state says was erased so far.
+
+    Raises a ConfigurationError if the lake has data and no state says so, or the key that its marks need is missing.
+    """
+    lake = lake_of(options)
+    try:
+        state = open_state(must_exist=True, options=options)
+    except NoStateError:
+        _refuse_beside_data(make_url(_state_url(options, connection_by_id)), lambda: lake)
+        return lake
+    with contextlib.closing(state), state.read() as connection:
+        if not erasures.is_any(connection):
+            return lake
+        keys = options.encryption_key or _read_keys(state)
+        cipher = data_key.open_cipher(state, keys, checks_key=False, notes_use=False)
+        erased = erasures.load(connection, cipher)
+    lake.erased = lambda: erased
+    return lake
 
 
 def _is_missing_file(url: URL) -> bool:

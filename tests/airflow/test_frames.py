@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import quote
@@ -11,6 +12,8 @@ import duckdb
 import pandas as pd
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from console import SELLER
+from cryptography.fernet import Fernet
 from doc_blocks import blocks
 from postgres_server import server  # noqa: F401 - a fixture
 from postgres_warehouses import address_of
@@ -114,6 +117,29 @@ def test_a_warehouse_that_is_not_there_is_said_and_not_made(airflow_env):
         frames.read("orders")
     assert not (airflow_env.folder / "warehouse.duckdb").exists()
     assert len(frames.read("orders", source="lake")) == 0
+
+
+def test_a_lake_that_was_put_back_shows_nothing_that_was_erased(feedamp_env):
+    fill(feedamp_env)
+    lake, copy = feedamp_env.folder / "lake", feedamp_env.folder / "backup"
+    shutil.copytree(lake, copy)
+    for path in (feedamp_env.folder / "inbox").iterdir():
+        path.unlink()
+    assert feedamp_env.run("orders", "erase", SELLER, "M-1", "--yes").code == 0
+    shutil.rmtree(lake)
+    copy.rename(lake)
+    for table, total in {"orders": 2, "placements": 2, "findings": None}.items():
+        numbers = list(frames.read(table, columns=["mp_order_number"], source="lake").mp_order_number)
+        assert (numbers.count("M-1"), total in (None, len(numbers))) == (0, True), table
+    assert len(frames.read("orders", columns=["currency"], source="lake")) == 2  # its key is not asked for
+    feedamp_env.env.set_options(encryption_key=Fernet.generate_key().decode())
+    with pytest.raises(ConfigurationError, match="encryption"):
+        frames.read("orders", source="lake")
+    feedamp_env.resources.state.close()
+    for name in ("state.db", "state.db-wal", "state.db-shm"):
+        (feedamp_env.folder / name).unlink(missing_ok=True)
+    with pytest.raises(ConfigurationError, match="is empty, although the lake"):
+        frames.read("orders", source="lake")
 
 
 def test_what_the_next_load_adds_is_named(on_engine):

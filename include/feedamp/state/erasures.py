@@ -51,6 +51,11 @@ def mark(cipher: TokenCipher, seller_id: str, mp_order_number: str | None = None
     return mark_of(partial(cipher.fingerprint, _PURPOSE), seller_id, mp_order_number)
 
 
+def is_any(connection: Connection) -> bool:
+    """Whether anything was ever erased."""
+    return connection.execute(sa.select(erasures.c.mark).limit(1)).first() is not None
+
+
 def load(connection: Connection, cipher: TokenCipher) -> Erased:
     """What was erased so far, as of this transaction."""
     marks = connection.execute(sa.select(erasures.c.mark)).scalars().all()
