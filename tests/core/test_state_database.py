@@ -13,7 +13,7 @@ from wire import opened_state
 
 from crashes.clock import NOON, Clock
 from feedamp.errors import ConfigurationError
-from feedamp.state import HEAD, State, findings, ledger, open_orders, sellers
+from feedamp.state import HEAD, State, findings, ledger, open_orders, order_events, sellers
 from feedamp.state.schema import UtcTime, metadata, watermarks
 
 
@@ -202,3 +202,16 @@ def test_work_of_a_shard_is_found_without_reading_all_open_orders(state):
     assert "findings USING INDEX findings_by" in to_report
     assert "sellers USING INDEX sqlite_autoindex_sellers_1 (seller_id=?)" in found
     assert not [plan for plan in plans if "SCAN" in plan]
+
+
+def test_orders_are_found_by_their_keys_however_many_are_asked_for(state):
+    keys = [("S1", "MP-1"), ("S2", "MP-1"), ("S2", "MP-2")]
+    with plans_of(state) as plans, state.begin() as connection:
+        ledger.read_all(connection, keys)
+        findings.of_orders(connection, keys)
+        open_orders.read_all(connection, keys)
+        order_events.put_again(connection, [(*key, "placed") for key in keys])
+    assert len(plans) == 4
+    tables = ("orders", "findings", "snapshots", "order_events")
+    assert all(f"SEARCH {table} USING" in plan for table, plan in zip(tables, plans, strict=True))
+    assert not [plan for table, plan in zip(tables, plans, strict=True) if f"SCAN {table}" in plan]

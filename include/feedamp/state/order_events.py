@@ -15,7 +15,7 @@ from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, Kind, of_ledger
 from feedamp.state import ledger, outbox
 from feedamp.state.schema import order_events
-from feedamp.state.statements import insert, is_order
+from feedamp.state.statements import insert, is_any_of, is_order
 from feedamp.tables import ORDER_EVENTS, RECORDED_AT, Row
 
 _NO_ORDER = ("", "")
@@ -58,7 +58,7 @@ def _add(dialect: str) -> ReturningInsert[Any]:
 
 def put_again(connection: Connection, keys: Iterable[Sequence[str]]) -> int:
     """Puts stored events, by the key of their table, in the outbox once more; returns how many are stored."""
-    same = sa.tuple_(*order_events.primary_key.columns).in_([tuple(key) for key in keys])
+    same = is_any_of(tuple(order_events.primary_key), [tuple(key) for key in keys])
     rows = [dict(row._mapping) for row in connection.execute(sa.select(order_events).where(same))]
     outbox.put_rows(connection, map(_for_outbox, rows))
     return len(rows)

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TupleType
 
 _Value = TypeVar("_Value")
 Insert = sqlite.Insert | postgresql.Insert
@@ -44,7 +47,31 @@ def is_order(
 
 def is_any_order(table: sa.Table, keys: Sequence[tuple[str, str]]) -> sa.ColumnElement[bool]:
     """The condition that selects the rows of several orders, by seller and number; as many as `in_parts` gives."""
-    return sa.tuple_(table.c.seller_id, table.c.mp_order_number).in_(keys)
+    return is_any_of((table.c.seller_id, table.c.mp_order_number), keys)
+
+
+def is_any_of(columns: Sequence[sa.Column[Any]], keys: Sequence[tuple[Any, ...]]) -> sa.ColumnElement[bool]:
+    """The condition that the columns hold one of the keys, for which an index is searched."""
+    values = sa.bindparam(
+        None, list(keys), unique=True, expanding=True, type_=TupleType(*(column.type for column in columns))
+    )
+    return sa.tuple_(*columns).bool_op("IN")(_Keys(values))
+
+
+class _Keys(FunctionElement[Any]):
+    """A list of keys. Of plain `VALUES` with several rows, SQLite takes none to an index and reads the whole table."""
+
+    inherit_cache = True
+
+
+@compiles(_Keys)
+def _as_list(keys: _Keys, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(*keys.clauses, **options))
+
+
+@compiles(_Keys, "sqlite")
+def _as_rows(keys: _Keys, compiler: Any, **options: Any) -> str:
+    return f"(SELECT * FROM {_as_list(keys, compiler, **options)})"  # noqa: S608 - placeholders
 
 
 def is_same_order(one: sa.Table, other: sa.Table) -> sa.ColumnElement[bool]:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.state.schema import tracking_uses
-from feedamp.state.statements import in_parts, upsert
+from feedamp.state.statements import in_parts, is_any_of, upsert
 
 
 class TrackingUses:
@@ -79,7 +79,7 @@ class TrackingUses:
             else:
                 rows.append({**row, "recipient_hash": use[0], "seen_at": use[1]})
         for part in in_parts(gone):
-            same = sa.tuple_(*tracking_uses.primary_key.columns).in_(part)
+            same = is_any_of(tuple(tracking_uses.primary_key), part)
             self._connection.execute(sa.delete(tracking_uses).where(same))
         upsert(self._connection, tracking_uses, rows)
         self._changed.clear()
