@@ -7,6 +7,7 @@ import errno
 import signal
 import time
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp.run import Run
-from feedamp.state import State, departures, grants
+from feedamp.state import State, consents, departures, grants
 from feedamp.state.token_cipher import DataKey, TokenCipher
 from feedamp.storage import open_storage
 from feedamp_sandbox import SandboxOptions, running
@@ -314,6 +315,49 @@ async def test_a_journal_that_fails_first_is_tried_again_with_the_state(monkeypa
         assert len(writes) == 2
         assert wire.grant().access_token == token.value
         assert files_of(wire) == []
+
+
+async def test_pairs_of_a_later_consent_become_the_grant_of_a_state_from_a_backup():
+    async with wired(**STRICT) as wire:
+        before = wire.grant()
+        answers = {}
+        for at, generation in ((3, 7), (2, 6), (1, before.generation + 1)):
+            pair = JournaledPair(S1, generation, f"rt-{at}", f"rt-{at + 1}", f"at-{at}", 3600, NOON)
+            answers[at] = msgspec.structs.replace(
+                pair,
+                asked_at=NOON + timedelta(hours=at),
+                consent="later",
+                conn_id=CONN,
+                origin=before.origin,
+            )
+            journal_of(wire.state).reserve(S1).write(answers[at])
+        pairs = pair_storage.PairStorage(
+            wire.state, wire.cipher, journal_of(wire.state), on_secret=lambda secret: None
+        )
+        assert pairs.take_in(S1)
+        grant = wire.grant()
+        assert (grant.refresh_token, grant.access_token, grant.consent) == ("rt-4", "at-3", "later")
+        assert grant.account_checked_at is None  # compared before it is used
+        assert files_of(wire) == []
+        with wire.state.read() as connection:
+            assert consents.has_replaced(connection, S1)
+        # What was consented to in the end wins, also over a pair that came later into the journal.
+        wire.clock.skip(hours=9)
+        wire.give_grant("rt-newest")
+        journal_of(wire.state).reserve(S1).write(msgspec.structs.replace(answers[3], consent="another"))
+        assert not pairs.take_in(S1)
+        assert (wire.grant().refresh_token, files_of(wire)) == ("rt-newest", [])
+
+
+async def test_a_pair_of_a_later_consent_without_its_connection_is_kept():
+    async with wired(**STRICT) as wire:
+        token = wire.grant().refresh_token
+        asked_at = NOON + timedelta(hours=1)
+        pair = JournaledPair(S1, 7, "rt-1", "rt-2", "at", 3600, asked_at, consent="later")
+        journal_of(wire.state).reserve(S1).write(pair)
+        await wire.tokens.live(S1)
+        assert wire.grant().previous_refresh_token == token
+        assert journal_of(wire.state).waiting() == 1
 
 
 async def test_of_two_pairs_the_newer_one_is_stored_in_a_state_from_a_backup():

@@ -106,25 +106,41 @@ class PairStorage:
                 storing = in_daemon_thread(self._store, grant, pair)
 
     def take_in(self, seller_id: str) -> bool:
-        """Moves the seller's pairs from the journal into the state; returns whether one of them is the grant now."""
+        """Moves the seller's pairs from the journal into the state; returns whether one of them is the grant now.
+
+        What the state cannot place stays in the journal, where `feedamp doctor` counts it: a pair of a grant that the state
+        does not have, because it is from a backup.
+        """
         is_stored = False
-        for name, pair in self._journal.pairs_of(seller_id):
+        pairs = self._journal.pairs_of(seller_id)
+        with self._state.read() as connection:
+            later = [entry for entry in pairs if self._is_later(connection, entry[1])]
+        # Of several of a later consent, the newest is its grant; by the generation of that one, the others are older.
+        for name, pair in [*reversed(later), *(entry for entry in pairs if entry not in later)]:
             with self._state.read() as connection:
                 newest = grants.read(connection, self._cipher, seller_id)
-            if newest is None and pair.conn_id is None:
-                continue  # of a grant that this state does not have, such as one from a backup: nothing may be lost
+                is_new = pair.is_consents or self._is_later(connection, pair)
+            if (newest is None and not is_new) or (is_new and pair.conn_id is None):
+                log.warning(
+                    "A pair of seller %s stays in the journal: the state does not have its grant.", seller_id
+                )
+                continue
             if newest is not None:
                 # If the state was restored from a backup, its generation may be lower than that of the pair.
                 # The pair of another consent is not that of the grant in use, whatever its generation.
                 generation = min(pair.generation, newest.generation)
                 newest = replace(newest, generation=generation, consent=pair.consent or newest.consent)
             try:
-                is_stored = self._store(newest, pair) or is_stored
+                is_stored = self._store(None if is_new else newest, pair) or is_stored
             except ForeignPairError as error:
                 log.warning("A pair of seller %s in the journal was removed: %s", seller_id, error)
             self._on_secret(pair.refresh_token)
             self._journal.remove(name)
         return is_stored
+
+    @staticmethod
+    def _is_later(connection: Connection, pair: JournaledPair) -> bool:
+        return grants.is_later(connection, pair.seller_id, pair.consent, pair.asked_at)
 
     def take_in_consents(self) -> None:
         """Does the same for every seller whose grant of a consent is only in the journal. Problems are logged."""
@@ -143,7 +159,7 @@ class PairStorage:
                     f"FeedAMP answered a token call with the tokens of seller {owner}; they are not used.",
                     seller_id=pair.seller_id,
                 )
-            if pair.conn_id is not None:
+            if grant is None and pair.conn_id is not None:
                 grant = self._new_grant(connection, pair, pair.conn_id)
             return grant is not None and grants.store_tokens(
                 connection,
@@ -159,8 +175,10 @@ class PairStorage:
     def _new_grant(self, connection: Connection, pair: JournaledPair, conn_id: str) -> Grant | None:
         """Stores the grant of a consent; None if it is stored already, because only the answer to a commit was lost.
 
-        Also None if the seller was removed meanwhile.
+        Also None if the seller was removed meanwhile, or if the pair is of a refresh and its consent is not later any more.
         """
+        if not pair.is_consents and not self._is_later(connection, pair):
+            return None
         if grants.token_owner(connection, self._cipher, pair.refresh_token) is not None:
             return None
         if not sellers.is_registered(connection, pair.seller_id):
@@ -174,6 +192,8 @@ class PairStorage:
             now=pair.asked_at,
             to_compare=True,
             origin=pair.origin,
+            consent=pair.consent,
+            after_generation=pair.generation,
         )
         return grants.read(connection, self._cipher, pair.seller_id)
 

@@ -41,8 +41,9 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     """FeedAMP's answer to a token call.
 
     Of a refresh: `generation` and `consent` are those of the refreshed grant (an earlier version wrote no `consent`),
-    `used_token` the refresh token that was sent. Of a consent:
-    `conn_id` is the connection of the new grant, `origin` the server that issued it. `asked_at` (UTC) is the moment from which `expires_in_s` counts.
+    `used_token` the refresh token that was sent. Of a consent, there is no `consent` yet and no generation (0). `conn_id` is the connection of the grant, `origin`
+    the server that issued it; an earlier version wrote them of a consent only. `asked_at` (UTC) is the moment from which
+    `expires_in_s` counts.
     """
 
     seller_id: str
@@ -55,6 +56,11 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     conn_id: str | None = None
     origin: str | None = None
     consent: str | None = None
+
+    @property
+    def is_consents(self) -> bool:
+        """Whether it is the first pair of a new grant."""
+        return self.conn_id is not None and self.generation == 0
 
     def __repr__(self) -> str:
         return f"JournaledPair(seller_id={self.seller_id!r}, generation={self.generation})"

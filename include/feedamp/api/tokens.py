@@ -315,6 +315,8 @@ class Tokens:
             access_token=answer.access_token,
             expires_in_s=answer.expires_in_s,
             asked_at=asked_at,
+            conn_id=grant.conn_id,
+            origin=grant.origin,
             consent=grant.consent,
         )
         try:

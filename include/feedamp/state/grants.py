@@ -100,9 +100,12 @@ def put_grant(
     now: datetime,
     to_compare: bool = False,
     origin: str | None = None,
+    consent: str | None = None,
+    after_generation: int = 0,
 ) -> None:
     """Stores a grant from a consent or an import; it replaces the seller's current grant.
 
+    `consent` and `after_generation` are those of a grant that was refreshed since then (`is_later`).
     `origin` is that of the connection; with None, it is set once the connection can be read (`adopt_origin`).
     With `to_compare`, the account behind it is compared with known orders before the grant is used for data, and the
     grant that was in use is kept until then.
@@ -122,7 +125,7 @@ def put_grant(
         "access_token": None,
         "access_expires_at": None,
         "expires_in_s": None,
-        "generation": (known or 0) + 1,
+        "generation": max(known or 0, after_generation) + 1,
         "issued_at": now,
         "refused_at": None,
         "disowned_at": None,
@@ -131,12 +134,25 @@ def put_grant(
         "account_forced": False,
         "shows_orders_of": None,
         "others_known_until": None,
-        "consent": cipher.fingerprint("token", refresh_token),
+        "consent": consent or cipher.fingerprint("token", refresh_token),
     }
     upsert(connection, grants, [row])
     leases.drop(connection, leases.of_refresh(seller_id))  # it concerns the grant before
     remember_token(connection, cipher, seller_id, refresh_token, now=now)
     wake(connection, seller_id, now=now)
+
+
+def is_later(connection: Connection, seller_id: str, consent: str | None, asked_at: datetime) -> bool:
+    """Whether a refresh at this moment was of a later consent than the stored grant: the state is from a backup.
+
+    The fingerprints know every consent that the state has ever had.
+    """
+    stored = sa.select(grants.c.consent, grants.c.issued_at).where(grants.c.seller_id == seller_id)
+    row = connection.execute(stored).first()
+    if row is None or consent in (None, row.consent) or asked_at <= row.issued_at:
+        return False
+    known = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint == consent)
+    return connection.execute(known).first() is None
 
 
 def origins(connection: Connection, conn_id: str) -> dict[str | None, int]:
