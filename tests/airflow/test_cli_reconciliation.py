@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import stat
 from datetime import UTC, datetime
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_report_counts_days_kinds_and_sellers(compared, start_holder, tmp_path
     start_holder(compared.resources.warehouse.path)
     file = tmp_path / "days.csv"
     done = compared.run("reconciliation", "report", *RANGE, "--json", "--csv", file)
-    assert done.code == 1
+    assert (done.code, stat.S_IMODE(file.stat().st_mode)) == (1, 0o600)
     found = done.json
     assert {name: count for name, count in found["days"].items() if count} == {
         "total": 4,

@@ -20,6 +20,7 @@ from feedamp.state import ledger, reconciliation_days, sellers
 from feedamp.state.retention import CHECKED_DAYS_KEPT
 from feedamp_airflow.cli.output import Output, moment, replaced_file
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
+from feedamp_airflow.config import Options
 
 ROWS_SHOWN = 50
 LEFT_OUT_SHOWN = 20
@@ -135,8 +136,11 @@ def days_reported(connection: Connection, first: date, last: date, *, now: datet
 
 @contextlib.contextmanager
 def _csv_writer(path: str | None) -> Iterator[Any]:
-    """Writes to a file that appears once it is complete; without a path, to nowhere."""
-    with replaced_file(Path(path)) if path else contextlib.nullcontext(io.BytesIO()) as file:
+    """Writes to a file of `file_mode` that appears once it is complete; without a path, to nowhere."""
+    opened = (
+        replaced_file(Path(path), mode=Options().file_mode) if path else contextlib.nullcontext(io.BytesIO())
+    )
+    with opened as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
