@@ -227,6 +227,20 @@ def test_a_seller_with_a_new_id_is_clear_once_the_old_one_is_paused(shop):
     assert needs(shop) == (0, {})
 
 
+@pytest.mark.parametrize("how", ["remove", "erase"])
+def test_a_mix_up_outlives_the_seller_that_it_is_with(shop, how):
+    force(shop)
+    shop.run("sellers", how, SELLER, "--yes")
+    assert [item["seller_id"] for item in needs(shop)[1]["sellers_mixed_up"]] == [OTHER]
+    code, check = accounts_check(shop)
+    assert (code, check["state"]) == (1, "problem")
+    assert f"Seller {OTHER} may hold a token for the account of seller" in check["says"]
+    assert (SELLER in check["says"]) == (how == "remove")
+    assert shop.run("sellers", "resume", OTHER).code == 0
+    assert "sellers_mixed_up" not in needs(shop)[1]
+    assert accounts_check(shop)[1]["state"] == "ok"
+
+
 def test_a_refused_grant_of_the_other_seller_does_not_end_a_mix_up(shop):
     force(shop)
     lose_grant(shop, SELLER)

@@ -138,7 +138,7 @@ def count_by_grant(connection: Connection) -> dict[str, int]:
 def in_doubt(connection: Connection) -> list[str]:
     """Ids of sellers whose account or grant a note is about, and of those that they are mixed up with."""
     noted = sa.or_(
-        sellers.c.mixed_with.is_not(None),
+        sellers.c.mix_up.is_not(None),
         grants.c.status_reason.is_not(None),
         grants.c.status == SET_ASIDE,
     )

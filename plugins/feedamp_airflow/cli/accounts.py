@@ -17,7 +17,9 @@ SELLERS_NAMED = 10
 def unclear(known: Sequence[Seller]) -> dict[str, str]:
     """By seller, why the grant may not be for the seller's own account."""
     by_id = {seller.seller_id: seller for seller in known}
-    reasons = {s.seller_id: _reason(s, by_id.get(s.mixed_with or "")) for s in known}
+    reasons = {
+        s.seller_id: _reason(s, is_mixed_up=_is_mixed_up(s, by_id.get(s.mixed_with or ""))) for s in known
+    }
     return {seller_id: reason for seller_id, reason in reasons.items() if reason is not None}
 
 
@@ -25,16 +27,16 @@ def _is_mixed_up(seller: Seller, other: Seller | None) -> bool:
     """Whether the seller still counts as mixed up with the other one: a pair does until exactly one of the two is paused.
 
     Resuming a seller ends the mix-up for that seller only; the other one remains mixed up until it is resumed as well.
-    A refused grant does not end it.
+    A refused grant does not end it, nor does it that the other one was removed or erased: this one's account may be its.
     """
-    if seller.mixed_with is None or other is None:
-        return False
+    if other is None:
+        return seller.mix_up is not None
     is_pair = other.mixed_with == seller.seller_id
     return not is_pair or seller.paused == other.paused
 
 
-def _reason(seller: Seller, other: Seller | None) -> str | None:
-    mix_up = seller.mix_up if _is_mixed_up(seller, other) else None
+def _reason(seller: Seller, *, is_mixed_up: bool) -> str | None:
+    mix_up = seller.mix_up if is_mixed_up else None
     is_set_aside = seller.grant == SET_ASIDE
     grant = f"the grant is set aside: {seller.grant_reason}" if is_set_aside else seller.grant_reason
     return "; ".join(reason for reason in (mix_up, grant) if reason) or None
@@ -77,11 +79,15 @@ def examine(resources: Resources, reader: Audience) -> str:
 
 
 def _mixed_steps(known: list[Seller], reader: Audience) -> list[str]:
-    """A paragraph for each pair of sellers whose accounts are mixed up."""
+    """A paragraph for each pair of sellers whose accounts are mixed up, and for each whose other one is gone."""
     paragraphs: dict[frozenset[str], str] = {}
     by_id = {seller.seller_id: seller for seller in known}
     for seller in known:
-        if seller.mixed_with is None or not _is_mixed_up(seller, by_id.get(seller.mixed_with)):
+        other_one = by_id.get(seller.mixed_with or "")
+        if not _is_mixed_up(seller, other_one):
+            continue
+        if seller.mixed_with is None or other_one is None:
+            paragraphs[frozenset((seller.seller_id,))] = _mixed_with_gone(seller, reader)
             continue
         one, other = sorted((seller.seller_id, seller.mixed_with))
         what = "are paused" if seller.paused else "may hold tokens for one account"
@@ -101,9 +107,20 @@ def _mixed_steps(known: list[Seller], reader: Audience) -> list[str]:
     return list(paragraphs.values())
 
 
+def _mixed_with_gone(seller: Seller, reader: Audience) -> str:
+    own = seller.seller_id
+    evidence = reader.said(seller.mix_up, "orders of one were seen in the account of the other")
+    return (
+        f"Seller {own} may hold a token for the account of seller {seller.mixed_with or '(erased)'}, which is no longer "
+        f"registered: {evidence}. If the account is that of {own}, `feedamp sellers resume {own}` ends this. Otherwise sign out "
+        f"of FeedAMP, sign in with the right account, open a new link from `feedamp sellers authorize-url {own}`, then "
+        f"`feedamp sellers authorize {own} --code - --state -` and `feedamp sellers resume {own}`."
+    )
+
+
 def _set_aside_steps(known: list[Seller], reader: Audience) -> list[str]:
     return [
-        f"Seller {seller.seller_id}: {reader.said(_reason(seller, None), 'it is not clear whose account the grant is for')}. If the seller was signed in with the wrong account, sign out of "
+        f"Seller {seller.seller_id}: {reader.said(_reason(seller, is_mixed_up=False), 'it is not clear whose account the grant is for')}. If the seller was signed in with the wrong account, sign out of "
         f"FeedAMP and open a new link from `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
         f"authorize {seller.seller_id} --code - --state -`. If the account is right, `feedamp sellers authorize "
         f"{seller.seller_id} --force` uses the grant that is set aside."
