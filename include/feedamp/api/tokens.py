@@ -18,7 +18,7 @@ from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.pair_storage import ForeignPairError, PairStorage, in_daemon_thread
 from feedamp.api.rate_limit import QUICK_RETRIES, Sleep, quick_pause_s
-from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
+from feedamp.api.token_journal import JournaledPair, TokenJournal
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
@@ -319,12 +319,26 @@ class Tokens:
             origin=grant.origin,
             consent=grant.consent,
         )
+        other_id = self._other_with(answer.access_token, grant.seller_id)
         try:
-            self._refuse_token_of_another(grant.seller_id, answer.access_token, reservation)
+            if other_id is not None and not answer.has_refresh_token:  # nothing is lost with such an answer
+                reservation.release()
+                raise ForeignPairError(
+                    f"FeedAMP answered a token call with the token of seller {other_id}; it is not used.",
+                    seller_id=grant.seller_id,
+                )
             is_stored = await self._pairs.store(grant, pair, reservation)
         except ForeignPairError:
             lease.has_open_outcome = False  # nothing came that could be stored
             raise
+        if other_id is not None:
+            # A refresh token that no other seller has came with it, which shows whose answer it is.
+            log.warning(
+                "FeedAMP gave sellers %s and %s the same access token, though each has a refresh token of its own. It is used: "
+                "ask FeedAMP whether it gives one to all.",
+                grant.seller_id,
+                other_id,
+            )
         if not answer.access_token:  # the next request for a token sends the new refresh token
             raise UnclearError(
                 "FeedAMP answered a token call without an access token; its refresh token is stored.",
@@ -332,15 +346,12 @@ class Tokens:
             )
         return is_stored
 
-    def _refuse_token_of_another(self, seller_id: str, access_token: str, reservation: Reservation) -> None:
-        """Raises a ForeignPairError if this process uses the token for another seller."""
+    def _other_with(self, access_token: str, seller_id: str) -> str | None:
+        """Another seller for whom this process uses the same access token."""
         for other_id, kept in list(self._cache.items()):
             if kept.value == access_token and other_id != seller_id:
-                reservation.release()
-                raise ForeignPairError(
-                    f"FeedAMP answered a token call with the token of seller {other_id}; it is not used.",
-                    seller_id=seller_id,
-                )
+                return other_id
+        return None
 
     async def _ask(self, grant: Grant, lease: Lease) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it.
