@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -13,6 +14,9 @@ from feedamp.errors import UnreadableError
 
 LONGEST_NUMBER = 400
 """Digits of a whole number, or the size of an exponent, that every store can hold in JSON."""
+
+NUL = b"\\u0000"
+"""How JSON writes the character that no store can hold."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 _BODY = msgspec.json.Encoder(decimal_format="number")  # money is sent as JSON numbers (contract 1)
@@ -38,6 +42,7 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
     return _BODY.encode(body)
 
 
+@lru_cache(maxsize=1024)  # of one page, many amounts are equal
 def _exact(digits: str) -> Decimal | str:
     """The exact fraction; as text if no store can hold it, so that only its field is refused."""
     try:
@@ -54,6 +59,11 @@ def _whole(digits: str) -> int | str:
 _DECODER = msgspec.json.Decoder(float_hook=_exact)
 
 
+def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
+    """A strict decoder of a type, whose untyped fractions are exact as those of `decode_json`."""
+    return msgspec.json.Decoder(kind, float_hook=_exact)
+
+
 def decode_json(body: bytes, coercions: Counter[str] | None = None) -> Any:
     """The body as Python values, fractions as exact `Decimal`.
 
@@ -63,7 +73,7 @@ def decode_json(body: bytes, coercions: Counter[str] | None = None) -> Any:
     """
     try:
         value = _DECODER.decode(body)
-        return _storable(value) if b"\\u0000" in body else value
+        return _storable(value) if NUL in body else value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         try:
             return _decode_as_meant(body, Counter() if coercions is None else coercions)

@@ -158,12 +158,12 @@ class FeedAmpClient:
             smaller=None if is_smallest else self._list_request(replace(filters, page_size=half), cursor),
         )
 
-    def _page(self, body: bytes, *, salvages: bool) -> tuple[list[Any] | None, str | None, list[str]]:
+    def _page(self, body: bytes, *, salvages: bool) -> tuple[Sequence[Any] | None, str | None, list[str]]:
         """The items of a page, None if they are null, its next cursor, and the numbers of orders of a broken page."""
         try:
             if salvages and len(body) > PAGE_BYTES:
                 raise UnreadableError("The page is too large.")
-            items, cursor = read_page(decode_json(body, self.counts.coercions), self.counts.coercions)
+            items, cursor = read_page(body, self.counts.coercions)
             return items, cursor, []
         except UnreadableError:
             if not salvages:

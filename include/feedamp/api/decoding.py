@@ -6,7 +6,10 @@ date as a date-time, a time without zone (which the contract says is UTC in bodi
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
+
+import msgspec
 
 from feedamp.api.json_fields import Coercions, Fields, JsonObject
 from feedamp.api.plain_orders import (
@@ -15,9 +18,9 @@ from feedamp.api.plain_orders import (
     LINE_FIELDS,
     ORDER_FIELDS,
     SHIPMENT_FIELDS,
-    read_plain_order,
+    PlainOrders,
 )
-from feedamp.codec import decode_json
+from feedamp.codec import NUL, decode_json, decoder_of
 from feedamp.errors import UnreadableError
 from feedamp.models import (
     Address,
@@ -47,18 +50,36 @@ _NUMBER, _CURSOR = re.compile(rb'"mp_order_number"' + _VALUE), re.compile(rb'"ne
 def number_of(item: Any) -> str | None:
     """The order number of an item, which may otherwise be unreadable; None if it has none."""
     try:
+        if isinstance(item, msgspec.Raw):
+            item = decode_json(bytes(item))
         return Fields(item, "order", "", "", Coercions(), {}).identifier("mp_order_number", "No number.")
     except UnreadableError:
         return None
 
 
-def read_page(body: Any, coercions: Coercions) -> tuple[list[Any] | None, str | None]:
-    """The items of a page of GET /orders, None if they are null, and its next cursor.
+class _Page(msgspec.Struct):
+    orders: list[msgspec.Raw] | None
+    next_cursor: str | None = None
+
+
+_PLAIN_PAGE = decoder_of(_Page)
+_PLAIN = PlainOrders()
+
+
+def read_page(body: bytes, coercions: Coercions) -> tuple[Sequence[Any] | None, str | None]:
+    """The items of a page of GET /orders as `read_order` takes them, None if they are null, and its next cursor.
 
     Raises:
         UnreadableError: the body is not a page.
     """
-    fields = Fields(body, "page", "", "", coercions, {})
+    if NUL not in body:
+        try:
+            page = _PLAIN_PAGE.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # another type, or JSON that must be read as it is meant
+        else:
+            return page.orders, page.next_cursor or None
+    fields = Fields(decode_json(body, coercions), "page", "", "", coercions, {})
     if "orders" not in fields.values:
         raise UnreadableError("The page has no orders.", where="orders")
     return fields.items("orders", {"mp_order_number"}), fields.text("next_cursor") or None
@@ -90,12 +111,18 @@ def _text_of(scanned: bytes) -> str | None:
 
 
 def read_order(item: Any, coercions: Coercions) -> Order:
-    """One item of GET /orders or the answer of GET /orders/{n}.
+    """One item of GET /orders or the answer of GET /orders/{n}, either decoded or, as `msgspec.Raw`, its text.
 
     Raises:
         UnreadableError: a known field has a type that cannot be converted, or the conversion failed in any other way.
     """
-    plain = read_plain_order(item, coercions)
+    plain = None
+    if isinstance(item, msgspec.Raw):
+        plain = _PLAIN.read_text(item, coercions)
+        if plain is not None:
+            return plain
+        item = decode_json(bytes(item), coercions)
+    plain = _PLAIN.read(item, coercions)
     return read_tolerantly(item, coercions) if plain is None else plain
 
 

@@ -2,14 +2,19 @@
 
 Gives exactly what `decoding.read_tolerantly` gives, or None: members without a field of their own are kept in `extra`, an
 amount sent as text and a time without zone are read as meant and counted.
+
+The types into which an order is decoded refuse a member that they do not have, since msgspec would drop it. Which further
+members FeedAMP sends is learned from the first order that has them; from then on the types have them, too.
 """
 
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from feedamp.api.json_fields import (
     LARGEST_WHOLE,
@@ -20,6 +25,7 @@ from feedamp.api.json_fields import (
     is_too_deep,
     moment_in,
 )
+from feedamp.codec import decoder_of
 from feedamp.models import (
     Address,
     Cancellation,
@@ -37,22 +43,33 @@ LINE_FIELDS = frozenset(OrderLine.__struct_fields__) - {"extra"}
 SHIPMENT_FIELDS = frozenset(Shipment.__struct_fields__)
 CANCELLATION_FIELDS = frozenset(Cancellation.__struct_fields__)
 FULFILLMENT_FIELDS = frozenset({"mp_line_number", "shipments", "cancellations", "status", "pending"})
-_MEMBERS = FULFILLMENT_FIELDS - {"mp_line_number"}
+# What only a shipment or a cancellation has: an entry with it does not have the inferred shape.
 _MISPLACED = (SHIPMENT_FIELDS | CANCELLATION_FIELDS) - FULFILLMENT_FIELDS
-_CUSTOMER_FIELDS = frozenset(Customer.__struct_fields__)
-_ADDRESS_FIELDS = frozenset(Address.__struct_fields__)
-_ERROR_FIELDS = frozenset(ListedError.__struct_fields__)
 _PENDING_FIELDS = frozenset({"quantity"})
+# FeedAMP may send names without end, and new ones cost new types.
+MOST_LEARNED, LONGEST_LEARNED = 200, 100
 _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_IDENTIFIER)]
+_Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
+
+
+class _Line(msgspec.Struct):
+    mp_line_number: _Identifier
+    sku: str | None = None
+    product_name: str | None = None
+    quantity: _Whole | None = None
+    unit_price: Any = None
+    shipping_price: Any = None
 
 
 class _Entry(msgspec.Struct):
     mp_line_number: _Identifier
-    shipments: tuple[Shipment, ...] | None = None
-    cancellations: tuple[Cancellation, ...] | None = None
+    shipments: tuple[Shipment, ...] | UnsetType | None = UNSET
+    cancellations: tuple[Cancellation, ...] | UnsetType | None = UNSET
+    status: Any = UNSET
+    pending: Any = UNSET
 
 
-class _PlainOrder(msgspec.Struct):
+class _Order(msgspec.Struct):
     """An order as the contract shows it; every member may be null, and times are still text."""
 
     mp_order_number: _Identifier
@@ -61,7 +78,7 @@ class _PlainOrder(msgspec.Struct):
     purchase_date: str | None = None
     currency: str | None = None
     shipping_address: Address | None = None
-    order_lines: tuple[OrderLine, ...] | None = None
+    order_lines: tuple[_Line, ...] | None = None
     fulfillments: tuple[_Entry, ...] | None = None
     acknowledged: bool | None = None
     status: str | None = None
@@ -75,137 +92,318 @@ class _PlainOrder(msgspec.Struct):
     errors: tuple[ListedError, ...] | None = None
 
 
+_KNOWN: dict[type[msgspec.Struct], frozenset[str]] = {
+    _Order: ORDER_FIELDS,
+    Customer: frozenset(Customer.__struct_fields__),
+    Address: frozenset(Address.__struct_fields__),
+    _Line: LINE_FIELDS,
+    ListedError: frozenset(ListedError.__struct_fields__),
+    _Entry: FULFILLMENT_FIELDS | _MISPLACED,
+    Shipment: SHIPMENT_FIELDS,
+    Cancellation: CANCELLATION_FIELDS,
+}
+_Names = frozenset[tuple[type[msgspec.Struct], str]]
+
+
 class _NotPlainError(Exception):
     """The order has a value that only the tolerant reader reads."""
 
 
-def read_plain_order(item: Any, coercions: Coercions) -> Order | None:
-    """The order; None, with nothing counted, if it has a value that only the tolerant reader reads or refuses."""
-    try:
-        plain = msgspec.convert(item, _PlainOrder)
-        reading = _Reading()
-        order = reading.order(plain, item)
-    except (_NotPlainError, msgspec.ValidationError, ValueError, OverflowError):
-        return None
-    if reading.amounts_as_text:
-        coercions["number_as_text"] += reading.amounts_as_text
-    if reading.times_without_zone:
-        coercions["time_without_zone"] += reading.times_without_zone
-    return order
-
-
-class _Reading:
-    """What the types of `_PlainOrder` do not say about an order."""
+class PlainOrders:
+    """Reads orders at once, and learns from those that it cannot read."""
 
     def __init__(self) -> None:
-        self.extra: JsonObject = {}
-        self.amounts_as_text = self.times_without_zone = 0
+        self._learned: _Names = frozenset()
+        self._form = _form(self._learned)
 
-    def order(self, plain: _PlainOrder, item: JsonObject) -> Order:
-        if not item.keys() <= ORDER_FIELDS:
-            self._keep("", item, ORDER_FIELDS)
-        if plain.customer is not None and not item["customer"].keys() <= _CUSTOMER_FIELDS:
-            self._keep("customer.", item["customer"], _CUSTOMER_FIELDS)
-        if plain.shipping_address is not None and not item["shipping_address"].keys() <= _ADDRESS_FIELDS:
-            self._keep("shipping_address.", item["shipping_address"], _ADDRESS_FIELDS)
-        if plain.order_lines:
-            for line, values in zip(plain.order_lines, item["order_lines"], strict=True):
-                self._check_line(line, values)
-        for index, values in enumerate(item["errors"] if plain.errors else ()):
-            self._keep(f"errors[{index}].", values, _ERROR_FIELDS)
-        return Order(
+    def read_text(self, text: bytes | msgspec.Raw, coercions: Coercions) -> Order | None:
+        """The order of a JSON text without `codec.NUL`; None, with nothing counted, if `decoding` must read it."""
+        try:
+            return self._form.order(self._form.decoder.decode(text), coercions)
+        except (_NotPlainError, msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+            return None
+
+    def read(self, item: Any, coercions: Coercions) -> Order | None:
+        """As `read_text`, of a value that `decode_json` has decoded."""
+        try:
+            return self._form.order(msgspec.convert(item, self._form.type), coercions)
+        except (_NotPlainError, msgspec.ValidationError, ValueError, OverflowError):
+            return self.read(item, coercions) if self._learns_from(item) else None
+
+    def _learns_from(self, item: Any) -> bool:
+        """Whether the item has members that were not known."""
+        new = self._learned.union(_further_members(item))
+        if len(new) == len(self._learned) or len(new) > MOST_LEARNED:
+            return False
+        self._learned = new
+        self._form = _form(new)
+        return True
+
+
+def _further_members(item: Any) -> Iterator[tuple[type[msgspec.Struct], str]]:
+    if not isinstance(item, dict):
+        return
+    entries = _objects(item.get("fulfillments"))
+    found: dict[type[msgspec.Struct], list[JsonObject]] = {
+        _Order: [item],
+        Customer: _objects([item.get("customer")]),
+        Address: _objects([item.get("shipping_address")]),
+        _Line: _objects(item.get("order_lines")),
+        ListedError: _objects(item.get("errors")),
+        _Entry: entries,
+        Shipment: [one for entry in entries for one in _objects(entry.get("shipments"))],
+        Cancellation: [one for entry in entries for one in _objects(entry.get("cancellations"))],
+    }
+    for kind, objects in found.items():
+        for values in objects:
+            for name in values.keys() - _KNOWN[kind]:
+                if len(name) <= LONGEST_LEARNED:
+                    yield kind, name
+
+
+def _objects(values: Any) -> list[JsonObject]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+class _Form:
+    """The types of an order with the members that were learned, and what they do not say about it."""
+
+    def __init__(self, learned: _Names) -> None:
+        self._further: dict[type[msgspec.Struct], list[tuple[str, str]]] = {kind: [] for kind in _KNOWN}
+        for kind, name in sorted(learned, key=lambda one: (one[0].__name__, one[1])):
+            self._further[kind].append((f"further_{len(self._further[kind])}", name))
+        shipment = self._grown(Shipment, quantity=_Whole | None)
+        cancellation = self._grown(Cancellation, quantity=_Whole | None)
+        entry = self._grown(
+            _Entry,
+            shipments=tuple[shipment, ...] | UnsetType | None,  # type: ignore[valid-type]
+            cancellations=tuple[cancellation, ...] | UnsetType | None,  # type: ignore[valid-type]
+        )
+        self.type = self._grown(
+            _Order,
+            customer=self._grown(Customer) | None,
+            shipping_address=self._grown(Address) | None,
+            order_lines=tuple[self._grown(_Line), ...] | None,  # type: ignore[misc]
+            fulfillments=tuple[entry, ...] | None,  # type: ignore[valid-type]
+            errors=tuple[self._grown(ListedError), ...] | None,  # type: ignore[misc]
+        )
+        self.decoder = decoder_of(self.type)
+        self._of_order, self._of_line = self._further[_Order], self._further[_Line]
+        self._has_inner = any(names for kind, names in self._further.items() if kind not in (_Order, _Line))
+
+    def _grown(self, kind: type[msgspec.Struct], **fields: Any) -> Any:
+        """The type with other types of these fields, with what was learned, and with no further members."""
+        absent = {field.name: field.default for field in msgspec.structs.fields(kind)}
+        further = self._further[kind]
+        return msgspec.defstruct(
+            f"{kind.__name__}Plain",
+            [
+                *((name, type_, absent[name]) for name, type_ in fields.items()),
+                *((attribute, Any, UNSET) for attribute, _ in further),
+            ],
+            bases=(kind,),
+            rename=dict(further),
+            forbid_unknown_fields=True,
+            frozen=issubclass(kind, Customer.__mro__[1]),
+        )
+
+    def order(self, plain: Any, coercions: Coercions) -> Order:
+        """The order in the types of `models`; adds to `coercions` what was counted, if nothing is raised."""
+        counted = _Counted()
+        extra: JsonObject = {}
+        if self._of_order:
+            _keep(extra, "", plain, self._of_order)
+        if self._has_inner:
+            self._keep_inner(extra, plain)
+        lines = []
+        for line in plain.order_lines or ():
+            extra_of_line: JsonObject = {}
+            if self._of_line:
+                _keep(extra_of_line, "", line, self._of_line)
+            lines.append(
+                OrderLine(
+                    mp_line_number=line.mp_line_number,
+                    sku=line.sku,
+                    product_name=line.product_name,
+                    quantity=line.quantity,
+                    unit_price=counted.amount(line.unit_price),
+                    shipping_price=counted.amount(line.shipping_price),
+                    extra=extra_of_line,
+                )
+            )
+        fulfillments = None if plain.fulfillments is None else _fulfillments(plain.fulfillments, extra)
+        order = Order(
             mp_order_number=plain.mp_order_number,
             sales_channel=plain.sales_channel,
-            customer=plain.customer or Customer(),
-            purchase_date=self._moment(plain.purchase_date),
+            customer=_customer(plain.customer),
+            purchase_date=counted.moment(plain.purchase_date),
             currency=plain.currency,
-            shipping_address=plain.shipping_address or Address(),
-            order_lines=plain.order_lines or (),
-            fulfillments=self._fulfillments(plain, item),
+            shipping_address=_address(plain.shipping_address),
+            order_lines=tuple(lines),
+            fulfillments=fulfillments,
             acknowledged=plain.acknowledged,
             status=plain.status,
             is_marketplace_fulfilled=plain.is_marketplace_fulfilled,
             marketplace_state=plain.marketplace_state,
             delivery_notes=plain.delivery_notes,
-            earliest_ship_date=self._moment(plain.earliest_ship_date),
-            latest_ship_date=self._moment(plain.latest_ship_date),
-            earliest_delivery_date=self._moment(plain.earliest_delivery_date),
-            latest_delivery_date=self._moment(plain.latest_delivery_date),
-            errors=plain.errors,
-            extra=self.extra,
+            earliest_ship_date=counted.moment(plain.earliest_ship_date),
+            latest_ship_date=counted.moment(plain.latest_ship_date),
+            earliest_delivery_date=counted.moment(plain.earliest_delivery_date),
+            latest_delivery_date=counted.moment(plain.latest_delivery_date),
+            errors=plain.errors and tuple(map(_error, plain.errors)),
+            extra=extra,
         )
+        if counted.amounts_as_text:
+            coercions["number_as_text"] += counted.amounts_as_text
+        if counted.times_without_zone:
+            coercions["time_without_zone"] += counted.times_without_zone
+        return order
 
-    def _keep(self, path: str, values: JsonObject, known: AbstractSet[str]) -> None:
-        for name in values.keys() - known:
-            self.extra[path + name] = _kept(values[name])
+    def _keep_inner(self, extra: JsonObject, plain: Any) -> None:
+        """Keeps members of what is inside of an order, except those of lines, which have an `extra` of their own."""
+        further = self._further
+        for path, values, kind in (
+            ("customer.", plain.customer, Customer),
+            ("shipping_address.", plain.shipping_address, Address),
+        ):
+            if values is not None:
+                _keep(extra, path, values, further[kind])
+        for index, error in enumerate(plain.errors or ()):
+            _keep(extra, f"errors[{index}].", error, further[ListedError])
+        for index, entry in enumerate(plain.fulfillments or ()):
+            path = f"fulfillments[{index}]."
+            _keep(extra, path, entry, further[_Entry])
+            for at, shipment in enumerate(entry.shipments or ()):
+                _keep(extra, f"{path}shipments[{at}].", shipment, further[Shipment])
+            for at, cancellation in enumerate(entry.cancellations or ()):
+                _keep(extra, f"{path}cancellations[{at}].", cancellation, further[Cancellation])
 
-    def _check_line(self, line: OrderLine, values: JsonObject) -> None:
-        if not values.keys() <= LINE_FIELDS:
-            extra = {name: _kept(values[name]) for name in values.keys() - LINE_FIELDS}
-            msgspec.structs.force_setattr(line, "extra", extra)
-        if not 0 < len(line.mp_line_number) <= LONGEST_IDENTIFIER:
-            raise _NotPlainError
-        _check_whole(line.quantity)
-        if line.unit_price is not None:
-            self._check_amount(line, "unit_price", line.unit_price, values)
-        if line.shipping_price is not None:
-            self._check_amount(line, "shipping_price", line.shipping_price, values)
 
-    def _check_amount(self, line: OrderLine, name: str, amount: Decimal, values: JsonObject) -> None:
-        if type(values[name]) is str:
-            if decimal_in(values[name]) is None:
-                raise _NotPlainError
-            self.amounts_as_text += 1
-        held = fitted(amount)
-        if held is not amount:
-            if held is None or held != amount:
-                raise _NotPlainError  # it is rounded, and kept as it was sent
-            msgspec.structs.force_setattr(line, name, held)
+_form = lru_cache(maxsize=64)(_Form)
 
-    def _fulfillments(self, plain: _PlainOrder, item: JsonObject) -> tuple[LineFulfillment, ...] | None:
-        if plain.fulfillments is None:
+
+class _Counted:
+    """Reads values that have another type than the contract says, but only one meaning."""
+
+    def __init__(self) -> None:
+        self.amounts_as_text = self.times_without_zone = 0
+
+    def amount(self, value: Any) -> Decimal | None:
+        if value is None:
             return None
-        read = []
-        for index, (entry, values) in enumerate(zip(plain.fulfillments, item["fulfillments"], strict=True)):
-            members = values.keys()
-            if not members <= FULFILLMENT_FIELDS:
-                self._keep(f"fulfillments[{index}].", values, FULFILLMENT_FIELDS)
-            if members.isdisjoint(_MEMBERS) or not members.isdisjoint(_MISPLACED):
-                raise _NotPlainError  # not the inferred shape
-            if isinstance(values.get("pending"), dict):
-                self._keep(f"fulfillments[{index}].pending.", values["pending"], _PENDING_FIELDS)
-            shipments, cancellations = entry.shipments or (), entry.cancellations or ()
-            for at, shipment in enumerate(shipments):
-                _check_whole(shipment.quantity)
-                if not values["shipments"][at].keys() <= SHIPMENT_FIELDS:
-                    path = f"fulfillments[{index}].shipments[{at}]."
-                    self._keep(path, values["shipments"][at], SHIPMENT_FIELDS)
-            for at, cancellation in enumerate(cancellations):
-                _check_whole(cancellation.quantity)
-                if not values["cancellations"][at].keys() <= CANCELLATION_FIELDS:
-                    path = f"fulfillments[{index}].cancellations[{at}]."
-                    self._keep(path, values["cancellations"][at], CANCELLATION_FIELDS)
-            read.append(
-                LineFulfillment(
-                    mp_line_number=entry.mp_line_number, shipments=shipments, cancellations=cancellations
-                )
-            )
-        return tuple(read)
+        kind = type(value)
+        if kind is str:
+            self.amounts_as_text += 1
+            return _amount_in(value)
+        if kind is int:
+            return _amount_of(value)
+        if kind is not Decimal:
+            raise _NotPlainError
+        return _exactly(value)
 
-    def _moment(self, text: str | None) -> datetime | None:
+    def moment(self, text: str | None) -> datetime | None:
         if text is None:
             return None
-        moment, has_zone = moment_in(text.strip())
+        moment, has_zone = _moment_in(text)
         self.times_without_zone += not has_zone
         return moment
 
 
+# Of one page, most times and many amounts are equal.
+@lru_cache(maxsize=1024)
+def _amount_in(text: str) -> Decimal:
+    amount = decimal_in(text)
+    if amount is None:
+        raise _NotPlainError
+    return _exactly(amount)
+
+
+@lru_cache(maxsize=1024)
+def _amount_of(whole: int) -> Decimal:
+    return _exactly(Decimal(whole))
+
+
+def _exactly(amount: Decimal) -> Decimal:
+    held = fitted(amount)
+    if held is None or (held is not amount and held != amount):
+        raise _NotPlainError  # it is rounded, and kept as it was sent
+    return held
+
+
+@lru_cache(maxsize=1024)
+def _moment_in(text: str) -> tuple[datetime, bool]:
+    return moment_in(text.strip())
+
+
+def _customer(values: Customer | None) -> Customer:
+    if values is None:
+        return Customer()
+    return Customer(full_name=values.full_name, email=values.email, phone=values.phone, vat=values.vat)
+
+
+def _address(values: Address | None) -> Address:
+    if values is None:
+        return Address()
+    return Address(
+        full_name=values.full_name,
+        address1=values.address1,
+        address2=values.address2,
+        address3=values.address3,
+        city=values.city,
+        state=values.state,
+        postal_code=values.postal_code,
+        country_code=values.country_code,
+        address_type=values.address_type,
+        phone=values.phone,
+    )
+
+
+def _error(values: ListedError) -> ListedError:
+    return ListedError(code=values.code, message=values.message, mp_line_number=values.mp_line_number)
+
+
+def _fulfillments(entries: tuple[_Entry, ...], extra: JsonObject) -> tuple[LineFulfillment, ...]:
+    read = []
+    for index, entry in enumerate(entries):
+        pending = entry.pending
+        if pending is UNSET:
+            if entry.shipments is UNSET and entry.cancellations is UNSET and entry.status is UNSET:
+                raise _NotPlainError  # not the inferred shape
+        elif isinstance(pending, dict):
+            for name in pending.keys() - _PENDING_FIELDS:
+                extra[f"fulfillments[{index}].pending.{name}"] = _kept(pending[name])
+        shipments = [
+            Shipment(
+                quantity=shipment.quantity,
+                carrier=shipment.carrier,
+                tracking_number=shipment.tracking_number,
+                shipped_date=shipment.shipped_date,
+                tracking_url=shipment.tracking_url,
+            )
+            for shipment in entry.shipments or ()
+        ]
+        cancellations = [
+            Cancellation(quantity=cancellation.quantity, reason=cancellation.reason)
+            for cancellation in entry.cancellations or ()
+        ]
+        read.append(
+            LineFulfillment(
+                mp_line_number=entry.mp_line_number,
+                shipments=tuple(shipments),
+                cancellations=tuple(cancellations),
+            )
+        )
+    return tuple(read)
+
+
+def _keep(extra: JsonObject, path: str, values: Any, further: list[tuple[str, str]]) -> None:
+    for attribute, name in further:
+        value = getattr(values, attribute)
+        if value is not UNSET:
+            extra[path + name] = _kept(value)
+
+
 def _kept(value: Any) -> Any:
-    if is_too_deep(value):
+    if isinstance(value, dict | list) and is_too_deep(value):
         raise _NotPlainError  # the tolerant reader names its field
     return value
-
-
-def _check_whole(number: int | None) -> None:
-    if number is not None and not -LARGEST_WHOLE <= number <= LARGEST_WHOLE:
-        raise _NotPlainError
