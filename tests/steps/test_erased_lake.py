@@ -182,6 +182,38 @@ def test_killed_at_any_moment_each_row_counts_once_and_a_repeat_finishes(store: 
     assert store.files() == store.named()
 
 
+def test_no_old_file_goes_before_what_replaces_it_is_on_the_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store)
+    old, on_disk, removed = store.files(), list[str](), list[str]()
+    real, root = os.fsync, Path(store.lake.root)
+
+    def force(descriptor: int) -> None:
+        real(descriptor)
+        on_disk.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(root)))
+
+    class Watched(Lake):
+        def publish(self, manifest: Manifest, *, outlives_power_cut: bool = False) -> None:
+            on_disk.clear()
+            super().publish(manifest, outlives_power_cut=outlives_power_cut)
+            [draft] = [place for place, path in enumerate(on_disk) if "/." in path]
+            named = {file.path for file in manifest.files}
+            assert {str(Path(path).parent) for path in named} | named <= set(on_disk[:draft])
+            assert on_disk[draft + 1 :] == [str(Path(manifest.path).parent)]
+
+        def remove(self, path: str) -> None:
+            assert path not in {file.path for file in self.published()[0].files}
+            assert on_disk
+            removed.append(path)
+            super().remove(path)
+
+    monkeypatch.setattr(os, "fsync", force)
+    store.use(Watched(store.lake.root))
+    assert store.erase()["files"] == len(removed) > 6
+    assert set(removed) <= old
+
+
 def test_what_was_read_before_the_mark_is_not_published(store: Store) -> None:
     writer = store.resources.lake_writer(Run("d", "r", T0), "extract", 0)
     writer.append_all(snapshot(order(1), 1))

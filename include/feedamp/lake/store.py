@@ -8,10 +8,11 @@ atomically. Files without a manifest are leftovers of a killed task and are neve
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from copy import copy
 from datetime import date, datetime
 from pathlib import PurePosixPath
@@ -90,18 +91,30 @@ class Lake:
         """The path in the store, for a path relative to the lake."""
         return f"{self.root}/{path}"
 
-    def publish(self, manifest: Manifest) -> None:
-        """Makes all files of the manifest valid atomically. Safe to repeat: the same manifest is written again."""
+    def publish(self, manifest: Manifest, *, outlives_power_cut: bool = False) -> None:
+        """Makes all files of the manifest valid atomically. Safe to repeat: the same manifest is written again.
+
+        With `outlives_power_cut`, a local lake is told to have it on the disk, and the files that it names before it.
+        """
         data = msgspec.json.encode(manifest)
         target = self.absolute(manifest.path)
         with self.storage.reached():
             if self.storage.is_object_store:  # a put is atomic
                 self.fs.pipe_file(target, data)
             else:
-                draft = f"{PurePosixPath(target).parent}/.{uuid.uuid4().hex}"
+                folder = str(PurePosixPath(target).parent)
+                draft = f"{folder}/.{uuid.uuid4().hex}"
                 self.prepare(draft)
                 self.fs.pipe_file(draft, data)
+                is_forced = outlives_power_cut and self.is_local
+                if is_forced:
+                    files = [self.absolute(file.path) for file in manifest.files]
+                    _force_to_disk(
+                        [*files, *sorted({str(PurePosixPath(file).parent) for file in files}), draft]
+                    )
                 self.fs.mv(draft, target)
+                if is_forced:
+                    _force_to_disk([folder])
 
     def make_root(self) -> None:
         """Makes the folder of a local lake, so that it has its mode whatever is put into it first. Safe to repeat."""
@@ -287,6 +300,17 @@ class Lake:
                 if not _is_damage(error):
                     raise
                 raise IncompleteError(f"{file.path} is damaged ({type(error).__name__}).") from error
+
+
+def _force_to_disk(paths: Iterable[str]) -> None:
+    """Writes files, or which files folders have, to the disk of this machine."""
+    for path in paths:
+        with suppress(FileNotFoundError):  # a file that was lost before is not lost by this
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _is_damage(error: Exception) -> bool:

@@ -4,7 +4,7 @@ What is written or loaded after the mark leaves the rows out by itself. What a w
 
     manifest -> new files beside the old -> same manifest, other files (one put) -> old files removed
 
-A kill leaves the manifest with its old files or with its new ones, never both or none; files that no manifest names do not
+In a local lake each is on the disk before the next. A kill or a power cut leaves the manifest with its old files or with its new ones, never both or none; files that no manifest names do not
 count, and a repeat removes them. A manifest keeps its name, so state and warehouse know it as before.
 """
 
@@ -168,7 +168,7 @@ def _erase_from_manifest(
     cleaned = msgspec.structs.replace(manifest, files=tuple(files), sweeps=tuple(sweeps))
     if cleaned == manifest:
         return
-    lake.publish(cleaned)
+    lake.publish(cleaned, outlives_power_cut=True)
     if lake.read_manifest(manifest.path) != cleaned:
         raise IncompleteError("the store returns other content than was written; the store is at fault.")
     old = {file.path for file in manifest.files} - {file.path for file in files}
