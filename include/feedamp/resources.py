@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from feedamp.api.token_journal import TokenJournal
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.rules.erased import Erased
+from feedamp.rules.erased import Erased, Key
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, erasures
@@ -71,9 +71,12 @@ class Resources:
         """Where the token pairs of grants are stored."""
         return PairStorage(self.state, self.cipher, self.journal, on_secret=self.on_secret)
 
-    def erased(self, connection: Connection) -> Erased:
-        """What was erased, as of this transaction; whoever stores something of an order asks in the same transaction."""
-        return erasures.load(connection, self.cipher)
+    def erased(self, connection: Connection, keys: Iterable[Key] | None = None) -> Erased:
+        """What was erased, as of this transaction; whoever stores something of an order asks in the same transaction.
+
+        With `keys`, sellers and numbers, it can be asked about these alone, and is read faster.
+        """
+        return erasures.load(connection, self.cipher, keys)
 
     def clients(self, run: Run, *, gives_way: bool = False, goes_first: bool = False) -> Clients:
         """Clients for any seller, with one connection pool per FeedAMP account; use with `async with`.

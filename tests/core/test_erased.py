@@ -35,9 +35,9 @@ def finish(state, mark, store, now=NOON, **counts):
         erasures.finish(connection, mark, store, counts, now=now)
 
 
-def erased(state, cipher=CIPHER):
+def erased(state, cipher=CIPHER, keys=None):
     with state.read() as connection:
-        return erasures.load(connection, cipher)
+        return erasures.load(connection, cipher, keys)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,7 @@ def test_an_order_is_recognized_alone_or_with_its_seller(state, seller_id, numbe
     begin(state, "Karl-Shop", "ORDER-7")
     begin(state, "Gone")
     assert erased(state).has(seller_id, number) is is_erased
+    assert erased(state, keys=[(seller_id, number)]).has(seller_id, number) is is_erased
     assert erased(state).has_seller(seller_id) is (seller_id == "Gone")
 
 
@@ -80,6 +81,9 @@ def test_only_a_refused_row_may_spell_the_number_otherwise(state, number, is_era
     assert erased(state).has_delivered("Karl-Shop", number) is is_erased
     assert not erased(state).has_delivered("Other", number)
     assert erased(state).has("Karl-Shop", number) is (number == "70031")
+    among = erased(state, keys=[("Other", "70031"), ("Karl-Shop", number)])
+    assert among.has_delivered("Karl-Shop", number) is is_erased
+    assert len(among.marks) == is_erased
 
 
 def test_a_mark_holds_neither_id_nor_number_and_needs_the_key(state):

@@ -32,13 +32,13 @@ CUSTOMER = {
         "address1": "77 Vanishing Lane",
         "city": "Oblivionville",
         "state": "OR",
-        "postal_code": "97999",
+        "postal_code": "ZX97-9QJ",
         "country_code": "USA",
         "phone": "+15550177",
     },
     "delivery_notes": "behind the moonflower",
 }
-PERSONAL = ("Xanthippe", "xq@vanish", "15550177", "Vanishing", "Oblivionville", "97999", "moonflower")
+PERSONAL = ("Xanthippe", "xq@vanish", "15550177", "Vanishing", "Oblivionville", "ZX97-9QJ", "moonflower")
 WORDS = (*PERSONAL, GONE, GONE.lower())
 Rows = dict[str, list[tuple[Any, ...]]]
 

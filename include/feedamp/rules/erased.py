@@ -1,12 +1,13 @@
 """PURE: recognizes the sellers and orders that were erased, by keyed marks that hold neither id nor number."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 from feedamp.order_body.values import trimmed
 
 Fingerprint = Callable[[str], str]
+Key = tuple[str | None, str | None]  # seller and number, as far as a row names them
 _SELLERS_REMEMBERED = 10_000
 _WHOLE = re.compile(r"([0-9]+)\.0*")  # as pandas and spreadsheets write a whole number
 
@@ -16,6 +17,17 @@ def mark_of(fingerprint: Fingerprint, seller_id: str, mp_order_number: str | Non
     seller_id = trimmed(seller_id)
     # No seller id holds a NUL, so no seller has the mark of an order.
     return fingerprint(seller_id if mp_order_number is None else f"{seller_id}\0{mp_order_number}")
+
+
+def marks_of(keys: Iterable[Key], *fingerprints: Fingerprint) -> set[str]:
+    """The marks that `Erased` looks for when it is asked about these sellers and numbers, in any spelling."""
+    asked: set[tuple[str, str | None]] = set()
+    for seller_id, number in keys:
+        if seller_id is not None:
+            asked.add((seller_id, None))
+        if number is not None:
+            asked |= {(seller_id or "", number), (seller_id or "", meant(number))}
+    return {mark_of(one, *key) for one in fingerprints for key in asked}
 
 
 def meant(mp_order_number: str) -> str:
@@ -43,7 +55,7 @@ class Erased:
         self._has_seller = lru_cache(_SELLERS_REMEMBERED)(self._is_marked)
 
     def __bool__(self) -> bool:
-        """Whether anything was ever erased."""
+        """Whether there is any mark."""
         return bool(self.marks)
 
     def has_seller(self, seller_id: str | None) -> bool:

@@ -4,7 +4,7 @@ A mark is written before the first row goes, and stays. Whoever stores something
 stores it: either the mark is seen, or the erasure comes later and finds the row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode
-from feedamp.rules.erased import Erased, mark_of
+from feedamp.rules.erased import Erased, Key, mark_of, marks_of
 from feedamp.state.schema import erasures
-from feedamp.state.statements import insert
+from feedamp.state.statements import in_parts, insert
 from feedamp.state.token_cipher import TokenCipher
 
 _PURPOSE = "erasure"
@@ -56,10 +56,24 @@ def is_any(connection: Connection) -> bool:
     return connection.execute(sa.select(erasures.c.mark).limit(1)).first() is not None
 
 
-def load(connection: Connection, cipher: TokenCipher) -> Erased:
-    """What was erased so far, as of this transaction."""
-    marks = connection.execute(sa.select(erasures.c.mark)).scalars().all()
-    return Erased(marks, *(cipher.fingerprints(_PURPOSE) if marks else ()))
+def load(connection: Connection, cipher: TokenCipher, keys: Iterable[Key] | None = None) -> Erased:
+    """What was erased so far, as of this transaction; with `keys`, it can be asked about these alone.
+
+    So a transaction of few rows reads few marks, however many there are.
+    """
+    query = sa.select(erasures.c.mark)
+    if connection.execute(query.limit(1)).first() is None:
+        return Erased(())
+    fingerprints = cipher.fingerprints(_PURPOSE)
+    if keys is None:
+        return Erased(connection.execute(query).scalars().all(), *fingerprints)
+    parts = in_parts(sorted(marks_of(keys, *fingerprints)))
+    found = [
+        mark
+        for part in parts
+        for mark in connection.execute(query.where(erasures.c.mark.in_(part))).scalars()
+    ]
+    return Erased(found, *fingerprints)
 
 
 def begin(

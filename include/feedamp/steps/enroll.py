@@ -120,7 +120,7 @@ def enroll(
     orders before the token is used. `force` accepts a grant that was set aside. A refusal changes nothing. Safe to
     repeat.
     """
-    if resources.erased(connection).has_seller(given.seller_id):
+    if resources.erased(connection, [(given.seller_id, None)]).has_seller(given.seller_id):
         return Refusal("seller_id", "was erased permanently; register the seller under another id")
     owner = (
         grants.token_owner(connection, resources.cipher, given.refresh_token) if given.refresh_token else None

@@ -375,7 +375,8 @@ class _Rereader(SellerJob):
         if not orders:
             return
         with self._state.begin() as connection:
-            erased = self._resources.erased(connection)
+            keys = [(self._seller_id, read.order.mp_order_number) for read in orders]
+            erased = self._resources.erased(connection, keys)
             orders = [read for read in orders if not erased.has(self._seller_id, read.order.mp_order_number)]
             numbers = [order.mp_order_number for order, _ in orders]
             fact_by_number = {

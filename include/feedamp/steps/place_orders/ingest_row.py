@@ -74,8 +74,10 @@ class RowBatch:
         self._connection = connection
         self._resources = resources
         self._run_id = run_id
-        erased = resources.erased(connection)  # in this transaction, or an erasure could come in between
-        self.rows = [self._without_erased(row, erased) for row in rows] if erased else list(rows)
+        rows = list(rows)
+        # In this transaction, or an erasure could come in between.
+        erased = resources.erased(connection, [(row.seller_id, row.mp_order_number) for row in rows])
+        self.rows = [self._without_erased(row, erased) for row in rows] if erased else rows
         keys = [(row.seller_id, row.mp_order_number) for row in self.rows if isinstance(row, OrderRow)]
         self._known = ledger.read_all(connection, keys)
         self._rejected = rejects.orders_with_rejects(connection, keys)

@@ -332,7 +332,8 @@ class SellerComparison(SellerJob):
     def _write(self, numbers: list[str], compared: list[str], cases: list[_Case]) -> list[_Case]:
         """Writes a chunk's differences and their repairs in one transaction; returns the orders to be sent."""
         with self._resources.state.begin() as connection:
-            erased = self._resources.erased(connection)
+            keys = [(self._seller_id, number) for number in (None, *(case.number for case in cases))]
+            erased = self._resources.erased(connection, keys)
             if erased.has_seller(self._seller_id):
                 return []
             # An order that was erased since its day was planned has nothing to be compared any more.
