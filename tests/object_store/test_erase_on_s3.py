@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
+import pytest
 from env import open_env
 from erasing import erase, in_lake, live, rows
 from erasing import found as found_in
 from leaks import Place
+from manifests import T0, order
 from object_store import ObjectStore
 
+from feedamp.errors import BusyError
+from feedamp.lake.flatten import order_values
 from feedamp.lake.store import Lake
+from feedamp.run import Run
+from feedamp.state import erasures
+from feedamp.steps.erase_copies import erase_from_lake
+from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
 
 
 def everywhere(s3: ObjectStore, folder: Path) -> list[Place]:
@@ -40,3 +50,44 @@ def test_an_erased_order_is_in_no_object(s3: ObjectStore, tmp_path: Path) -> Non
         env.loop()
         assert everywhere(s3, tmp_path) == []
         assert rows(env)["placements"] == before["placements"]
+
+
+class Slow(Lake):
+    """Whoever writes waits before its first object until it may go on."""
+
+    def __init__(self, s3: ObjectStore) -> None:
+        super().__init__(s3.storage())
+        self.began, self.goes_on = Event(), Event()
+
+    def prepare(self, target: str) -> None:
+        self.began.set()
+        self.goes_on.wait(30)
+        super().prepare(target)
+
+
+def test_a_writer_that_puts_its_objects_after_the_mark_is_waited_for(s3: ObjectStore, tmp_path: Path) -> None:
+    with open_env(tmp_path) as env, ThreadPoolExecutor(1) as other:
+        lake = Slow(s3)
+        env.resources = replace(env.resources, lake=lake)
+        state, cipher = env.state, env.resources.cipher
+        publisher = ManifestPublisher(env.resources, Run("d", "r", state.now()), "extract", 0)
+        for number in ("M-1", "M-2"):
+            assert publisher.take([order_values("S1", order(2, mp_order_number=number), read_at=T0)]) == {}
+        written = other.submit(publisher.publish)
+        assert lake.began.wait(30)
+        with state.begin() as connection:
+            erasures.begin(connection, cipher, "S1", "M-1", asked_by=None, now=state.now())
+        quick = replace(env.resources, lake=Lake(s3.storage()))
+        with pytest.raises(BusyError, match="not published yet"):
+            erase_from_lake(quick, "S1", "M-1", wait_s=0.0)
+        assert s3.names() == []
+        lake.goes_on.set()
+        written.result(30)
+        assert erase_from_lake(quick, "S1", "M-1", wait_s=0.0)["rows"] == 0
+        [manifest] = quick.lake.published()
+        orders = [
+            row["mp_order_number"] for rows in Lake(s3.storage()).batches(manifest, "orders") for row in rows
+        ]
+        assert orders == ["M-2"]
+        named = {file.path for file in manifest.files}
+        assert {name.removeprefix("lake/") for name in s3.names() if name.endswith(".parquet")} == named

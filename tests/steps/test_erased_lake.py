@@ -225,6 +225,36 @@ def test_what_was_read_before_the_mark_is_not_published(store: Store) -> None:
     assert store.files() == store.named()
 
 
+def test_a_writer_that_is_killed_before_it_publishes_leaves_nothing_of_it(store: Store) -> None:
+    writer = store.resources.lake_writer(Run("d", "r", T0), "extract", 0)
+    writer.append_all(snapshot(order(1), 1))
+    writer.append_all(placed(0))
+    writer.append_all(other("M-2"))
+    store.mark()
+    writer.close()
+    assert (writer.appended["orders"], writer.appended["placements"]) == (1, 0)
+    assert store.erase(wait_s=0)["leftovers"] == 0
+    assert any(path.startswith("orders/") for path in store.files())
+
+
+def test_a_writer_that_has_not_put_its_files_yet_is_waited_for(store: Store) -> None:
+    class Slow(Lake):
+        """Between the question of a writer what was erased and its first file, the order is erased."""
+
+        def prepare(self, target: str) -> None:
+            if store.lake is self:
+                store.use(Lake(self.root))
+                with pytest.raises(BusyError, match="not published yet"):
+                    store.erase()
+            super().prepare(target)
+
+    store.use(Slow(store.lake.root))
+    store.publish(snapshot(order(1), 1), other("M-2"))
+    assert store.erase()["leftovers"] == 0
+    assert not any(map(is_of_it, store.rows()))
+    assert store.files() == store.named()
+
+
 def test_a_manifest_that_is_published_meanwhile_is_waited_for(store: Store) -> None:
     class Late(Lake):
         """Between the last question of a writer and its manifest, the order is erased."""

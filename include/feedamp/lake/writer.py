@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import FeedAmpError, IncompleteError
-from feedamp.lake.erasing import rows_without_erased, values_without_erased
+from feedamp.lake.erasing import rows_without_erased, values_without_erased, without_erased
 from feedamp.lake.flatten import VALUE_COLUMNS, Values
 from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
@@ -192,6 +192,7 @@ class LakeWriter:
         if self._is_closed:
             return
         with self._breaking():
+            self._leave_out_erased_since()
             for table in list(self._pending):
                 self._pack(table)
             for table in list(self._groups):  # a table whose last row filled a batch has nothing pending
@@ -201,6 +202,27 @@ class LakeWriter:
                     writer.close()
                     handle.close()
         self._is_closed = True
+
+    def _leave_out_erased_since(self) -> None:
+        """Takes out of memory what was erased since, so that not even a file that is never published has it.
+
+        What is in a file by now, or in an upload that is not completed yet, `publish` takes out.
+        """
+        erased = self._lake.erased()
+        if erased.marks == self._erased.marks:
+            return
+        gone: Counter[str] = Counter()
+        for table, rows in self._pending.items():
+            self._pending[table] = rows_without_erased(rows, erased, table)
+            gone[table] += len(rows) - len(self._pending[table])
+        for table, group in list(self._groups.items()):
+            kept = [without_erased(batch, erased, table) for batch in group.batches]
+            gone[table] += group.rows - sum(batch.num_rows for batch in kept)
+            group.batches = [batch for batch in kept if batch.num_rows]
+            if not group.batches:
+                del self._groups[table]
+        self.appended.subtract(gone)
+        self.left_out += gone.total()
 
     def _refuse_if_broken(self) -> None:
         if self._failure is not None:

@@ -39,7 +39,10 @@ log = logging.getLogger(__name__)
 WRITERS_WAIT_S, LOOK_S = 30.0, 0.5
 # A mark is committed within this time after the moment that is recorded with it.
 LONGEST_COMMIT = timedelta(minutes=5)
-_MADE_AT = re.compile(r"-(\d{8}T\d{12})-\d+-\d+-\d+\.parquet$")
+# A writer publishes within this time after it announced its manifest. One that did not was killed, or was stopped and
+# asks what was erased before it publishes.
+LONGEST_PUBLISH = timedelta(hours=1)
+_MADE_AT = re.compile(r"-(\d{8}T\d{12})-\d+-\d+(?:-\d+\.parquet|\.json)$")
 COUNTED = ("rows", "files", "manifests", "leftovers")
 
 
@@ -192,8 +195,9 @@ def _remove_leftovers(
 ) -> list[str]:
     """Removes files that no manifest names and that hold rows of it; returns those that may still be published.
 
-    The files are read before it is asked what is announced and published: one that is whole by then and is neither is left
-    by a killed writer, because a writer announces its manifest before it completes its files.
+    Also manifests that are announced and not published: in a bucket, their files appear at the end only. The files are read
+    before it is asked what is announced and published: one that is whole by then and is neither is left by a killed writer,
+    because a writer announces its manifest before it completes its files.
     """
     lake = resources.lake
     damaged: dict[str, str] = {}  # which files such a manifest names is told by its name alone
@@ -212,6 +216,11 @@ def _remove_leftovers(
             (whole if is_old else open_).append(path)
     with resources.state.read() as connection:
         announced = {stem_of(path) for path, _ in manifests.pending(connection)}
+        publishing = [
+            path
+            for path, planned_at in manifests.untaken(connection)
+            if planned_at > resources.state.now() - LONGEST_PUBLISH
+        ]
         erasure = erasures.find(
             connection, erasures.mark(resources.cipher, leaving.seller_id, leaving.mp_order_number)
         )
@@ -224,6 +233,11 @@ def _remove_leftovers(
         begun_before = min(begun_before, erasure.asked_at + LONGEST_COMMIT)
     waited_for = [
         path for path in open_ if _begun_at(path) <= begun_before and lake.fs.exists(lake.absolute(path))
+    ]
+    waited_for += [
+        path
+        for path in publishing
+        if _begun_at(path) <= begun_before and stem_of(path) not in stems | unsearched
     ]
     for path in whole:
         if stem_of(path) in unsearched:
