@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from console import SELLER
 
@@ -53,8 +55,16 @@ def test_a_default_inbox_that_is_away_is_neither_made_nor_said_to_be_searched(li
 
 
 def test_an_order_that_is_found_nowhere_is_not_called_erased(lived_in):
-    done = lived_in.run("orders", "erase", SELLER, "M-11", "--yes", "--json")
-    assert (done.code, done.json["found"], "spelled right" in done.err) == (1, False, True)
+    for leaves_drafts in (False, True, False):
+        if leaves_drafts:  # of another killed writer
+            lake = lived_in.env.folder / "lake" / "_manifests"
+            lake.mkdir(parents=True, exist_ok=True)
+            left = lake / ".of-another-writer.json"
+            left.write_bytes(b"{")
+            os.utime(left, (1, 1))
+        done = lived_in.run("orders", "erase", SELLER, "M-11", "--yes", "--json")
+        assert (done.code, done.json["found"], "spelled right" in done.err) == (1, False, True)
+        assert done.json["lake"]["leftovers"] == leaves_drafts
 
 
 def test_an_id_that_is_empty_is_refused(lived_in):

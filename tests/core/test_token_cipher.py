@@ -133,6 +133,7 @@ def test_a_rotation_removes_the_drafts_of_killed_ones_and_no_other_file(tmp_path
     file = str(tmp_path / "state.db")
     key_beside(file)
     (tmp_path / ".state.db.key.abcd_123.draft").write_text(f"{OTHER_KEY},{KEY}")
+    (tmp_path / ".state.db.key.x9k_2p4q").write_text(KEY)  # of an earlier version
     (tmp_path / ".state.db.key.20261128").write_text(KEY)
     add_key(file)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".state.db.key.20261128", "state.db.key"]

@@ -352,6 +352,19 @@ def test_a_failure_of_any_kind_keeps_no_other_store_from_its_erasure(env, monkey
     assert "SQLITE_" in done.unfinished[Store.STATE]
     assert "free disk" in done.unfinished[Store.STATE]
     assert set(done.counts) == {Store.LAKE, Store.WAREHOUSE}
+    monkeypatch.setattr(departures, "rewrite", rewrite)
+    finish = erasures.finish
+
+    def busy_at_the_state(connection, mark, store, counts, *, now):
+        if store is Store.STATE:
+            connection.execute(sa.text("SELECT * FROM no_such_table"))
+        finish(connection, mark, store, counts, now=now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasures, "finish", busy_at_the_state)
+        done = erase(env)
+    assert "OperationalError" in done.unfinished[Store.STATE]
+    assert set(done.counts) == {Store.LAKE, Store.WAREHOUSE}
     monkeypatch.setattr(departures, "rewrite", lambda state: state.no_such_thing)
     done = erase(env)
     assert "AttributeError" in done.unfinished[Store.STATE]

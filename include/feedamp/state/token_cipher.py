@@ -23,6 +23,9 @@ from feedamp.errors import ConfigurationError
 # What versions without a data key derived from the encryption key itself: these values must stay as they are.
 EARLIER_PURPOSES = ("token", "tracking", "recipient", "pseudonym", "journal", "erasure")
 _DRAFT = ".draft"
+_EARLIER_DRAFT = re.compile(
+    r"\.(?=.*[a-z_])[a-z0-9_]{8}"
+)  # of versions that gave it no ending; a date is not one
 # A key of 32 bytes; with + and /, which `Fernet` has always taken for - and _.
 _KEY = re.compile(r"[A-Za-z0-9_+/-]{43}=")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -280,8 +283,9 @@ def _replace_key_file(state_file: str, keys: str) -> None:
 
 def _remove_drafts(path: Path) -> None:
     """Removes what killed processes left beside the key file: it may hold all keys."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_DRAFT}"):
-        left.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if left.suffix == _DRAFT or _EARLIER_DRAFT.fullmatch(left.suffix):
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ Each store is finished by itself, so that a process that is killed anywhere is m
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ from feedamp.steps.erase_copies import erase_from_lake, erase_from_warehouse
 from feedamp.steps.runner import unexpected
 
 log = logging.getLogger(__name__)
+_LEFT = ("leftovers", "temporary_copies")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Held:
     """What the state has of a seller or an order before it goes.
 
     `rows`: table -> rows. `to_place`: orders that were never sent, or have a change to be sent. `open_at_feedamp`: orders
-    that FeedAMP may have and that are not closed; no one here reads or closes them afterwards.
+    that FeedAMP may have and that are not closed; no one here reads or closes them afterwards. `was_found`: it was erased
+    before, and that erasure found something or was not finished.
     """
 
     rows: dict[str, int]
@@ -43,6 +45,7 @@ class Held:
     to_place: int
     open_at_feedamp: int
     was_erased: bool
+    was_found: bool
 
 
 @dataclass
@@ -57,11 +60,20 @@ class Erased:
     inbox_files: list[str] = field(default_factory=list)
     unreadable_files: list[str] = field(default_factory=list)
 
+    @property
+    def may_have_found(self) -> bool:
+        """Whether there was anything of it, or not everything could be searched."""
+        return bool(_is_any(self.counts) or self.unfinished or self.inbox_files or self.unreadable_files)
+
 
 def look(resources: Resources, seller_id: str, mp_order_number: str | None = None) -> Held:
     """What would go. Changes nothing. Raises a ConfigurationError if no seller or order can have such an id."""
     seller_id, mp_order_number = _checked(resources, seller_id, mp_order_number)
     with resources.state.read() as connection:
+        was_erased = resources.erased(connection, [(seller_id, mp_order_number)]).has(
+            seller_id, mp_order_number
+        )
+        before = erasures.find(connection, erasures.mark(resources.cipher, seller_id, mp_order_number))
         of_seller = orders.c.seller_id == seller_id
         which = (
             of_seller
@@ -74,8 +86,14 @@ def look(resources: Resources, seller_id: str, mp_order_number: str | None = Non
             has_grant=_count(connection, grants, grants.c.seller_id == seller_id) > 0,
             to_place=_count(connection, orders, which & (orders.c.phase == Phase.TO_PLACE)),
             open_at_feedamp=_count(connection, orders, which & may_exist),
-            was_erased=resources.erased(connection).has(seller_id, mp_order_number),
+            was_erased=was_erased,
+            was_found=was_erased and (before is None or before.done_at is None or _is_any(before.counts)),
         )
+
+
+def _is_any(counts: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether anything of the seller or order went; what killed processes left is removed whoever it is of."""
+    return any(count for of_store in counts.values() for name, count in of_store.items() if name not in _LEFT)
 
 
 def _checked(
@@ -128,18 +146,22 @@ def erase(
     ConfigurationError, before anything is changed, if no seller or order can have such an id.
     """
     seller_id, mp_order_number = _checked(resources, seller_id, mp_order_number)
-    erased, state = Erased(), resources.state
+    erased, state, was_registered = Erased(), resources.state, False
     with state.begin() as connection:
         mark = erasures.begin(
             connection, resources.cipher, seller_id, mp_order_number, asked_by=asked_by, now=state.now()
         )
         if mp_order_number is None:
-            departures.drop_registration(connection, seller_id)
+            was_registered = departures.drop_registration(connection, seller_id)
     if mp_order_number is None:
         resources.journal.drop(seller_id)
     for store, erase_from in _STORES.items():
         try:
             counts = erase_from(resources, seller_id, mp_order_number)
+            if store is Store.STATE and was_registered:
+                counts["sellers"] = 1  # it went before, with the registration
+            with state.begin() as connection:
+                erasures.finish(connection, mark, store, counts, now=state.now())
         except FeedAmpError as error:
             erased.unfinished[store] = str(error)
             continue
@@ -148,8 +170,6 @@ def erase(
             erased.unfinished[store] = f"{unexpected(error)} Repeat the command."
             continue
         erased.counts[store] = counts
-        with state.begin() as connection:
-            erasures.finish(connection, mark, store, counts, now=state.now())
     erased.inbox_files, erased.unreadable_files = _search_inbox(resources, seller_id, mp_order_number)
     return erased
 

@@ -60,8 +60,7 @@ def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str
         if not given.yes and not agrees(f"Erase {what} from all stores, permanently?"):
             raise FeedAmpError(_UNCHANGED)
         done = depart.erase(resources, given.seller, number, asked_by=user_of(out))
-    found = held.was_erased or bool(held.rows) or any(any(counts.values()) for counts in done.counts.values())
-    found = found or bool(done.unfinished or done.inbox_files or done.unreadable_files)
+    found = held.was_found or bool(held.rows) or done.may_have_found
     if given.json:
         files = {"inbox_files": done.inbox_files, "unreadable_files": done.unreadable_files}
         out.document(
