@@ -147,6 +147,21 @@ def test_a_group_with_a_row_or_file_at_fault_is_merged_one_by_one(loader: Loader
     assert loader.query("SELECT count(*) FROM orders") == [(0,)]
 
 
+@pytest.mark.parametrize("table", ["orders", "rejected_orders"])
+def test_a_rebuild_names_the_damaged_file_beside_a_refused_row(loader: Loader, table: str) -> None:
+    loader.load(snapshot(order(1, mp_order_number="before"), 1))
+    rejected = {"source": "a", "row_number": 1, "row_hash": "h", "reasons": NO_JSON}
+    recorded_at = finding(1, "held")["findings"][0]["recorded_at"]
+    spoilt = {"rejected_orders": [{**rejected, "recorded_at": recorded_at}]}
+    loader.publish(spoilt if table == "rejected_orders" else orders(3, orders_1={"extra": NO_JSON}))
+    damaged = loader.publish(snapshot(order(1, mp_order_number="N-1"), 3))
+    path = next(file.path for file in damaged.files if file.table == "orders")
+    Path(loader.lake.absolute(path)).unlink()
+    with pytest.raises(IncompleteError, match=f"{path} is missing"):
+        loader.session.replace_all(loader.lake, lambda rows: pytest.fail(f"{rows} were set aside"))
+    assert loader.query("SELECT mp_order_number FROM orders") == [("before",)]
+
+
 def test_a_group_that_is_merged_counts_as_loaded(loader: Loader) -> None:
     group = [loader.publish(snapshot(order(1, mp_order_number=f"N-{at}"), 3)) for at in range(2)]
     assert loader.session.load_together(loader.lake, group)

@@ -150,20 +150,24 @@ class Session(StoredRows):
         Tables, views, indexes and grants remain, and readers see the old rows until the commit. Raises an IncompleteError
         if a file of the lake is missing or cannot be read; nothing was changed then.
         """
-        try:
-            return self._replace_all(lake, list(lake.manifests()))
-        except IncompleteError:
-            return self._replace_all(lake, list(lake.manifests()), {})  # names the manifest at fault
-        except Exception as error:
-            if not self._engine.refuses_value(error):
-                raise
+        for refused in (
+            None,
+            {},
+        ):  # together, then one by one, which names a manifest whose files are at fault
+            try:
+                return self._replace_all(lake, list(lake.manifests()), refused)
+            except Exception as error:
+                if self._engine.refuses_value(error):
+                    break
+                if refused is not None or not isinstance(error, IncompleteError):
+                    raise
         # One transaction cannot go on after an error, so all rows that are refused are found before it begins again.
         lake = lake.as_erased_now()
         manifests = list(lake.manifests())
-        refused = {manifest.path: self._refused(lake, manifest) for manifest in manifests}
-        set_aside([row for rows in refused.values() for row in rows])
+        found = {manifest.path: self._refused(lake, manifest) for manifest in manifests}
+        set_aside([row for rows in found.values() for row in rows])
         with self._no_row_alone("The lake"):
-            return self._replace_all(lake, manifests, refused)
+            return self._replace_all(lake, manifests, found)
 
     def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
         """Deletes the rows of an order, or without a number of a seller, in one transaction; returns how many by table."""
