@@ -118,7 +118,7 @@ def test_a_flat_table_with_more_cells_than_fit_is_rejected_once():
 
 def test_a_flat_table_is_read_like_csv(tmp_path):
     def row(number: str, line: str, **changes: Any) -> dict[str, Any]:
-        typed = {"order_lines.quantity": 4.0, "order_lines.unit_price": 25.5, "purchase_date": MOMENT}
+        typed = {"order_lines.quantity": 4.0, "order_lines.unit_price": 25.5}
         cells = {
             **CSV_ROW,
             "taxes": None,
@@ -138,6 +138,8 @@ def test_a_flat_table_is_read_like_csv(tmp_path):
     ]
     table = pa.Table.from_pylist(rows)
     days = pa.array([0, 0, 0, 2**31 - 1, 0, 0], pa.int32()).cast(pa.date32())
+    exact = pa.array([int(MOMENT.timestamp()) * 10**9 + 1] * 6, pa.timestamp("ns", "UTC"))
+    table = table.set_column(table.schema.get_field_index("purchase_date"), "purchase_date", exact)
     found = read(tmp_path, table.append_column("delivery_notes", days))
     assert [(row.row_number, fate(row)) for row in found] == [
         (1, "M-1"),
@@ -149,6 +151,7 @@ def test_a_flat_table_is_read_like_csv(tmp_path):
     assert found[2].mp_order_number == "M-3"
     assert isinstance(found[0], OrderRow)
     lines = found[0].body["order_lines"]
+    assert found[0].body["purchase_date"] == "2026-03-02T14:05:00Z"
     assert [line["quantity"] for line in lines] == [4, 4]
     assert lines[1]["taxes"] == [{"type": "SALES", "amount": Decimal("1.10")}]
 

@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from sources import ROOT, packaged, tree_of
+from sources import ROOT, packaged, text_of
 
 FOLDERS = ("include", "plugins", "dags", "docs", "tests", "tools", "benchmarks", "findings")
 # What earlier versions wrote is kept as it was, and the contract is FeedAMP's own text.
@@ -76,12 +76,9 @@ def test_no_test_calls_another_or_imports_everything():
 
 def test_a_number_that_is_a_rule_has_one_value():
     values: dict[str, set[str]] = {}
+    rule = re.compile(r"^_?([A-Z][A-Z\d_]*) = ((?:-?\d|timedelta\().*)", re.MULTILINE)
     for path in packaged():
-        for statement in tree_of(path).body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                name = statement.targets[0].id.lstrip("_")
-                value = ast.unparse(statement.value) if name.isupper() else ""
-                if re.match(r"-?\d|timedelta\(", value):
-                    values.setdefault(name, set()).add(value)
+        for name, value in rule.findall(text_of(path)):
+            values.setdefault(name, set()).add(ast.unparse(ast.parse(value)))
     assert "ROWS_PER_BATCH" in values
     assert {name: found for name, found in values.items() if len(found) > 1} == {}

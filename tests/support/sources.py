@@ -26,7 +26,15 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(text_of(path))
 
 
+def _statements(of: ast.AST) -> Iterator[ast.AST]:
+    """All statements within, without a look at their expressions, which are the most of a tree."""
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for statement in getattr(of, name, ()):
+            yield statement
+            yield from _statements(statement)
+
+
 @cache
 def imports_of(path: Path) -> list[ast.Import | ast.ImportFrom]:
     """Its import statements, wherever they stand."""
-    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [node for node in _statements(tree_of(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
