@@ -17,6 +17,7 @@ LONGEST_READ = 500
 _NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
 
 
+@lru_cache(maxsize=1024)  # the shipments of an order's lines are often of one parcel
 def check(carrier: str | None, tracking_number: str | None, *, url: str | None = None) -> Verdict:
     """The verdict on a tracking number and its stated carrier, both as the seller wrote them.
 

@@ -14,7 +14,7 @@ from feedamp import carriers
 from feedamp.codec import content_hash, encode, encoded_hash
 from feedamp.models import Address, Cancellation, Customer, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.money import fitted
-from feedamp.rules.units import LineUnits, count_units
+from feedamp.rules.units import count_units
 from feedamp.tables import (
     CANCELLATIONS,
     ORDER_DISCOUNTS,
@@ -58,7 +58,6 @@ VALUE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     CANCELLATIONS.name: (*_LINE, "cancellation_index", *Cancellation.__struct_fields__),
     SNAPSHOTS.name: (*_KEY, "snapshot"),
 }
-_NO_UNITS = (0, 0, 0, 0, 0)
 _of_order = attrgetter(*_ORDER_COLUMNS)
 _of_customer = attrgetter(*Customer.__struct_fields__)
 _of_address = attrgetter(*Address.__struct_fields__)
@@ -71,12 +70,12 @@ def order_values(seller_id: str, order: Order, *, read_at: datetime) -> Values:
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
     snapshot_hash = content_hash(order)
     values = _order_and_lines(seller_id, order, read_at, snapshot_hash, extracted_at=read_at)
-    key = (seller_id, order.mp_order_number, read_at)
-    fulfillments = order.fulfillments or ()
-    values[SHIPMENTS.name] = list(_shipments((*key, snapshot_hash), fulfillments))
-    values[CANCELLATIONS.name] = list(_cancellations((*key, snapshot_hash), fulfillments))
+    number, fulfillments = order.mp_order_number, order.fulfillments or ()
+    key = (seller_id, number, read_at, snapshot_hash)
+    values[SHIPMENTS.name] = _shipments(key, fulfillments)
+    values[CANCELLATIONS.name] = _cancellations(key, fulfillments)
     snapshot = encode(order.snapshot())
-    values[SNAPSHOTS.name] = [(*key, encoded_hash(snapshot), snapshot.decode())]
+    values[SNAPSHOTS.name] = [(seller_id, number, read_at, encoded_hash(snapshot), snapshot.decode())]
     return values
 
 
@@ -110,27 +109,37 @@ def joined(orders: Iterable[Values]) -> Values:
     return all_values
 
 
-def _shipments(key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]) -> Iterator[tuple[Any, ...]]:
+def _shipments(key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
     first: dict[str, int] = {}
     for entry in fulfillments:
         number = entry.mp_line_number
         # A line may have two entries; the index continues, so that every row has a unique key.
-        for index, shipment in enumerate(entry.shipments, start=first.get(number, 0)):
+        index = first.get(number, 0)
+        for shipment in entry.shipments:
             verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
-            found = (number, index, verdict.carrier_id, str(verdict.status))
-            yield (*key, *found, *_of_shipment(shipment))
-        first[number] = first.get(number, 0) + len(entry.shipments)
+            # `_value_` is what `str` gives, which takes ten times as long.
+            rows.append(
+                (*key, number, index, verdict.carrier_id, verdict.status._value_, *_of_shipment(shipment))
+            )
+            index += 1
+        first[number] = index
+    return rows
 
 
-def _cancellations(
-    key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]
-) -> Iterator[tuple[Any, ...]]:
+def _cancellations(key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
     first: dict[str, int] = {}
     for entry in fulfillments:
-        number = entry.mp_line_number
-        for index, cancellation in enumerate(entry.cancellations, start=first.get(number, 0)):
-            yield (*key, number, index, *_of_cancellation(cancellation))
-        first[number] = first.get(number, 0) + len(entry.cancellations)
+        if entry.cancellations:
+            number = entry.mp_line_number
+            start = first.get(number, 0)
+            rows += [
+                (*key, number, index, *_of_cancellation(cancellation))
+                for index, cancellation in enumerate(entry.cancellations, start)
+            ]
+            first[number] = start + len(entry.cancellations)
+    return rows
 
 
 def _order_and_lines(
@@ -146,32 +155,45 @@ def _order_and_lines(
     units = count_units(
         {number: line.quantity or 0 for number, line in lines.items()}, order.fulfillments or ()
     )
-    counts = [(*u, u.pending, u.over) for u in units.values()]
+    totals = [0] * 5
+    of_lines: list[tuple[Any, ...]] = []
+    for number, of_line in units.items():
+        ordered, shipped, cancelled = of_line
+        left = ordered - shipped - cancelled
+        pending = max(0, left)
+        totals[0] += ordered
+        totals[1] += shipped
+        totals[2] += cancelled
+        totals[3] += pending
+        totals[4] += pending - left
+        counts = (shipped, cancelled, pending)
+        line = lines.get(number)
+        if line is None:
+            of_lines.append((*key, number, None, None, ordered, None, None, *counts, None))
+            continue
+        extra = dict(line.extra) if line.extra else {}
+        unit_price = _money("unit_price", line.unit_price, extra)
+        shipping_price = _money("shipping_price", line.shipping_price, extra)
+        of_lines.append(
+            (
+                *(*key, number, line.sku, line.product_name, ordered, unit_price, shipping_price),
+                *(*counts, _json(extra)),
+            )
+        )
     row = (
         *(*key, extracted_at, _json(order.extra)),
-        *(map(sum, zip(*counts, strict=True)) if counts else _NO_UNITS),
+        *totals,
         *_of_order(order),
         *_of_customer(order.customer),
         *_of_address(order.shipping_address),
     )
+    further = {number: line for number, line in lines.items() if line.extra}
     return {
         ORDERS.name: [row],
-        ORDER_LINES.name: [_line(key, number, lines.get(number), u) for number, u in units.items()],
-        ORDER_TAXES.name: list(_amounts(key, lines, "taxes")),
-        ORDER_DISCOUNTS.name: list(_amounts(key, lines, "discounts")),
+        ORDER_LINES.name: of_lines,
+        ORDER_TAXES.name: list(_amounts(key, further, "taxes")) if further else [],
+        ORDER_DISCOUNTS.name: list(_amounts(key, further, "discounts")) if further else [],
     }
-
-
-def _line(key: tuple[Any, ...], number: str, line: OrderLine | None, units: LineUnits) -> tuple[Any, ...]:
-    counts = (units.shipped, units.cancelled, units.pending)
-    if line is None:
-        return (*key, number, None, None, units.ordered, None, None, *counts, None)
-    extra = dict(line.extra) if line.extra else {}
-    prices = (
-        _money("unit_price", line.unit_price, extra),
-        _money("shipping_price", line.shipping_price, extra),
-    )
-    return (*key, number, line.sku, line.product_name, units.ordered, *prices, *counts, _json(extra))
 
 
 def _amounts(key: tuple[Any, ...], lines: Mapping[str, OrderLine], member: str) -> Iterator[tuple[Any, ...]]:

@@ -39,11 +39,16 @@ def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillme
     for entry in fulfillments:
         line = entry.mp_line_number
         shipped[line] = shipped.get(line, 0) + _counted(entry.shipments)
-        cancelled[line] = cancelled.get(line, 0) + _counted(entry.cancellations)
-    return {
-        line: LineUnits(ordered.get(line, 0), shipped.get(line, 0), cancelled.get(line, 0))
-        for line in dict.fromkeys((*ordered, *shipped))
+        if entry.cancellations:
+            cancelled[line] = cancelled.get(line, 0) + _counted(entry.cancellations)
+    units = {
+        line: LineUnits(count, shipped.get(line, 0), cancelled.get(line, 0))
+        for line, count in ordered.items()
     }
+    for line, count in shipped.items():
+        if line not in units:
+            units[line] = LineUnits(0, count, cancelled.get(line, 0))
+    return units
 
 
 def _counted(parts: Iterable[Shipment | Cancellation]) -> int:
