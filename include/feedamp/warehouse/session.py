@@ -150,10 +150,9 @@ class Session(StoredRows):
         Tables, views, indexes and grants remain, and readers see the old rows until the commit. Raises an IncompleteError
         if a file of the lake is missing or cannot be read; nothing was changed then.
         """
-        for refused in (
-            None,
-            {},
-        ):  # together, then one by one, which names a manifest whose files are at fault
+        # Together, then one by one, which names a manifest whose files are at fault.
+        ways: tuple[Mapping[str, Sequence[RefusedRow]] | None, ...] = (None, {})
+        for refused in ways:
             try:
                 return self._replace_all(lake, list(lake.manifests()), refused)
             except Exception as error:
