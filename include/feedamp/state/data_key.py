@@ -107,15 +107,32 @@ def last_used(connection: Connection, key_ids: list[str]) -> dict[str, tuple[dat
 
 
 def void_erasures(connection: Connection, cipher: TokenCipher) -> int:
-    """How many erasures have a mark of a data key before all that can be read, so that it recognizes nothing any more."""
+    """How many erasures have a mark of a data key before all that can be read, so that it recognizes nothing any more.
+
+    Those that were asked for again are not among them.
+    """
+    is_void = _is_void(connection, cipher)
+    return connection.execute(sa.select(sa.func.count()).select_from(erasures).where(is_void)).scalar_one()
+
+
+def renew_void_erasure(connection: Connection, cipher: TokenCipher, kind: str, *, now: datetime) -> None:
+    """Takes the oldest erasure of this kind, seller or order, off `void_erasures`, because one is asked for again.
+
+    Which one it is can no longer be told; the operator repeats all.
+    """
+    is_void = sa.and_(_is_void(connection, cipher), erasures.c.kind == kind)
+    oldest = sa.select(erasures.c.mark).where(is_void).order_by(erasures.c.asked_at).limit(1)
+    renewed = sa.update(erasures).where(erasures.c.mark == oldest.scalar_subquery())
+    connection.execute(renewed.values(renewed_at=now))
+
+
+def _is_void(connection: Connection, cipher: TokenCipher) -> sa.ColumnElement[bool]:
     opened = _opened(connection, cipher)
-    if not opened or any(
-        made.earlier for made, _ in opened
-    ):  # derived from what the marks before it came from
-        return 0
+    # What an earlier version had is derived from what the marks before it came from.
+    if not opened or any(made.earlier for made, _ in opened):
+        return sa.false()
     since = min(made_at for _, made_at in opened)
-    before = sa.select(sa.func.count()).select_from(erasures).where(erasures.c.asked_at < since)
-    return connection.execute(before).scalar_one()
+    return sa.and_(erasures.c.asked_at < since, erasures.c.renewed_at.is_(None))
 
 
 def _find(connection: Connection, cipher: TokenCipher) -> list[DataKey]:

@@ -5,7 +5,7 @@ stores it: either the mark is seen, or the erasure comes later and finds the row
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode
 from feedamp.rules.erased import Erased, Key, mark_of, marks_of
+from feedamp.state import data_key
 from feedamp.state.schema import erasures
 from feedamp.state.statements import in_parts, insert
 from feedamp.state.token_cipher import TokenCipher
@@ -87,22 +88,29 @@ def begin(
 ) -> str:
     """Writes the mark, by which nothing of the order or seller is stored from now on; returns it.
 
-    Safe to repeat: a repeat goes through all stores again, and who asked first, and when, stays.
+    Safe to repeat: a repeat goes through all stores again, and who asked first, and when, stays. One that is new stands for an
+    erasure of its kind whose mark is of a lost data key, if there is any.
     """
     key = mark(cipher, seller_id, mp_order_number)
     kind = "seller" if mp_order_number is None else "order"
+    if find(connection, key) is None:
+        data_key.renew_void_erasure(connection, cipher, kind, now=now)
+    of_seller = None if mp_order_number is None else mark(cipher, seller_id)
     new = insert(connection, erasures).values(
-        mark=key, kind=kind, asked_by=asked_by, asked_at=now, counts="{}"
+        mark=key, kind=kind, asked_by=asked_by, asked_at=now, counts="{}", seller_mark=of_seller
     )
-    open_again = {f"{store}_done_at": None for store in Store} | {"done_at": None}
-    connection.execute(new.on_conflict_do_update(index_elements=["mark"], set_=open_again))
+    changed = {f"{store}_done_at": None for store in Store} | {"done_at": None, "seller_mark": of_seller}
+    connection.execute(new.on_conflict_do_update(index_elements=["mark"], set_=changed))
     return key
 
 
 def finish(
     connection: Connection, mark: str, store: Store, counts: Mapping[str, int], *, now: datetime
 ) -> None:
-    """Records that nothing is left in a store, and how much went; counts add up over repeats."""
+    """Records that nothing is left in a store, and how much went; counts add up over repeats.
+
+    With a whole seller, erasures of its orders that were begun are finished too.
+    """
     row = connection.execute(sa.select(erasures).where(erasures.c.mark == mark)).one()._mapping
     known = decode_json(row["counts"].encode())
     before = known.get(store, {})
@@ -110,6 +118,11 @@ def finish(
     done = {f"{store}_done_at": now}
     if all(row[f"{other}_done_at"] for other in Store if other != store):
         done["done_at"] = now
+        with_it = {f"{one}_done_at": sa.func.coalesce(erasures.c[f"{one}_done_at"], now) for one in Store}
+        of_its_orders = sa.update(erasures).where(
+            erasures.c.seller_mark == mark, erasures.c.done_at.is_(None)
+        )
+        connection.execute(of_its_orders.values(**with_it, done_at=now))
     change = sa.update(erasures).where(erasures.c.mark == mark)
     connection.execute(change.values(**done, counts=encode(known).decode()))
 
@@ -121,10 +134,15 @@ def find(connection: Connection, mark: str) -> Erasure | None:
 
 
 def unfinished(connection: Connection) -> list[Erasure]:
-    """Erasures that were begun and not finished, oldest first. To finish one, its command is repeated."""
-    query = sa.select(erasures).where(erasures.c.done_at.is_(None)).order_by(erasures.c.asked_at)
+    """Erasures that were begun and not finished, oldest first.
+
+    To finish one, its command is repeated; one of an order also ends with one of its whole seller.
+    """
+    is_open = erasures.c.done_at.is_(None), erasures.c.renewed_at.is_(None)
+    query = sa.select(erasures).where(*is_open).order_by(erasures.c.asked_at)
     return [_erasure(row) for row in connection.execute(query)]
 
 
 def _erasure(row: Any) -> Erasure:
-    return Erasure(**{**row._mapping, "counts": decode_json(row.counts.encode())})
+    values = {one.name: row._mapping[one.name] for one in fields(Erasure)}
+    return Erasure(**{**values, "counts": decode_json(row.counts.encode())})

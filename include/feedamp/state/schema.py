@@ -374,6 +374,10 @@ erasures = _table(
     sa.Column("done_at", UtcTime),
     # JSON: store -> what went -> how many.
     sa.Column("counts", sa.Text, nullable=False),
+    # Of an order: the mark that its seller has or would have, erased or not.
+    sa.Column("seller_mark", sa.String(32)),
+    # When another erasure was asked for in place of this one, whose mark is of a lost data key.
+    sa.Column("renewed_at", UtcTime),
 )
 
 # Switches that a person has turned on, by name (`read_only`).

@@ -359,11 +359,11 @@ def _erasures(resources: Resources) -> str:
         raise FeedAmpError(
             f"{counted(len(unfinished), 'erasure')} of {first.kind}s not finished, the first asked for by "
             f"{first.asked_by or 'a user without a name'} at {moment(first.asked_at)}: run its command again. The state no longer "
-            "knows whose it was."
+            "knows whose it was; one of an order also ends with `feedamp sellers erase` of its seller."
         )
     return "none is unfinished" + (
-        f"; {counted(void, 'mark')} of a lost data key no longer works: repeat each erasure from before, or what it erased is stored "
-        "again when it comes again"
+        f"; {counted(void, 'mark')} of a lost data key no longer works: repeat each erasure from before, which takes one off. What an "
+        "erasure that is not repeated has erased is stored again when it comes again"
         if void
         else ""
     )
