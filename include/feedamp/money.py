@@ -15,11 +15,11 @@ def fitted(amount: Decimal) -> Decimal | None:
 
     Zeros beyond the fourth decimal are dropped; `0E+20` and minus zero become zero.
     """
-    if not amount.is_finite() or amount.copy_abs() >= MAX_MONEY:
-        return None
     # Nearly all are such; `as_tuple` takes ten times as long.
     if amount.same_quantum(_CENTS) or amount.same_quantum(_UNITS) or amount.same_quantum(_TENTHS):
-        return amount or amount.copy_abs()
+        return (amount or amount.copy_abs()) if -MAX_MONEY < amount < MAX_MONEY else None
+    if not amount.is_finite() or amount.copy_abs() >= MAX_MONEY:
+        return None
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and -DECIMALS <= exponent <= 0:
         return amount or amount.copy_abs()

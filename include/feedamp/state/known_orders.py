@@ -56,6 +56,12 @@ _SHARED = (
     .where(account_marks.c.mark.in_(sa.bindparam("marks", expanding=True)), _IS_OTHER)
     .order_by(account_marks.c.seller_id, account_marks.c.mp_order_number)
 )
+_OTHERS_ARE_MARKED = (
+    sa.select(sa.literal(1))
+    .select_from(sellers)
+    .where(_IS_OTHER, sa.exists().where(account_marks.c.seller_id == sellers.c.seller_id))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,11 @@ def is_marked(connection: Connection, seller_id: str) -> bool:
     """Whether marks of orders in the seller's account are stored."""
     query = sa.select(account_marks.c.mark).where(account_marks.c.seller_id == seller_id).limit(1)
     return connection.execute(query).first() is not None
+
+
+def others_are_marked(connection: Connection, seller: Seller) -> bool:
+    """Whether marks of orders in other sellers' accounts are stored."""
+    return connection.execute(_OTHERS_ARE_MARKED, _named(seller)).first() is not None
 
 
 def strangers_among(connection: Connection, seller_id: str, shown: Iterable[Order]) -> dict[str, Order]:

@@ -43,7 +43,7 @@ class AccountWatch:
         if foreign is not None:
             self._handle_foreign(foreign)
         if self._is_first_check and strangers:
-            self._compare_with_other_accounts(known_orders.marks_of(strangers))
+            self._compare_with_other_accounts(strangers)
 
     def _handle_foreign(self, foreign: ForeignOrder) -> None:
         if foreign.is_forced and self._has_warned:
@@ -58,25 +58,34 @@ class AccountWatch:
             )
         self._warn(evidence)
 
-    def _compare_with_other_accounts(self, marked: Mapping[str, str]) -> None:
-        if marked and not self._is_marked:
-            # Written before other sellers' marks are read, so that of two sellers read at the same time, at least one finds
-            # the other's marks.
-            with self._resources.state.begin() as connection:
-                erased = self._resources.erased(connection)
-                marked = {
-                    digest: number
-                    for digest, number in marked.items()
-                    if not erased.has(self._seller.seller_id, number)
-                }
-                known_orders.keep_marks(connection, self._seller.seller_id, marked)
-            self._is_marked = True
+    def _compare_with_other_accounts(self, strangers: Mapping[str, Order]) -> None:
+        marked = None if self._is_marked else self._keep_marks(known_orders.marks_of(strangers))
         with self._resources.state.read() as connection:
+            if not known_orders.others_are_marked(connection, self._seller):
+                return  # the marks of a page take a third as long as to decode it
+            if marked is None:
+                marked = known_orders.marks_of(strangers)
             shared = known_orders.shared_order(connection, self._seller, marked)
         if shared is not None:
             evidence = self._record_mix_up(shared, "shows the same orders as that of seller", is_proven=False)
             self._warn(evidence)
             self._is_first_check = False
+
+    def _keep_marks(self, marked: Mapping[str, str]) -> Mapping[str, str]:
+        """Stores the marks before those of other sellers are read, so that of two sellers read at the same time, at least one
+        finds the other's marks. Returns those of orders that were not erased."""
+        if not marked:
+            return marked
+        with self._resources.state.begin() as connection:
+            erased = self._resources.erased(connection)
+            marked = {
+                digest: number
+                for digest, number in marked.items()
+                if not erased.has(self._seller.seller_id, number)
+            }
+            known_orders.keep_marks(connection, self._seller.seller_id, marked)
+        self._is_marked = True
+        return marked
 
     def _warn(self, evidence: str) -> None:
         log.warning("Two sellers may hold tokens for one account: %s; see `feedamp doctor`.", evidence)
