@@ -150,7 +150,7 @@ class _Server:
         account = next(seen.accounts)
         pair = {
             "access_token": f"at-{account}",
-            "refresh_token": f"rt-{account}",  # a pair that another seller has is refused
+            "refresh_token": f"renewed-{account}",  # one that another seller has would be refused
             "token_type": "Bearer",
             "expires_in": 36_000,
         }

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import StoreAwayError
 from feedamp.state import State
-from feedamp.state.group_commit import GroupCommit
+from feedamp.state.group_commit import ITEMS_AT_ONCE, LINGERS_S, GroupCommit
 from feedamp.state.schema import switches
 
 BAD, AWAY, DEADLOCKED = "bad", "away", "deadlocked"
@@ -68,6 +68,31 @@ async def test_what_is_wanted_at_one_moment_is_one_transaction(rows: Rows) -> No
     assert await rows.do("a", "b", "c") == [None, None, None]
     assert rows.transactions == [["a", "b", "c"]]
     assert rows.stored() == set(rows.told) == {"a", "b", "c"}
+
+
+async def test_what_is_wanted_while_more_is_expected_is_one_transaction(rows: Rows) -> None:
+    expected = [True]
+    rows.group = GroupCommit[str](rows._begin, rows._work, expects_more=lambda: bool(expected))
+    first = asyncio.create_task(rows.group.do("a"))
+    await asyncio.sleep(LINGERS_S / 10)
+    assert rows.transactions == []
+    expected.clear()
+    await asyncio.gather(first, rows.group.do("b"))
+    assert rows.transactions == [["a", "b"]]
+
+
+async def test_an_item_does_not_wait_long_for_others_that_never_come(rows: Rows) -> None:
+    rows.group = GroupCommit[str](rows._begin, rows._work, expects_more=lambda: True)
+    await asyncio.wait_for(rows.group.do("a"), timeout=20 * LINGERS_S)
+    assert rows.transactions == [["a"]]
+
+
+@pytest.mark.parametrize(("items", "sizes"), [(ITEMS_AT_ONCE, [500]), (ITEMS_AT_ONCE + 1, [500, 1])])
+async def test_a_transaction_has_a_largest_size(rows: Rows, items: int, sizes: list[int]) -> None:
+    rows.group = GroupCommit[str](rows._begin, rows._work, expects_more=lambda: True)
+    await asyncio.wait_for(rows.do(*map(str, range(items))), timeout=5)
+    assert [len(of_one) for of_one in rows.transactions] == sizes
+    assert len(rows.stored()) == items
 
 
 async def test_an_item_that_fails_fails_no_other(rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""One transaction for what several tasks of an event loop want of the state at the same moment."""
+"""One transaction for what several tasks of an event loop want of the state at about the same moment."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,6 +14,8 @@ _Item = TypeVar("_Item")
 ITEMS_AT_ONCE = 500
 # How often the event loop goes round before a transaction: what comes in meanwhile is committed with it.
 ROUNDS = 4
+LINGERS_S = 0.05  # so long an item waits for others that are expected, which is looked at so often:
+_LOOKS = 10
 
 
 class GroupCommit(Generic[_Item]):
@@ -28,9 +30,13 @@ class GroupCommit(Generic[_Item]):
         self,
         begin: Callable[[Sequence[_Item]], AbstractContextManager[Connection]],
         work: Callable[[Connection, Sequence[_Item]], Callable[[], None]],
+        *,
+        expects_more: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`expects_more` says whether other items may come soon: then those that wait do so for up to `LINGERS_S`."""
         self._begin = begin
         self._work = work
+        self._expects_more = expects_more
         self._waiting: list[tuple[_Item, asyncio.Future[None]]] = []
 
     async def do(self, item: _Item, *, even_if_cancelled: bool = False) -> None:
@@ -52,11 +58,14 @@ class GroupCommit(Generic[_Item]):
                     raise failure from None
             raise
 
-    def _commit_after(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
+    def _commit_after(self, loop: asyncio.AbstractEventLoop, rounds: int, looks: int = _LOOKS) -> None:
         wanted: list[tuple[_Item, asyncio.Future[None]]] = []
         try:
             if rounds:
                 loop.call_soon(self._commit_after, loop, rounds - 1)
+                return
+            if looks and len(self._waiting) < ITEMS_AT_ONCE and self._expects_more():
+                loop.call_later(LINGERS_S / _LOOKS, self._commit_after, loop, 0, looks - 1)
                 return
             wanted, self._waiting = self._waiting, []
             wanted = [(item, done) for item, done in wanted if not done.done()]

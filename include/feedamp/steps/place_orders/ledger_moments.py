@@ -1,7 +1,7 @@
 """What the orders of one task want of the ledger at the same moment, in one transaction: intents before PUTs, results after.
 
-Nothing is sent before its intent is durable, and no result waits for the answer to another order: a transaction takes what
-there is.
+Nothing is sent before its intent is durable. A result waits for the answers to other orders for `LINGERS_S` at most: each
+transaction costs as much as some dozens of orders.
 """
 
 from collections import defaultdict
@@ -74,7 +74,10 @@ class LedgerMoments:
         self._state = state
         self._run_id = run_id
         self._asked_at = 0.0
-        self._commit = GroupCommit[_Intent | _Acceptance](self._begin, self._work)
+        self._sending = 0  # orders that are being sent
+        self._commit = GroupCommit[_Intent | _Acceptance](
+            self._begin, self._work, expects_more=lambda: self._sending > 0
+        )
 
     @asynccontextmanager
     async def intent(self, seller_id: str, mp_order_number: str) -> AsyncIterator[Begun]:
@@ -88,7 +91,11 @@ class LedgerMoments:
             await self._commit.do(intent)
             if intent.begun.is_paused:
                 raise sellers.paused_error(seller_id)
-            yield intent.begun
+            self._sending += 1
+            try:
+                yield intent.begun
+            finally:
+                self._sending -= 1
         finally:
             if intent.begun.lease is not None:
                 self._state.leases.end(intent.begun.lease)
@@ -96,7 +103,11 @@ class LedgerMoments:
     async def accepted(self, order: LedgerOrder, state: str, *, sent_at: datetime, lease: Lease) -> bool:
         """Records that FeedAMP accepted an order, and releases its lease; returns whether it was placed before."""
         acceptance = _Acceptance(order, state, sent_at, lease)
-        await self._commit.do(acceptance, even_if_cancelled=True)
+        self._sending -= 1  # what is still to come is counted, not what waits
+        try:
+            await self._commit.do(acceptance, even_if_cancelled=True)
+        finally:
+            self._sending += 1
         return acceptance.was_placed
 
     def _begin(self, items: Sequence[_Intent | _Acceptance]) -> AbstractContextManager[Connection]:
