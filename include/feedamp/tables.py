@@ -163,8 +163,10 @@ class Table:
 
         Call it where the row is made: a row that fails when the file is written fails the whole file.
         """
-        types = self._types
+        types, texts = self._types, self._texts
         for name, value in row.items():
+            if type(value) is str and name in texts and value.isascii():
+                continue  # as `fits` says, which takes longer; most values are such
             if name not in types:
                 return f"{self.name} has no column {name}"
             if value is not None and not types[name].fits(value):
@@ -199,6 +201,10 @@ class Table:
     @cached_property
     def _required(self) -> tuple[str, ...]:
         return (*self.key, RECORDED_AT)
+
+    @cached_property
+    def _texts(self) -> frozenset[str]:
+        return frozenset(name for name, kind in self._types.items() if kind.fits(""))
 
     @cached_property
     def _types(self) -> dict[str, Type]:

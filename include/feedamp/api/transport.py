@@ -12,13 +12,14 @@ import ssl
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -101,6 +102,7 @@ class Answer:
         return min(max(0.0, (moment - since).total_seconds()), LONGEST_PAUSE_S)
 
 
+@lru_cache(256)  # all answers of a second have the same
 def _http_date(value: str | None) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value) if value else None
@@ -111,21 +113,86 @@ def _http_date(value: str | None) -> datetime | None:
         return None
 
 
-@dataclass
-class _Leaving:
-    """Whether a request has been sent, and the `time.monotonic()` of that moment for the event loop of the caller."""
+class _Calls:
+    """Calls for an event loop, made in any thread; it is woken once for those that come together."""
 
-    left_at: asyncio.Future[float]
-    has_left: bool = False
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._is_woken = False
 
-    def now(self) -> None:
+    def add(self, call: Callable[[], object]) -> None:
+        """Raises RuntimeError if the loop is closed."""
+        self._waiting.append(call)
+        if not self._is_woken:
+            self._is_woken = True
+            try:
+                self.loop.call_soon_threadsafe(self._make)
+            except RuntimeError:
+                self._is_woken = False
+                raise
+
+    def _make(self) -> None:
+        self._is_woken = False  # first: what is added from now on wakes the loop again
+        for _ in range(len(self._waiting)):
+            self._waiting.popleft()()
+
+
+class _Exchange:
+    """A request on its way, as the task that waits for it sees it: `left_at`, then `answer`.
+
+    `left_at` is the `time.monotonic()` at which the request was sent, None if it ended before.
+    """
+
+    def __init__(self, home: _Calls) -> None:
+        self._home = home
+        self.left_at: asyncio.Future[float | None] = home.loop.create_future()
+        self.answer: asyncio.Future[Answer] = home.loop.create_future()
+        self.has_left = False
+        self._task: asyncio.Task[Answer] | None = None
+        self._is_cancelled = False
+
+    def begin(self, work: Coroutine[Any, Any, Answer]) -> None:
+        """Does the work in the loop of this call, the network thread's."""
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._ended)
+        if self._is_cancelled:
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        """Ends the work; call it in the network thread."""
+        self._is_cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def now_left(self) -> None:
+        """Tells that the request has been sent."""
         self.has_left = True
-        with suppress(RuntimeError):  # the caller was cancelled and its loop is closed
-            self.left_at.get_loop().call_soon_threadsafe(self._tell, time.monotonic())
+        self._tell(partial(self._left, time.monotonic()))
 
-    def _tell(self, moment: float) -> None:
+    def _ended(self, task: asyncio.Task[Answer]) -> None:
+        self._tell(partial(self._settle, task))
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the caller was cancelled and its loop is closed
+            self._home.add(call)
+
+    def _left(self, moment: float | None) -> None:
         if not self.left_at.done():
             self.left_at.set_result(moment)
+
+    def _settle(self, task: asyncio.Task[Answer]) -> None:
+        self._left(None)
+        if task.cancelled():
+            self.answer.cancel()
+            return
+        error = task.exception()
+        if self.answer.done():
+            return
+        if error is not None:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(task.result())
 
 
 class _NetworkThread:
@@ -139,6 +206,7 @@ class _NetworkThread:
         )
         self._thread.start()
         self.loop, self._stopped = started.result()
+        self.calls = _Calls(self.loop)
 
     @staticmethod
     async def _until_stopped(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
@@ -190,6 +258,7 @@ class Transport:
         self._proxy = _proxy(self.endpoint)
         self._context = _ssl(self.endpoint)
         self._network = _NetworkThread()
+        self._home = _Calls(asyncio.get_running_loop())
         try:
             await self._network.start(self._open())
         except BaseException:
@@ -272,30 +341,34 @@ class Transport:
         session = self._pooled if in_room else self._unpooled_as_sent if is_token_call else self._unpooled
         if session is None or self._is_closing:
             raise RuntimeError("the transport is not open")
-        leaving = _Leaving(asyncio.get_running_loop().create_future())
-        exchange = self._network.start(
-            self._exchange(
-                session,
-                method,
-                path_and_query,
-                headers,
-                body,
-                timeout_s,
-                leaving,
-                before_leaving,
-                max_bytes,
-                is_token_call,
-            )
+        loop = asyncio.get_running_loop()
+        exchange = _Exchange(self._home if loop is self._home.loop else _Calls(loop))
+        work = self._exchange(
+            session,
+            method,
+            path_and_query,
+            headers,
+            body,
+            timeout_s,
+            exchange,
+            before_leaving,
+            max_bytes,
+            is_token_call,
         )
-        first: set[asyncio.Future[Any]] = {exchange, leaving.left_at}
+        try:
+            self._network.calls.add(partial(exchange.begin, work))
+        except RuntimeError:
+            work.close()
+            raise
         try:
             # Here, not in a callback of the loop: `on_leaving` may wait for the state and raise.
-            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            if on_leaving is not None and leaving.left_at.done():
-                on_leaving(leaving.left_at.result())
-            answer = await exchange
+            if on_leaving is not None and (left_at := await exchange.left_at) is not None:
+                on_leaving(left_at)
+            answer = await exchange.answer
         except BaseException:
-            exchange.cancel()
+            exchange.answer.cancel()
+            with suppress(RuntimeError):
+                self._network.calls.add(exchange.cancel)
             raise
         self.on_answer(answer.server_time)
         return answer
@@ -308,7 +381,7 @@ class Transport:
         headers: Mapping[str, str] | None,
         body: bytes | Mapping[str, str] | None,
         timeout_s: float | None,
-        leaving: _Leaving,
+        leaving: _Exchange,
         before_leaving: Callable[[], None],
         max_bytes: int | None,
         is_token_call: bool,
@@ -407,7 +480,7 @@ def _tell_when_leaving() -> aiohttp.TraceConfig:
     import aiohttp
 
     async def leaving(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
-        context.trace_request_ctx.now()
+        context.trace_request_ctx.now_left()
 
     config = aiohttp.TraceConfig()
     config.on_request_headers_sent.append(leaving)

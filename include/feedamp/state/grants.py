@@ -55,9 +55,12 @@ class Grant:
         return self.issued_at + REFRESH_TOKEN_LIFE
 
 
+_ONE = sa.select(grants).where(grants.c.seller_id == sa.bindparam("of_seller"))
+
+
 def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant | None:
     """The seller's grant with decrypted tokens, or None."""
-    row = connection.execute(sa.select(grants).where(grants.c.seller_id == seller_id)).first()
+    row = connection.execute(_ONE, {"of_seller": seller_id}).first()
     return None if row is None else _grant(row, cipher)
 
 

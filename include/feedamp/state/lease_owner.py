@@ -21,7 +21,7 @@ def new_owner() -> str:
 def new_owners(count: int) -> list[str]:
     """As many unique names."""
     pid = os.getpid()
-    process = f"{_machine()}.{pid}.{_started(pid)}."
+    process = f"{_machine()}.{pid}.{_started_here(pid)}."
     return [f"{process}{uuid.uuid4().hex}"[:32] for _ in range(count)]
 
 
@@ -30,9 +30,15 @@ def is_dead(owner: str) -> bool:
     machine, _, rest = owner.partition(".")
     pid, _, rest = rest.partition(".")
     started, _, _ = rest.partition(".")
-    if machine != _machine() or not pid.isdigit() or not started.isdigit() or not _started(os.getpid()):
+    if machine != _machine() or not pid.isdigit() or not started.isdigit() or not _started_here(os.getpid()):
         return False
     return _started(int(pid)) != started
+
+
+@cache
+def _started_here(pid: int) -> str:
+    """The start of this process, whose id tells it from one that forked it."""
+    return _started(pid)
 
 
 def _started(pid: int) -> str:

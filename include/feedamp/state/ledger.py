@@ -332,8 +332,11 @@ def _encoded(order: LedgerOrder, name: str) -> Any:
     return value
 
 
-def _order(row: Any) -> LedgerOrder:
-    values = dict(row._mapping)
+_NAMES = tuple(orders.c.keys())
+
+
+def _order(row: Sequence[Any]) -> LedgerOrder:
+    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     values["phase"] = Phase(values["phase"])
     values["body"] = decode_json(values["body"].encode())
     values["delivered"] = tuple(msgspec.json.decode(values["delivered"]))

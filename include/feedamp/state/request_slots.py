@@ -7,6 +7,7 @@ A process either reserves one slot after the other here, or holds a seller's rat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +31,7 @@ LOOK_AGAIN_S = 10.0  # history that waits for live work looks at least so often 
 CALM_S = 5.0
 TURN_S = 0.3  # how long a slot is kept for a process that goes first, once it is due
 SHORTEST_WAIT_S = 0.001
+_MOMENTS = ("next_at", "live_at", "history_at")
 ASK_EVERY_S = 0.1  # how often a process that waits for another one's turn or rate asks again
 
 
@@ -201,13 +203,15 @@ def take_over(
     connection: Connection, seller_id: str, *, held_by: str, now: datetime, interval_s: float
 ) -> None:
     """Ends a dead process's hold; it may have sent its last request a moment ago, so that one is counted from now."""
-    _give_back_one(
-        connection,
-        seller_id,
-        held_by,
-        now.timestamp(),
-        {"next_at": now.timestamp() + interval_s, "used_by": None},
-    )
+    moment = now.timestamp()
+    row = {
+        "of_seller": seller_id,
+        "of_process": held_by,
+        "moment": moment,
+        "given_next_at": moment + interval_s,
+        "given_used_by": None,
+    }
+    connection.execute(_give_back(("next_at",), "used_by"), row)
 
 
 def wanted(connection: Connection, process: str) -> dict[str, float]:
@@ -227,26 +231,38 @@ def give_back(
 
     If the rate `is_wanted`, no process holds it for the next `CALM_S`.
     """
+    if not paces:
+        return
     moment = now.timestamp()
-    for seller_id, pace in sorted(paces.items()):
-        values: dict[str, Any] = {"shared_at": moment} if is_wanted else {"used_by": None}
-        for name in ("next_at", "live_at", "history_at"):
-            values[name] = getattr(pace, name)
-        _give_back_one(connection, seller_id, process, moment, values)
+    besides = "shared_at" if is_wanted else "used_by"
+    rows = [
+        {
+            "of_seller": seller_id,
+            "of_process": process,
+            "moment": moment,
+            f"given_{besides}": moment if is_wanted else None,
+            **{f"given_{name}": getattr(pace, name) for name in _MOMENTS},
+        }
+        for seller_id, pace in sorted(paces.items())
+    ]
+    connection.execute(_give_back(_MOMENTS, besides), rows)
 
 
-def _give_back_one(
-    connection: Connection, seller_id: str, process: str, moment: float, values: Mapping[str, Any]
-) -> None:
-    moments = {name: value for name, value in values.items() if name in ("next_at", "live_at", "history_at")}
-    connection.execute(
+@cache
+def _give_back(moments: tuple[str, ...], besides: str) -> sa.Update:
+    """Ends a process's hold on a seller, with these moments unless later ones are stored, and one more value."""
+    moment = sa.bindparam("moment", type_=slots.c.next_at.type)
+    later = {name: _later(slots.c[name], _given(name), moment) for name in moments}
+    of_process = slots.c.held_by == sa.bindparam("of_process")
+    return (
         sa.update(slots)
-        .where(slots.c.seller_id == seller_id, slots.c.held_by == process)
-        .values(
-            {**values, "held_by": None}
-            | {name: _later(slots.c[name], value, moment) for name, value in moments.items()}
-        )
+        .where(slots.c.seller_id == sa.bindparam("of_seller"), of_process)
+        .values({"held_by": None, besides: _given(besides), **later})
     )
+
+
+def _given(name: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(f"given_{name}", type_=slots.c[name].type)
 
 
 def postpone(
@@ -281,7 +297,7 @@ def _is_over(column: sa.ColumnElement[float], moment: float) -> sa.ColumnElement
     return sa.or_(column <= moment, column > moment + LONGEST_PAUSE_S)
 
 
-def _later(column: sa.ColumnElement[float], value: float, moment: float) -> sa.ColumnElement[float]:
+def _later(column: sa.ColumnElement[float], value: Any, moment: Any) -> sa.ColumnElement[float]:
     """The later of what is stored and a value; what is stored counts only up to a day ahead."""
     return sa.case((column.between(value, moment + LONGEST_PAUSE_S), column), else_=value)
 

@@ -1,5 +1,6 @@
 """Tables of the state database, for both SQLite and Postgres; `upgrade.py` brings earlier ones to it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,11 @@ class UtcTime(TypeDecorator[datetime]):
         if not isinstance(value, datetime):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        """As `process_result_value`; by this, most moments of a ledger, which are not set, cost one call instead of two."""
+        usual = super().result_processor(dialect, coltype)
+        return None if usual is None else lambda value: None if value is None else usual(value)
 
 
 metadata = sa.MetaData()
