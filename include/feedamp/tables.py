@@ -66,6 +66,10 @@ class Type(Enum):
             return pa.nulls(len(values), self.arrow)
         if not kinds <= ({self._python} if is_required else {self._python, _NONE}):
             raise ValueError(f"not all are {self.label}")  # Arrow would accept a number as a timestamp
+        if len(kinds) == 1 and _are_equal(
+            values
+        ):  # a seller, a moment, a currency: as most columns of a page
+            return pa.repeat(self.array(values[:1], is_required=is_required)[0], len(values))
         if self is not Type.TIMESTAMP:
             return pa.array(values, self.arrow)
         # By way of numbers, since Arrow asks the zone of each moment for its offset.
@@ -101,6 +105,12 @@ _SMALL = 1 << 31
 _AS_USUAL = (Decimal("0.01"), Decimal(1))
 _NONE = type(None)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _are_equal(values: Sequence[Any]) -> bool:
+    """Whether there are several values and all are equal; nearly always told by three of them."""
+    first, count = values[0], len(values)
+    return count > 1 and values[-1] == first == values[count // 2] and values.count(first) == count
 
 
 def _microseconds(moment: datetime) -> int:
