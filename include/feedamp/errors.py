@@ -7,6 +7,7 @@
     │   │   └── BrokenAnswerError an answer came, but it is too large or not JSON
     │   ├── IncompleteError       part of the data could not be read
     │   ├── BusyError             another process holds the lock or lease
+    │   │   └── BeingLoadedError  another load of this package has the warehouse
     │   ├── StoreAwayError        the server of the state or the warehouse does not answer
     │   └── StaleReadError        the read that a request was decided on is too old: read again
     ├── AuthorizationError        a person must reconnect this seller
@@ -74,6 +75,10 @@ class IncompleteError(TransientError):
 
 class BusyError(TransientError):
     """Another process holds the lock or lease that is needed; the message says which."""
+
+
+class BeingLoadedError(BusyError):
+    """Another load of this package has the warehouse, as is usual for a while; nothing is wrong."""
 
 
 class StoreAwayError(TransientError):

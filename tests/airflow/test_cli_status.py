@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import os
 import re
 import stat
 import subprocess
@@ -504,6 +505,15 @@ def test_the_doctor_names_who_holds_the_warehouse(feedamp_env, start_holder):
     holder = start_holder(feedamp_env.folder / "warehouse.duckdb")
     code, checks = examined(feedamp_env)
     assert (code, f"process {holder.pid}" in checks["warehouse"][1]) == (1, True)
+
+
+def test_a_load_at_work_is_no_fault_to_the_doctor(feedamp_env, monkeypatch):
+    monkeypatch.setattr(doctor, "LOAD_WAIT_S", 0.1)
+    with feedamp_env.resources.warehouse.session():
+        _, checks = examined(feedamp_env)
+    for name in ("warehouse", "completeness"):
+        assert (checks[name][0], "not checked: " in checks[name][1]) == ("ok", True), name
+        assert f"is being loaded by process {os.getpid()}" in checks[name][1]
 
 
 def test_a_rebuild_waits_until_the_warehouse_is_free(feedamp_env, start_holder):

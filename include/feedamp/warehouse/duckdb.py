@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from feedamp.errors import BusyError, ConfigurationError
+from feedamp.errors import BeingLoadedError, BusyError, ConfigurationError
 from feedamp.file_modes import FILE_MODE, folder_mode, made_with, make_file, open_folder
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
@@ -232,7 +232,7 @@ class DuckDbWarehouse:
                 except BlockingIOError as error:
                     file.seek(0)
                     pid = file.read().strip()
-                    raise BusyError(
+                    raise BeingLoadedError(
                         f"{self.path} is being loaded by process {pid or 'unknown'}; try again when it is done.",
                         retry_after_s=60,
                     ) from error

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import dbapi
 
-from feedamp.errors import BusyError, ConfigurationError, IncompleteError, MisfitError, StoreAwayError
+from feedamp.errors import BeingLoadedError, ConfigurationError, IncompleteError, MisfitError, StoreAwayError
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, ORDERS, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
@@ -88,7 +88,7 @@ class PostgresWarehouse:
         takes the lock again and repeats the transaction.
 
         Raises:
-            BusyError, StoreAwayError: another process loads, or the server could not be reached for too long.
+            BeingLoadedError, StoreAwayError: another process loads, or the server could not be reached for too long.
             ConfigurationError: the server refuses the user or a statement, or is a pooler in transaction mode.
         """
         lock_wait_s = self.lock_wait_s if wait_s is None else wait_s
@@ -194,7 +194,7 @@ class PostgresWarehouse:
             if self._monotonic() >= give_up_at:
                 with engine.transaction():
                     found = next(iter(list(engine.rows(_WHO, [_LOADER_LOCK]))), None)
-                raise BusyError(
+                raise BeingLoadedError(
                     f"{self.address.shown} is being loaded by {_described(found)}; try again when it is done.",
                     retry_after_s=60,
                 )
