@@ -112,7 +112,8 @@ class PairStorage:
         does not have, because it is from a backup.
         """
         is_stored = False
-        pairs = self._journal.pairs_of(seller_id)
+        if not (pairs := self._journal.pairs_of(seller_id)):
+            return False  # as nearly always, and without a question to the state
         with self._state.read() as connection:
             later = [entry for entry in pairs if self._is_later(connection, entry[1])]
         # Of several of a later consent, the newest is its grant; by the generation of that one, the others are older.
