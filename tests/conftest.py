@@ -66,9 +66,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays to the end: without it, a search for garbage costs a tenth of the time that it would."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(
-        10_000
-    )  # at Python's 700, what reads all of the code spends more time on garbage than on the code
+    gc.set_threshold(10_000)  # at Python's 700, parsing all of the code would take twice as long
     atexit.register(gc.unfreeze)  # extension modules complain of what the end of Python does not collect
     gc.enable()
 

@@ -37,8 +37,8 @@ object_store tests/object_store
 browser tests/browser
 contract tests/contract
 packaging tests/packaging
-core-a-to-l tests/core --ignore-glob=*/core/test_[!a-l]*
-core-m-to-z tests/core --ignore-glob=*/core/test_[a-l]*
+core-a-to-n tests/core --ignore-glob=*/core/test_[!a-n]*
+core-o-to-z tests/core --ignore-glob=*/core/test_[a-n]*
 GROUPS
 grep -E " tests/${wanted:-[a-z0-9_]+}( |/|\$)" "$made/all" >"$made/groups"
 
