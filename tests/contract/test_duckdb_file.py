@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import duckdb
 import pytest
 
 from feedamp import warehouse as warehouse_package
-from feedamp.errors import BusyError, ConfigurationError
+from feedamp.errors import BusyError, ConfigurationError, FeedAmpError
 from feedamp.file_modes import made_with
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
@@ -231,3 +232,19 @@ def test_copies_that_killed_processes_left_are_removed(
     with holding(LOADS, at_work / "lake.duckdb"):
         assert remove_abandoned_copies() == 2
     assert sorted(tmp_path.iterdir()) == sorted([at_work, new])
+
+
+def test_a_disk_that_is_full_amid_an_erasure_is_named_with_the_room_it_needs(path: Path) -> None:
+    class Full(DuckDbWarehouse):
+        def _copy_into_draft(self, give_up_at: float) -> None:
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+            try:
+                super()._copy_into_draft(give_up_at)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with pytest.raises(FeedAmpError, match=rf"bytes still hold them.* up to \d+ MB of disk in {path.parent}"):
+        Full(str(path)).erase("S1")
+    assert list(path.parent.glob("*.rebuilding*")) == []
+    assert DuckDbWarehouse(str(path)).erase("S1") == {}

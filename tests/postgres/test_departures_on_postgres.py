@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
+import pytest
 from departing import CUSTOMER, GONE, STAYS, WORDS, live, seen_in_state
 from env import SELLER, open_env
 
+from feedamp.errors import FeedAmpError
+from feedamp.state import State, departures
 from feedamp.steps import depart
 
 
@@ -38,3 +42,14 @@ def test_an_order_that_is_delivered_while_it_is_erased_does_not_stay(tmp_path, u
             assert "state" in erasing.result().counts
         env.load()
         assert seen_in_state(env, (GONE,)) == []
+
+
+def test_what_the_server_could_not_do_is_said_with_its_address(url):
+    with closing(State(url)) as state:
+        with state.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE switches")
+        with pytest.raises(FeedAmpError, match="42P01") as caught:
+            departures.rewrite(state)
+        where = f"{state.url.host}:{state.url.port}/{state.url.database}"
+    assert f"the state Postgres {where} has not let go" in caught.value.message
+    assert "MB" not in caught.value.message

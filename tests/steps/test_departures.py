@@ -350,7 +350,8 @@ def test_a_failure_of_any_kind_keeps_no_other_store_from_its_erasure(env, monkey
     monkeypatch.setattr(departures, "rewrite", with_a_full_disk)
     done = erase(env)
     assert "SQLITE_" in done.unfinished[Store.STATE]
-    assert "free disk" in done.unfinished[Store.STATE]
+    assert "MB of free disk" in done.unfinished[Store.STATE]
+    assert str(env.state.url.database) in done.unfinished[Store.STATE]
     assert set(done.counts) == {Store.LAKE, Store.WAREHOUSE}
     monkeypatch.setattr(departures, "rewrite", rewrite)
     finish = erasures.finish

@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -176,9 +177,16 @@ def rewrite(state: State) -> None:
     except (sa.exc.DBAPIError, state.engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error
         code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+        url = state.url
+        if state.is_sqlite:
+            size_mb = -(-Path(url.database or "").stat().st_size // 1_000_000)
+            where, needs = url.database, f"The copy needs up to {size_mb} MB of free disk there: make room"
+        else:
+            where = f"Postgres {url.host}:{url.port}/{url.database}"
+            needs = "It needs free disk for the server's log only: look at what the server lacks"
         raise FeedAmpError(
-            f"The rows are deleted, but the state database has not let go of their bytes ({type(cause).__name__} "
-            f"{code or ''}). It needs as much free disk again as it has now: make room, then repeat the command."
+            f"The rows are deleted, but the state {where} has not let go of their bytes ({type(cause).__name__} "
+            f"{code or ''}). {needs}, then repeat the command."
         ) from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from feedamp.errors import BeingLoadedError, BusyError, ConfigurationError
+from feedamp.errors import BeingLoadedError, BusyError, ConfigurationError, FeedAmpError
 from feedamp.file_modes import FILE_MODE, folder_mode, made_with, make_file, open_folder
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
@@ -133,12 +133,25 @@ class DuckDbWarehouse:
             try:
                 with self._opened(self.path, give_up_at) as session:
                     deleted = session.erase(seller_id, mp_order_number)
-                self._copy_into_draft(give_up_at)
+                self._copy_what_is_left(give_up_at)
                 self._release_old_file()
                 self._draft.replace(self.path)
             finally:
                 _remove(self._draft)
         return deleted
+
+    def _copy_what_is_left(self, give_up_at: float) -> None:
+        import duckdb
+
+        try:
+            self._copy_into_draft(give_up_at)
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+            size_mb = -(-self.path.stat().st_size // 1_000_000)
+            raise FeedAmpError(
+                f"The rows are deleted from {self.path}, but its bytes still hold them, because the file could not be copied "
+                f"({type(error).__name__}). The copy needs up to {size_mb} MB of disk in {self.path.parent}: make room, then "
+                "repeat the command."
+            ) from error
 
     def _copy_into_draft(self, give_up_at: float) -> None:
         with made_with(self._file_mode):
