@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+import sqlalchemy as sa
 from departing import CUSTOMER, GONE, STAYS, WORDS, live, seen_in_state
 from env import SELLER, open_env
 
@@ -47,7 +48,7 @@ def test_an_order_that_is_delivered_while_it_is_erased_does_not_stay(tmp_path, u
 def test_what_the_server_could_not_do_is_said_with_its_address(url):
     with closing(State(url)) as state:
         with state.begin() as connection:
-            connection.exec_driver_sql("DROP TABLE switches")
+            connection.execute(sa.text("DROP TABLE switches"))
         with pytest.raises(FeedAmpError, match="42P01") as caught:
             departures.rewrite(state)
         where = f"{state.url.host}:{state.url.port}/{state.url.database}"
