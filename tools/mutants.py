@@ -154,8 +154,8 @@ def try_one(mutant: Mutant) -> str | None:
         return "the test stays green" if code == PASSED else f"the test did not run: {last}"
 
 
-def unharmed(chosen: Sequence[Mutant]) -> Iterator[str]:
-    """Tests that do not even pass on the code as it is."""
+def unharmed(chosen: Sequence[Mutant]) -> Iterator[tuple[str, str]]:
+    """Tests that do not even pass on the code as it is, and the last line of each."""
     with tempfile.TemporaryDirectory(prefix="feedamp-mutant-") as name:
         folder = copy_of_code(Path(name))
         tests = sorted({mutant.test for mutant in chosen})
@@ -163,7 +163,7 @@ def unharmed(chosen: Sequence[Mutant]) -> Iterator[str]:
             for test in tests:
                 code, last = run_test([test], folder)
                 if code != PASSED:
-                    yield f"{test}: {last}"
+                    yield test, last
 
 
 def render(chosen: Sequence[Mutant]) -> str:
@@ -182,13 +182,14 @@ def main(arguments: list[str]) -> int:
     if not chosen or ("--write" in arguments and words):
         print("usage: python tools/mutants.py [--write | WORD …]", file=sys.stderr)
         return 2
-    problems = [f"passes nowhere: {problem}" for problem in unharmed(chosen)]
-    if not problems:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for mutant, problem in zip(chosen, pool.map(try_one, chosen), strict=True):
-                print(f"{mutant.promise:>3}  {mutant.name}: {problem or 'caught'}", flush=True)
-                if problem:
-                    problems.append(f"{mutant.name}: {problem}")
+    failing = dict(unharmed(chosen))
+    problems = [f"passes nowhere: {test}: {last}" for test, last in failing.items()]
+    played = [mutant for mutant in chosen if mutant.test not in failing]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for mutant, problem in zip(played, pool.map(try_one, played), strict=True):
+            print(f"{mutant.promise:>3}  {mutant.name}: {problem or 'caught'}", flush=True)
+            if problem:
+                problems.append(f"{mutant.name}: {problem}")
     if problems:
         print("", *problems, sep="\n", file=sys.stderr)
         return 1
