@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from env import OTHER, SELLER, Env, open_env, shipment
 
 from crashes.clock import NOON
@@ -38,6 +39,15 @@ def test_a_fulfillment_reaches_lake_warehouse_and_state(placed: Env) -> None:
     held = placed.held("M-1")
     assert held is not None
     assert held.snapshot.fulfillments[0].shipments[0].quantity == 1
+
+
+def test_sellers_with_nothing_new_cost_four_transactions_together(env: Env) -> None:
+    """The request rates taken and given back, the manifest announced, and the row of the run."""
+    env.read()
+    committed: list[object] = []
+    sa.event.listen(env.state.engine, "commit", committed.append)
+    env.extract()
+    assert len(committed) == 4
 
 
 def test_the_warehouse_says_when_the_request_was_sent(placed: Env) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import reads_left_off, unread_orders
-from feedamp.state.statements import insert, upsert
+from feedamp.state.statements import in_parts, insert, upsert
 
 MOST_UNREAD = 1_000  # stored for one seller
 
@@ -35,6 +35,16 @@ def left_off(connection: Connection, seller_id: str) -> LeftOff | None:
     query = sa.select(reads_left_off.c.content).where(reads_left_off.c.seller_id == seller_id)
     content = connection.execute(query).scalar_one_or_none()
     return None if content is None else msgspec.json.decode(content, type=LeftOff)
+
+
+def have_left_off(connection: Connection, seller_ids: Collection[str]) -> bool:
+    """Whether `left_off` has a place for any of these sellers."""
+    return any(
+        connection.execute(
+            sa.select(reads_left_off.c.seller_id).where(reads_left_off.c.seller_id.in_(part))
+        ).first()
+        for part in in_parts(seller_ids)
+    )
 
 
 def leave_off(connection: Connection, seller_id: str, place: LeftOff | None) -> None:

@@ -107,6 +107,10 @@ async def extract(
 
     def publish() -> None:
         publisher.publish(progress)
+        if not any(places.values()):
+            with resources.state.read() as connection:
+                if not unfinished_reads.have_left_off(connection, places):
+                    return  # as in nearly all runs
         # Not before: the next run reads nothing that is before these places.
         with resources.state.begin() as connection:
             erased = resources.erased(connection)
