@@ -345,6 +345,8 @@ async def test_pairs_of_a_later_consent_become_the_grant_of_a_state_from_a_backu
         wire.clock.skip(hours=9)
         wire.give_grant("rt-newest")
         journal_of(wire.state).reserve(S1).write(msgspec.structs.replace(answers[3], consent="another"))
+        late = msgspec.structs.replace(answers[3], refresh_token="rt-5", asked_at=NOON + timedelta(hours=20))
+        journal_of(wire.state).reserve(S1).write(late)  # of the consent that was replaced
         assert not pairs.take_in(S1)
         assert (wire.grant().refresh_token, files_of(wire)) == ("rt-newest", [])
 

@@ -117,6 +117,7 @@ def put_grant(
     cipher.keep_data_key(connection)
     stored = sa.select(grants.c.generation).where(grants.c.seller_id == seller_id)
     known = connection.execute(stored).scalar_one_or_none()
+    first = consent or cipher.fingerprint("token", refresh_token)
     row = {
         "seller_id": seller_id,
         "conn_id": conn_id,
@@ -137,10 +138,13 @@ def put_grant(
         "account_forced": False,
         "shows_orders_of": None,
         "others_known_until": None,
-        "consent": consent or cipher.fingerprint("token", refresh_token),
+        "consent": first,
     }
     upsert(connection, grants, [row])
     leases.drop(connection, leases.of_refresh(seller_id))  # it concerns the grant before
+    if consent is not None:
+        known_row = {"fingerprint": consent, "seller_id": seller_id, "seen_at": now}
+        upsert(connection, token_fingerprints, [known_row])
     remember_token(connection, cipher, seller_id, refresh_token, now=now)
     wake(connection, seller_id, now=now)
 
