@@ -15,6 +15,7 @@ from env import SELLER, Env
 
 from feedamp.state import outbox, overview, rejects
 from feedamp.state.schema import outbox as stored
+from feedamp.steps import depart
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.compare import prove_completeness
 from feedamp.steps.completeness_proof.verify import verify
@@ -94,6 +95,18 @@ def test_a_retry_loads_the_row_once_the_warehouse_takes_it(env: Env) -> None:
     assert retry_set_aside(env.resources) == (1, 0)
     assert env.rows("SELECT count(*) FROM placements") == [(2,)]
     assert env.rejects() == []
+
+
+def test_a_retry_counts_a_row_that_an_erasure_has_moved_as_refused(env: Env) -> None:
+    env.placed("M-1", "M-2")
+    spoil(env, "M-2")
+    env.load()
+    [before] = env.rejects()
+    assert depart.erase(env.resources, SELLER, "M-1", asked_by="t").unfinished == {}
+    assert retry_set_aside(env.resources) == (0, 1)
+    [after] = env.rejects()
+    assert (after.row_number, after.row_hash) == (before.row_number - 1, before.row_hash)
+    assert retry_set_aside(env.resources) == (0, 1)
 
 
 def test_a_manifest_with_such_a_row_is_not_compacted(spoilt: Env) -> None:
