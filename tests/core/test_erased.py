@@ -96,8 +96,7 @@ def test_a_mark_holds_neither_id_nor_number_and_needs_the_key(state):
 
 
 def test_an_unfinished_erasure_of_an_order_ends_with_that_of_its_seller(state):
-    of_other = begin(state, "Other", "ORDER-7")
-    begin(state, "Karl-Shop", "ORDER-7")
+    of_other, order = begin(state, "Other", "ORDER-7"), begin(state, "Karl-Shop", "ORDER-7")
     seller = begin(state, "Karl-Shop")
     for store in Store:
         with state.read() as connection:
@@ -105,6 +104,8 @@ def test_an_unfinished_erasure_of_an_order_ends_with_that_of_its_seller(state):
         finish(state, seller, store)
     with state.read() as connection:
         assert [found.mark for found in erasures.unfinished(connection)] == [of_other]
+        ended = erasures.find(connection, order)
+    assert {ended.state_done_at, ended.lake_done_at, ended.warehouse_done_at, ended.done_at} == {NOON}
 
 
 def test_an_erasure_is_done_with_its_last_store_and_a_repeat_opens_it_again(state):

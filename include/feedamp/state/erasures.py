@@ -118,7 +118,8 @@ def finish(
     done = {f"{store}_done_at": now}
     if all(row[f"{other}_done_at"] for other in Store if other != store):
         done["done_at"] = now
-        with_it = {f"{one}_done_at": sa.func.coalesce(erasures.c[f"{one}_done_at"], now) for one in Store}
+        moments = [erasures.c[f"{one}_done_at"] for one in Store]
+        with_it = {one.name: sa.func.coalesce(one, sa.literal(now, one.type)) for one in moments}
         of_its_orders = sa.update(erasures).where(
             erasures.c.seller_mark == mark, erasures.c.done_at.is_(None)
         )
