@@ -41,13 +41,13 @@ def test_a_fulfillment_reaches_lake_warehouse_and_state(placed: Env) -> None:
     assert held.snapshot.fulfillments[0].shipments[0].quantity == 1
 
 
-def test_sellers_with_nothing_new_cost_four_transactions_together(env: Env) -> None:
-    """The request rates taken and given back, the manifest announced, and the row of the run."""
+def test_sellers_with_nothing_new_cost_five_transactions_together(env: Env) -> None:
+    """The request rates taken and given back, the manifest announced, the row of the run, and the refused grants of all."""
     env.read()
     committed: list[object] = []
     sa.event.listen(env.state.engine, "commit", committed.append)
     env.extract()
-    assert len(committed) == 4
+    assert len(committed) == 5
 
 
 def test_the_warehouse_says_when_the_request_was_sent(placed: Env) -> None:
