@@ -40,7 +40,7 @@ OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 MOST_SELLERS_ASKING_AHEAD = 8
 # What is asked of the state for a page is asked for several at once if they come so fast: that takes as long as to decode
 # them. All sellers of a task together hold so many pages, and each so many orders or bytes.
-HELD, MOST_PAGES_HELD, ORDERS_HELD, BYTES_HELD = timedelta(seconds=0.25), 100, 500, 1 << 20
+HELD, MOST_PAGES_HELD, ORDERS_HELD, BYTES_HELD = timedelta(seconds=0.25), 20, 500, 1 << 20
 
 
 def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
