@@ -10,10 +10,13 @@ import socket
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from crashes.clock import Clock
 
 HERE = Path(__file__).parent
 WITHOUT_AIRFLOW = {
@@ -69,6 +72,14 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000)  # at Python's 700, parsing all of the code would take twice as long
     atexit.register(gc.unfreeze)  # extension modules complain of what the end of Python does not collect
     gc.enable()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Stands still at noon until a test moves it."""
+    from crashes.clock import Clock
+
+    return Clock(keeps_still=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,15 +9,10 @@ import pytest
 from order_samples import example_order
 from probe import Probe
 
-from crashes.clock import NOON, Clock
+from crashes.clock import NOON
 from feedamp_sandbox import SandboxOptions, running
 
 SELLER = "seller-001"
-
-
-@pytest.fixture
-def clock():
-    return Clock(keeps_still=True)
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ SELLER = "seller-001"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(keeps_still=True)
-
-
-@pytest.fixture
 def sandbox(clock: Clock) -> Iterator[Sandbox]:
     options = SandboxOptions(sellers=1, requests_per_second=1000, burst=1000)
     with running(options, clock=clock.now, monotonic=clock.elapsed_s) as started:

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from probe import Probe
 
-from crashes.clock import Clock
 from feedamp_sandbox import (
     SandboxOptions,
     Seller,
@@ -19,11 +18,6 @@ from feedamp_sandbox import (
 )
 
 SELLER = "seller-001"
-
-
-@pytest.fixture
-def clock():
-    return Clock(keeps_still=True)
 
 
 @pytest.fixture

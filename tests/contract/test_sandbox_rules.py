@@ -8,17 +8,11 @@ import pytest
 from order_samples import example_order
 from probe import Probe
 
-from crashes.clock import Clock
 from feedamp_sandbox import (
     RULES,
     SandboxOptions,
     running,
 )
-
-
-@pytest.fixture
-def clock():
-    return Clock(keeps_still=True)
 
 
 @pytest.fixture

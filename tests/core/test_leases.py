@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 from other_leases import QUICK, leases_of_another_process, leave_lease, use_quick_leases
 from sqlalchemy.exc import OperationalError
-from wire import opened_state
 
 from crashes.clock import Clock
 from feedamp.errors import BusyError
@@ -26,17 +25,6 @@ INCLUDE = Path(leases.__file__).parents[2]
 HOLD = "from feedamp.state.lease_owner import new_owner\nprint(new_owner(), flush=True)\n"
 NAME = "close/S1/M-1"
 TIMES = LeaseTimes()
-
-
-@pytest.fixture
-def clock():
-    return Clock(keeps_still=True)
-
-
-@pytest.fixture
-def state(clock):
-    with opened_state(clock) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -7,26 +7,15 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from wire import S1, S2, opened_state, take_slot
+from wire import S1, S2, take_slot
 
-from crashes.clock import NOON, Clock
+from crashes.clock import NOON
 from feedamp.api.rate_limit import RateLimiter
 from feedamp.state import request_slots
 
 INTERVAL_S = 0.5
 SLOTS = 50
 OVER_S = request_slots.OVER * INTERVAL_S
-
-
-@pytest.fixture
-def clock():
-    return Clock(keeps_still=True)
-
-
-@pytest.fixture
-def state(clock):
-    with opened_state(clock) as opened:
-        yield opened
 
 
 def take(connection, moment_s, share=None, seller_id=S1):

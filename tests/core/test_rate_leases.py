@@ -11,9 +11,9 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 from other_leases import ELSEWHERE, QUICK, leave_lease, use_quick_leases
-from wire import S1, S2, opened_state, take_slot, wired
+from wire import S1, S2, take_slot, wired
 
-from crashes.clock import NOON, Clock
+from crashes.clock import NOON
 from feedamp.api import rate_limit
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import TransientError
@@ -25,17 +25,6 @@ from feedamp.state.schema import leases, slots
 RATE = 10
 _machine, _pid, _began, _ = new_owner().split(".")
 DEAD = f"{_machine}.{_pid}.{int(_began) + 1}.0"  # a process of this machine that has ended
-
-
-@pytest.fixture
-def clock():
-    return Clock(keeps_still=True)
-
-
-@pytest.fixture
-def state(clock):
-    with opened_state(clock) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -9,15 +9,10 @@ import pytest
 import sqlalchemy as sa
 from wire import S1, S2, opened_state, take_slot
 
-from crashes.clock import NOON, Clock
+from crashes.clock import NOON
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import ThrottledError
 from feedamp.state.schema import slots
-
-
-@pytest.fixture
-def clock():
-    return Clock(keeps_still=True)
 
 
 @pytest.fixture
