@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow_home import airflow_home  # noqa: F401 - a fixture
+from postgres_server import server  # noqa: F401 - a fixture, here once so that all modules have one server
 
 if TYPE_CHECKING:
     from airflow_env import AirflowEnv
     from browsing import Browser
     from console import Console
+    from postgres import Server
 
 
 @pytest.fixture
@@ -40,6 +42,17 @@ def feedamp_env(console: Console) -> Console:
     """The same with the sandbox's sellers imported, each with its grant."""
     done = console.run("sellers", "import", console.sellers_file())
     assert done.code == 0, done.err
+    return console
+
+
+@pytest.fixture
+def state_on_postgres(console: Console, server: Server) -> Console:  # noqa: F811
+    """The console with its state on Postgres; what it commits outlives a crash of the server."""
+    from cryptography.fernet import Fernet
+
+    key = Fernet.generate_key().decode()
+    console.env.set_options(state_url=server.lasting_database(), encryption_key=key)
+    console.reopen()
     return console
 
 

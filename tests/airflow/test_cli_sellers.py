@@ -9,8 +9,6 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from console import SELLER
-from cryptography.fernet import Fernet
-from postgres_server import server  # noqa: F401 - a fixture
 
 from feedamp.state import grants, schema
 
@@ -238,10 +236,8 @@ def test_the_list_for_people_shows_no_secret(feedamp_env):
     assert not [secret for secret in SECRETS if secret in done.out + done.err]
 
 
-def test_an_import_leaves_no_connection_to_the_state_open(console, server):  # noqa: F811
-    key = Fernet.generate_key().decode()
-    console.env.set_options(state_url=server.database(server.template), encryption_key=key)
-    console.reopen()
+def test_an_import_leaves_no_connection_to_the_state_open(state_on_postgres):
+    console = state_on_postgres
     console.resources.state.engine.dispose()
     assert console.run("sellers", "import", console.sellers_file()).code == 0
     left = sa.text(

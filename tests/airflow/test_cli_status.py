@@ -20,8 +20,6 @@ import pytest
 import sqlalchemy as sa
 from airflow_env import ROOT
 from console import BAD_NUMBER, SELLER
-from cryptography.fernet import Fernet
-from postgres_server import server  # noqa: F401 - a fixture
 from scripted import answer, serving
 
 from feedamp.errors import FeedAmpError
@@ -621,11 +619,9 @@ def test_a_state_of_a_newer_version_is_a_matter_of_configuration(console):
     assert json.loads(console.run("doctor", "--json").out)["ok"] is False
 
 
-def test_who_only_looks_does_not_wait_long_for_a_locked_state(console, server, monkeypatch):  # noqa: F811
+def test_who_only_looks_does_not_wait_long_for_a_locked_state(state_on_postgres, monkeypatch):
     monkeypatch.setattr(running, "LOOK_WAIT_S", 0.2)
-    key = Fernet.generate_key().decode()
-    console.env.set_options(state_url=server.database(server.template), encryption_key=key)
-    console.reopen()
+    console = state_on_postgres
     with console.resources.state.engine.connect() as holder:
         holder.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '30s'"))
         holder.execute(sa.text("LOCK TABLE sellers, feedamp_alembic_version"))

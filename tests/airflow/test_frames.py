@@ -15,7 +15,6 @@ from airflow.dag_processing.dagbag import DagBag
 from console import SELLER
 from cryptography.fernet import Fernet
 from doc_blocks import blocks
-from postgres_server import server  # noqa: F401 - a fixture
 from postgres_warehouses import address_of
 
 from feedamp.errors import BusyError, ConfigurationError, IncompleteError

@@ -25,7 +25,6 @@ from env import fulfillments, shipment
 from fastapi import Request
 from fastapi.routing import APIRoute
 from order_samples import example_order, good_order
-from postgres_server import server  # noqa: F401 - a fixture
 
 from feedamp.rules.failure_summary import Told
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts

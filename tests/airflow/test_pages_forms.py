@@ -16,10 +16,7 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 from browsing import token_of
 from consenting import consent
 from console import BAD_NUMBER, SELLER
-from cryptography.fernet import Fernet
-from postgres_server import server  # noqa: F401 - a fixture
 
-from feedamp.state import sellers as sellers_of_state
 from feedamp.state.schema import authorizations, grants
 from feedamp_airflow.pages import page as pages
 from feedamp_airflow.pages.app import HEADERS
@@ -357,13 +354,8 @@ def test_a_new_server_is_confirmed_as_it_was_shown(send, browse, feedamp_env):
 def on_state(request, console):
     """The console with its state on each database, and a seller in it."""
     if request.param == "postgres":
-        server = request.getfixturevalue("server")
-        key = Fernet.generate_key().decode()
-        console.env.set_options(state_url=server.database(server.template), encryption_key=key)
-        console.reopen()
-    state = console.resources.state
-    with state.begin() as connection:
-        sellers_of_state.add(connection, SELLER, conn_id="feedamp_default", now=state.now())
+        request.getfixturevalue("state_on_postgres")
+    console.add_seller()
     return console
 
 

@@ -16,12 +16,9 @@ import sqlalchemy as sa
 from browsing import token_of
 from consenting import consent
 from console import SELLER
-from cryptography.fernet import Fernet
-from postgres_server import server  # noqa: F401 - a fixture
 
 from feedamp.errors import BusyError
 from feedamp.state import State
-from feedamp.state import sellers as sellers_of_state
 from feedamp.state.schema import grants
 from feedamp_airflow.hook import FeedAmpHook
 from feedamp_airflow.pages import page as pages
@@ -32,17 +29,6 @@ OTHER = "seller-002"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(pages, "LOCK_PATIENCE_S", 0.2)
-
-
-@pytest.fixture
-def on_postgres(console, server):  # noqa: F811
-    key = Fernet.generate_key().decode()
-    console.env.set_options(state_url=server.database(server.template), encryption_key=key)
-    console.reopen()
-    state = console.resources.state
-    with state.begin() as connection:
-        sellers_of_state.add(connection, SELLER, conn_id="feedamp_default", now=state.now())
-    return console
 
 
 @contextmanager
@@ -63,7 +49,8 @@ def before_a_statement(words, do, nth=1):
 
 
 @pytest.mark.parametrize("is_stalled", [True, False], ids=["silent", "gone"])
-def test_no_page_waits_for_a_server_that_goes_away(is_stalled, browse, on_postgres, server):  # noqa: F811
+def test_no_page_waits_for_a_server_that_goes_away(is_stalled, browse, state_on_postgres, server):
+    state_on_postgres.add_seller()
     page = f"/feedamp/sellers/{SELLER}"
     token = token_of(browse(page))
     for words, ask in (

@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import pytest
 from airflow.sdk.log import redact
-from postgres_server import server  # noqa: F401 - a fixture
 from postgres_warehouses import address_of, looking, rows_of_tables
 
 from feedamp.errors import ConfigurationError
@@ -50,7 +49,7 @@ def test_a_field_that_is_missing_is_named(field, named):
 
 
 @pytest.fixture
-def on_postgres(feedamp_env, server, monkeypatch):  # noqa: F811
+def on_postgres(feedamp_env, server, monkeypatch):
     """The console's env with its warehouse on Postgres; gives console and address."""
     address = address_of(server.database())
     login = f"{address.user}:{quote(address.password)}"

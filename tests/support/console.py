@@ -18,6 +18,7 @@ from order_samples import example_order
 from crashes.fixtures import plan, run_shard
 from feedamp.resources import Resources
 from feedamp.run import Run
+from feedamp.state import sellers
 from feedamp.steps.load import load
 from feedamp.steps.place_orders.read_inbox import intake
 from feedamp_airflow.cli import main
@@ -57,6 +58,12 @@ class Console:
         """Reads the options again, for the steps; a command always does so."""
         self.resources.state.close()
         self.resources = self.env.resources()
+
+    def add_seller(self) -> None:
+        """Adds a seller without a grant."""
+        state = self.resources.state
+        with state.begin() as connection:
+            sellers.add(connection, SELLER, conn_id="feedamp_default", now=state.now())
 
     def run(self, *argv: str | Path) -> Done:
         out, err = io.StringIO(), io.StringIO()
