@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
-from env import open_env
-from erasing import erase, in_lake, live, rows
+from env import SELLER, open_env
+from erasing import NUMBER, erase, in_lake, live, rows
 from erasing import found as found_in
 from leaks import Place
 from manifests import T0, order
@@ -20,6 +21,7 @@ from feedamp.lake.flatten import order_values
 from feedamp.lake.store import Lake
 from feedamp.run import Run
 from feedamp.state import erasures
+from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.erase_copies import erase_from_lake
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
 
@@ -50,6 +52,24 @@ def test_an_erased_order_is_in_no_object(s3: ObjectStore, tmp_path: Path) -> Non
         env.loop()
         assert everywhere(s3, tmp_path) == []
         assert rows(env)["placements"] == before["placements"]
+
+
+def test_a_repair_beside_a_bucket_that_was_put_back_restores_only_the_others(
+    s3: ObjectStore, tmp_path: Path
+) -> None:
+    with open_env(tmp_path, merges_at_once=True) as env:
+        env.resources = replace(env.resources, lake=Lake(s3.storage()))
+        env.placed(NUMBER, "M-2")
+        env.load()
+        backup = {name: s3.fs().cat_file(f"{s3.bucket}/{name}") for name in s3.names()}
+        erase(env)
+        s3.plant(backup)
+        assert env.resources.warehouse.erase(SELLER, "M-2")["placements"]
+        assert asyncio.run(verify(env.resources, env.run("lake"), repair=True)).is_whole
+        env.load()
+        assert env.rows("SELECT mp_order_number FROM placements") == [("M-2",)]
+        erase(env)
+        assert everywhere(s3, tmp_path) == []
 
 
 class Slow(Lake):
