@@ -75,7 +75,13 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert "Settled, with the seller: 1, oldest" in overview
     assert "Closed: 1, last" in overview
     assert "1 rejected row:" in overview
-    assert re.search("oldest watermark, over 1 seller; [1-9] never read whole", overview)
+    assert re.search("oldest watermark of 1 seller; [1-9] more waits? for", overview)
+    assert re.findall(r"at most \d+ in an? ([a-z]+)<", overview) == ["hour", "day"]
+    to_load = re.search(
+        r"<strong>(\d+)</strong> rows and files to be loaded: (\d+) of the outbox, (\d+) of", overview
+    )
+    waiting, *parts = map(int, to_load.groups())
+    assert waiting == sum(parts) > 0
     row = re.search(r'<tr><td data-title="DAG">feedamp_test</td>.*', overview)[0]
     assert all(f"{step}: " in row for step in ("place", "extract", "validate", "close"))
     assert re.search(r"intake: \d+ rows?, ", row)
@@ -97,6 +103,27 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
         ("source=a.jsonl", False),
     ]:
         assert (">b.jsonl</td>" in browse(f"/feedamp/rejected?{query}").text) is is_shown
+
+
+@pytest.mark.parametrize(
+    ("read", "unread", "registered", "said"),
+    [
+        (0, 0, 0, ("–", "no seller is registered yet")),
+        (0, 0, 1, ("–", "no seller can be read now")),
+        (0, 12, 12, ("not yet", "12 sellers wait for their first reading")),
+        (12, 0, 12, ("10 minutes ago", "oldest watermark of 12 sellers")),
+        (12, 1, 13, ("10 minutes ago", "oldest watermark of 12 sellers; 1 more waits for its first reading")),
+    ],
+)
+def test_how_far_sellers_were_read_is_said_also_before_they_were(read, unread, registered, said):
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    marks = {"sellers": read, "sellers_never_read_whole": unread, "oldest": now - timedelta(minutes=10)}
+    assert overview._marks({"watermarks": marks, "sellers": {"active": registered}}, now) == said
+
+
+def test_a_chart_of_nothing_is_a_word(browse, feedamp_env):
+    shown = browse("/feedamp/").text
+    assert (shown.count("nothing yet"), shown.count('class="axis"')) == (2, 0)
 
 
 def test_only_who_may_change_the_connection_reads_what_was_said(browse, filled):

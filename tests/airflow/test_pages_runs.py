@@ -19,6 +19,10 @@ def test_everyone_reads_how_the_last_run_of_each_dag_ended(browse, feedamp_env):
     for role in ("viewer", "op"):
         said = states(browse("/feedamp/", role))
         assert (said["refresh_tokens"], said["extract_fulfillments"]) == ("success", "failed")
+    assert "nothing to do" in browse("/feedamp/").text  # of a refresh without a grant that is due
+    newer = env.run_dag("refresh_tokens")
+    assert newer.state == "success"
+    assert states(browse("/feedamp/"))["refresh_tokens"] == "success"
     body = {"logical_date": None, "conf": {}}
     made = browse.client("admin").post("/api/v2/dags/feedamp_extract_fulfillments/dagRuns", json=body)
     assert made.status_code == 200, made.text

@@ -47,10 +47,12 @@ def loop(stages: Sequence[Stage]) -> Markup:
     return _svg(total + 4, height + 4, f"An order's way. {said}", parts)
 
 
-def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, title: str) -> Markup:
-    """Bars side by side for each label; the largest value gives the scale."""
+def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, by: str) -> Markup:
+    """Bars side by side for each hour or day (`by`); the largest value gives the scale."""
     width, height, left = 1000, 180, 44
     top = max((value for values in series.values() for value in values), default=0)
+    if not top:
+        return Markup('<p class="quiet">nothing yet</p>')
     step = (width - left) / max(1, len(labels))
     bar = min(22.0, step * 0.8 / max(1, len(series)))
     parts = [Markup('<path class="axis" d="M{} {}H{}" stroke="currentColor"/>').format(left, height, width)]
@@ -84,14 +86,10 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, title: s
         Markup('<span class="{}">{} {:,}</span>').format(name, BAR_SERIES[name], sum(values))
         for name, values in series.items()
     )
-    legend = Markup('<p class="legend">{} <span class="quiet">at most {:,} at a time</span></p>').format(
-        names, top
-    )
+    most = f"at most {top:,} in {'an hour' if by == 'hour' else 'a day'}"
+    legend = Markup('<p class="legend">{} <span class="quiet">{}</span></p>').format(names, most)
     said = ", ".join(f"{sum(values)} {BAR_SERIES[name]}" for name, values in series.items())
-    picture = _svg(
-        width, height + 24, f"{title}: {said}; at most {top} at a time", parts, is_newest_right=True
-    )
-    return legend + picture
+    return legend + _svg(width, height + 24, f"Per {by} (UTC): {said}; {most}", parts, is_newest_right=True)
 
 
 def _svg(

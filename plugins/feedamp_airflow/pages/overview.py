@@ -21,7 +21,7 @@ from feedamp.state.page_lists import LastRun
 from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import airflow_api, charts
-from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
+from feedamp_airflow.pages.page import Reader, Reading, ThisReader, ago, reading, render, span
 
 router = APIRouter()
 HEADINGS = {"seller_id": "Seller", "mp_order_number": "Order", "reject_id": "Id", "finding_id": "Id"}
@@ -78,7 +78,28 @@ def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
         for name, some in document["needs_person"].items()
         if some["count"]
     ]
-    return shown | {"document": document, "needed": needed, "stop": document["read_only"]}
+    on_the_way = document["on_the_way_to_the_warehouse"]
+    return shown | {
+        "document": document,
+        "needed": needed,
+        "stop": document["read_only"],
+        "marks": _marks(document, read.now),
+        "to_load": on_the_way["manifests"] + on_the_way["outbox_rows"],
+    }
+
+
+def _marks(document: Mapping[str, Any], now: datetime) -> tuple[str, str]:
+    """How far all sellers were read, as the large and the small words of a card."""
+    marks = document["watermarks"]
+    read, unread = marks["sellers"], marks["sellers_never_read_whole"]
+    if not read and not unread:
+        is_any = any(document["sellers"].values())
+        return "–", "no seller can be read now" if is_any else "no seller is registered yet"
+    wait = "waits for its first reading" if unread == 1 else "wait for their first reading"
+    if not read:
+        return "not yet", f"{counted(unread, 'seller')} {wait}"
+    more = f"; {unread:,} more {wait}" if unread else ""
+    return ago(marks["oldest"], now), f"oldest watermark of {counted(read, 'seller')}{more}"
 
 
 async def _with_states(request: Request, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -101,12 +122,12 @@ async def _with_states(request: Request, runs: list[dict[str, Any]]) -> list[dic
                 "dag_id": dag_id,
                 "run": f"{dag_id}/{last['dag_run_id']}",
                 "started_at": began,
-                "result": "nothing recorded",
+                "result": "nothing to do" if last["state"] == "success" else "nothing recorded",
             }
         if run:
             states = {f"{dag_id}/{one['dag_run_id']}": one["state"] for one in known}
             state = states.get(run["run"], "not known")
-            later = f"; a newer run: {last['state']}" if last and next(iter(states)) != run["run"] else ""
+            later = f"; a newer run: {last['state']}" if last and last["state"] != state else ""
             shown.append(run | {"state": f"{state}{later}", "is_bad": "failed" in f"{state}{later}"})
     return shown
 
@@ -144,7 +165,7 @@ def flow(read: Reading, by: Literal["hour", "day"], count: int, seller_id: str |
         found[entry.kind][entry.began_at] = entry.units if entry.kind == "shipped" else entry.events
     series = {name: [found[name].get(moment, 0) for moment in moments] for name in charts.BAR_SERIES}
     labels = [f"{moment:%H:%M}" if by == "hour" else f"{moment:%m-%d}" for moment in moments]
-    return charts.bars(labels, series, title=f"Per {by} (UTC)")
+    return charts.bars(labels, series, by=by)
 
 
 def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.Stage]:

@@ -156,7 +156,7 @@ def _existing_state() -> State:
     )
 
 
-def _ago(then: datetime | None, now: datetime) -> str:
+def ago(then: datetime | None, now: datetime) -> str:
     """How long before `now` in the largest unit that is whole."""
     if then is None:
         return "never"
@@ -206,7 +206,7 @@ def _refuse_unhidden(rows: object) -> str:
     return ""
 
 
-_templates.filters |= {"shown": _shown, "ago": _ago, "percent": _percent}
+_templates.filters |= {"shown": _shown, "ago": ago, "percent": _percent}
 _templates.globals |= {"menu": MENU, "counted": counted, "refuse_unhidden": _refuse_unhidden}
 
 
