@@ -339,6 +339,26 @@ def test_a_seller_that_orders_wait_for_leads_to_its_consent(browse, feedamp_env)
     assert 'value="not &amp; yet"' in browse(link).text
 
 
+def test_a_seller_that_was_removed_is_no_link(browse, feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", purchase_date="2026-03-02T10:00:00Z")
+    feedamp_env.place()
+    feedamp_env.fulfill("M-1", BAD_NUMBER)
+    feedamp_env.read()
+    feedamp_env.process()
+    day = datetime(2026, 3, 2, tzinfo=UTC)
+    checked = CheckedDay(day.date(), SELLER, "r", day + DAY, Counts(1, 1))
+    with feedamp_env.resources.state.begin() as connection:
+        reconciliation_days.write(connection, [checked], now=day + DAY)
+    order, link = f"/feedamp/orders/{SELLER}/M-1", f'href="/feedamp/sellers/{SELLER}"'
+    found = ("/feedamp/orders", order, "/feedamp/findings", "/feedamp/reconciliation?day=2026-03-02")
+    assert [link in browse(path).text for path in found] == [True] * 4
+    with feedamp_env.resources.state.begin() as connection:
+        connection.execute(sa.delete(sellers).where(sellers.c.seller_id == SELLER))
+    shown = [browse(path).text for path in found]
+    assert [link in text for text in shown] == [False] * 4
+    assert all(f"{SELLER}" in text for text in shown)
+
+
 def test_an_order_number_may_have_a_slash(browse, feedamp_env):
     feedamp_env.env.set_options(order_number_pattern=".+")
     feedamp_env.reopen()

@@ -107,6 +107,7 @@ def test_a_first_extraction_is_a_run_of_airflow_by_the_user(send, browse, feedam
     assert "for the first time" in browse(page).text
     said = send("/feedamp/connect/extract", page, role="op", seller=SELLER)
     assert (said.status_code, "the run waits until it is unpaused" in said.text) == (200, True)
+    assert "under Last run of each DAG" in said.text
     with create_session() as session:
         [run] = session.scalars(sa.select(DagRun))
         asked = (run.dag_id, run.run_type, run.conf, run.triggering_user_name)

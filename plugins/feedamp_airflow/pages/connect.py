@@ -90,7 +90,11 @@ async def extract(request: Request, seller: Text) -> HTMLResponse:
         dag = await airflow_api.ask(request, "GET", f"/dags/{EXTRACTION}")
         paused = dag.is_good and dag.body["is_paused"]
         held = "The DAG is paused in Airflow: the run waits until it is unpaused." if paused else None
-        lines = [f"Run {run_id} of {EXTRACTION} was started for seller {seller}.", *filter(None, [held])]
+        lines = [
+            f"Run {run_id} of {EXTRACTION} was started for seller {seller}.",
+            *filter(None, [held]),
+            "Its end is on the overview, under Last run of each DAG.",
+        ]
         return render(request, "said.html", said=Answer(DONE, lines))
     lines = [airflow_api.refusal(answered, EXTRACTION), "Nothing was started."]
     return render(request, "said.html", said=Answer(REFUSED, lines), status_code=409)

@@ -85,8 +85,9 @@ def list_orders(
             phases=() if wanted is None else OPEN_PHASES if wanted == "open" else (Phase(wanted),),
         )
         found = reader.counted(read.connection, found)
+        registered = read.registered(found.items)
     given = {"number": number, "seller": seller, "phase": phase}
-    return _list(request, "orders.html", found, given, offset, phases=PHASES)
+    return _list(request, "orders.html", found, given, offset, phases=PHASES, registered=registered)
 
 
 @router.get("/orders/{key:path}", response_class=HTMLResponse)
@@ -108,6 +109,7 @@ def show_order(
             rejected = Shown(row for row in rejected if row.items() >= named.items())
         runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
         [shown] = reader.rows(read.connection, [order]) if order is not None else [None]
+        registered = read.registered([named])
     if order is None and not rejected:
         raise Refused(404, "There is no such order.")
     waits = order and (order["reason"] or order["closing"]["waits_for"] or "can be closed")
@@ -120,6 +122,7 @@ def show_order(
         facts=FACTS,
         runs=runs,
         rejected=rejected,
+        registered=registered,
         reader=reader,
     )
 
@@ -159,6 +162,7 @@ def list_findings(
         for item in found.items:
             item["chosen"] = item["finding_id"] if item["state"] in finding.OPEN else None
         found = reader.counted(read.connection, found)
+        registered = read.registered(found.items)
     if kind and kind not in dict(kinds):  # the last one may just have been waived
         kinds.append((kind, 0))
     given = {"kind": kind, "seller": seller.strip(), "state": state}
@@ -170,6 +174,7 @@ def list_findings(
         offset,
         kinds=kinds,
         states=(ALL, *FINDING_STATES),
+        registered=registered,
         reader=reader,
     )
 

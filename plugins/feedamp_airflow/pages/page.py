@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
 from feedamp.rules.failure_summary import counted
+from feedamp.state import sellers
 from feedamp.state.database import State
 from feedamp.state.overview import CountedItems
 from feedamp.state.upgrade import HEAD
@@ -116,6 +117,11 @@ class Reading:
     connection: Connection
     now: datetime
     options: Options
+
+    def registered(self, rows: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+        """Which of the sellers of these rows have a page: an order outlives its seller, or waits for one."""
+        ids = {row["seller_id"] for row in rows if row["seller_id"]}
+        return frozenset(one.seller_id for one in sellers.find(self.connection, ids)) if ids else frozenset()
 
 
 @contextlib.contextmanager
@@ -213,7 +219,8 @@ _templates.globals |= {"menu": MENU, "counted": counted, "refuse_unhidden": _ref
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
     """A page of the template; `base` is where the pages begin, behind a proxy too.
 
-    Rows must be as the reader may see them: a list or table of others is refused.
+    Rows must be as the reader may see them: a list or table of others is refused. If `registered` is given, only those sellers
+    are links.
     """
     for value in values.values():
         if isinstance(value, CountedItems):
@@ -222,6 +229,8 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     here = request.url.path.removeprefix(base).strip("/").partition("/")[0]
 
     def seller_link(row: Mapping[str, Any]) -> str | None:
+        if row["seller_id"] not in values.get("registered", (row["seller_id"],)):
+            return None
         return row["seller_id"] and seller_address(base, row["seller_id"])
 
     def order_link(row: Mapping[str, Any]) -> str | None:
@@ -240,7 +249,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         if not dag_id.startswith("feedamp_") or run_id in ("", BY_HAND):
             return None
         above = base.rpartition("/")[0]  # the pages are mounted just below Airflow
-        return f"{above}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+        return f"{above}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe=':+')}"
 
     sent_from = split_address(request.headers.get("referer", ""))
     is_ours = request.method == "POST" and sent_from.path.startswith(f"{base}/")

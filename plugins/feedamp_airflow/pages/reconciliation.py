@@ -53,6 +53,7 @@ def calendar(
         found, left_out = _differences(read, chosen, seller, offset) if chosen else (CountedItems(0, []), 0)
         found = reader.counted(read.connection, found)
         rows = reader.rows(read.connection, [] if chosen is None else _by_seller(chosen))
+        registered = read.registered([*rows, *found.items])
     weeks = Calendar().monthdatescalendar(first.year, first.month)
     return render(
         request,
@@ -65,6 +66,7 @@ def calendar(
         chosen=chosen,
         missing=[] if chosen is None else list(_missing(chosen)),
         rows=rows,
+        registered=registered,
         found=found,
         left_out=left_out,
         given={"month": month, "seller": seller},
