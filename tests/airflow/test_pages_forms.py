@@ -41,9 +41,12 @@ def test_everything_that_is_sent_is_stopped_and_goes_on(send, browse, feedamp_en
     do = "/feedamp/do/read-only"
     assert "Emergency stop" in browse("/feedamp/", "viewer").text
     assert "Stop sending" not in browse("/feedamp/", "viewer").text
-    stopped = send(do, "/feedamp/", chosen="on", reason="wrong prices").text
+    field = '<input name="reason" maxlength="500">'  # may be left empty
+    assert [field in browse("/feedamp/", role).text for role in ("op", "viewer")] == [True, False]
+    stopped = send(do, "/feedamp/", chosen="on", reason="wrong prices <b>").text
     assert "switched on by " in stopped
-    assert "Reason: wrong prices" in browse("/feedamp/").text
+    assert "Reason: wrong prices &lt;b&gt;" in browse("/feedamp/").text
+    assert field not in browse("/feedamp/").text
     assert "wrong prices" not in browse("/feedamp/", "viewer").text
     assert "nothing is sent to FeedAMP" in stopped
     assert "nothing is sent to FeedAMP" in browse("/feedamp/", "viewer").text
