@@ -6,7 +6,7 @@ import html
 import json
 import re
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pendulum
@@ -411,6 +411,15 @@ def test_the_differences_of_a_day_are_listed_and_their_values_not_for_viewers(br
         assert "<strong>March 2026</strong>" in shown
     assert browse(f"{page}&offset=50&seller={SELLER}").text.count(">order_lines[].quantity</td>") == 10
     assert ">order_lines[].quantity</td>" not in browse(f"{page}&seller=other").text
+
+
+def test_a_day_that_is_not_over_was_not_found_empty(browse, filled):
+    today = filled.resources.state.now().date()
+    for day, status in ((today, "not over"), (today + DAY, "not over"), (date(2001, 1, 1), "empty")):
+        shown = browse(f"/feedamp/reconciliation?day={day}").text
+        assert f"<h2>{day}: {status}</h2>" in shown
+        cell = rf'<a class="{status.replace(" ", "-")}" [^>]*day={day}[^>]*>.*<br>{status}</a>'
+        assert re.search(cell, shown), day
 
 
 def test_pages_do_not_wait_for_who_writes(browse, filled):

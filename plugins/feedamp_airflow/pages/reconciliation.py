@@ -30,6 +30,7 @@ from feedamp_airflow.pages.page import (
 )
 
 router = APIRouter()
+NOT_OVER = "not over"
 
 
 @router.get("/reconciliation", response_class=HTMLResponse)
@@ -48,7 +49,7 @@ def calendar(
         first = _date(f"{month}-01") if month else (_date(day) if day else read.now.date()).replace(day=1)
         last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
         today = read.now.date()
-        days = {reported.day: _day(reported) for reported in _reported(read, first, last)}
+        days = {reported.day: _day(reported, today) for reported in _reported(read, first, last)}
         chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
         found, left_out = _differences(read, chosen, seller, offset) if chosen else (CountedItems(0, []), 0)
         found = reader.counted(read.connection, found)
@@ -64,6 +65,7 @@ def calendar(
         dates=[date for week in weeks for date in week],
         of_month=days,
         chosen=chosen,
+        status=_day(chosen, today)["status"] if chosen else None,
         missing=[] if chosen is None else list(_missing(chosen)),
         rows=rows,
         registered=registered,
@@ -101,8 +103,10 @@ def _reported(read: Reading, first: date, last: date) -> Iterator[ReportedDay]:
     return days_reported(read.connection, first, last, now=read.now)
 
 
-def _day(reported: ReportedDay) -> dict[str, Any]:
-    return {"status": str(reported.status), **figures(reported.counts)}
+def _day(reported: ReportedDay, today: date) -> dict[str, Any]:
+    """What the calendar says of a day: as in the report, but that one that is not over has not been found empty."""
+    status = NOT_OVER if reported.day >= today else str(reported.status)
+    return {"status": status, **figures(reported.counts)}
 
 
 def _differences(read: Reading, chosen: ReportedDay, seller: str, offset: int) -> tuple[CountedItems, int]:
