@@ -179,3 +179,35 @@ def test_a_dismissed_reject_stays_dismissed_while_its_row_is_the_same(env: Env) 
     drop_bytes(env, "1.jsonl", jsonl(changed))
     env.intake()
     assert standing(env) == [("1.jsonl", 8)]
+
+
+def test_a_dismissal_follows_its_row_to_another_place_in_the_file(env: Env) -> None:
+    twice = env.body("M-9", currency="Dollars")
+    rows = [env.body("M-8"), *bad(env, 3), twice, twice]
+    drop_bytes(env, "1.jsonl", jsonl(rows))
+    env.intake()
+    with env.state.begin() as connection:
+        for reject in rejects.read_open(connection):
+            if reject.row_number in (3, 5):
+                rejects.dismiss(connection, reject, f"row {reject.row_number}", now=env.state.now())
+    drop_bytes(env, "1.jsonl", jsonl([*rows[1:4], env.body("M-8"), twice]))
+    assert env.intake(dry_run=True).rejected == 2
+    assert env.intake().rejected == 2
+    assert standing(env) == [("1.jsonl", row) for row in (1, 3)]
+    drop_bytes(env, "1.jsonl", jsonl([twice, *rows[2:4]]))
+    assert env.intake().rejected == 1
+    assert standing(env) == [("1.jsonl", 3)]
+    env.load()
+    told = "SELECT row_number, dismiss_reason FROM rejected_orders WHERE superseded_at IS NULL ORDER BY 1"
+    assert env.rows(told) == [(1, "row 5"), (2, "row 3"), (3, None)]
+
+
+def test_a_dismissal_is_not_handed_on_where_the_same_text_is_open(env: Env) -> None:
+    twice = env.body("M-9", currency="Dollars")
+    drop_bytes(env, "1.jsonl", jsonl([env.body("M-8"), twice, twice]))
+    env.intake()
+    with env.state.begin() as connection:
+        rejects.dismiss(connection, rejects.read_open(connection)[0], "twice", now=env.state.now())
+    drop_bytes(env, "1.jsonl", jsonl([twice, twice]))
+    env.intake()
+    assert standing(env) == [("1.jsonl", 1)]

@@ -162,6 +162,13 @@ def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: dat
     write(connection, replace(rejected, dismissed_at=now, dismiss_reason=reason), now=now)
 
 
+def hand_on(connection: Connection, dismissed: Rejected, key: Key, *, now: datetime) -> None:
+    """Dismisses a reject as another one was, when and for the reason of that one. Safe to repeat."""
+    moment, reason = dismissed.dismissed_at, dismissed.dismiss_reason
+    for rejected in find(connection, [key]):
+        write(connection, replace(rejected, dismissed_at=moment, dismiss_reason=reason), now=now)
+
+
 def not_superseded(connection: Connection, source: str) -> list[Rejected]:
     """Rejects of stage `inbox` of one source that are not superseded, also dismissed ones, without their raw row."""
     columns = [column for column in rejected_orders.c if column is not rejected_orders.c.raw]

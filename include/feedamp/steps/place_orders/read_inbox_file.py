@@ -40,8 +40,9 @@ def take_file(
 
     A file that cannot be read to its end supersedes only the reject of its earlier file fault. Safe to repeat: a file
     whose pass was interrupted is not marked as taken, and the next pass finishes it. A row that was taken before changes
-    nothing, and its reject stays unchanged. If more than `max_rejected` rows are rejected, the rest of the file is not
-    read. Rejected rows are stored whole up to `max_kept` characters together, then only their beginnings.
+    nothing, and its reject stays unchanged; in another place of the file it has a new one, dismissed if those of the same
+    text were. If more than `max_rejected` rows are rejected, the rest of the file is not read.
+    Rejected rows are stored whole up to `max_kept` characters together, then only their beginnings.
 
     Raises:
         TransientError: the file store failed while the file was read. The rows before that are taken; read the file
@@ -94,6 +95,9 @@ class _FilePass:
             open_rejects = rejects.not_superseded(connection, file.name)
         # From earlier versions or an interrupted pass. Rejects whose row this pass does not find are superseded at its end.
         self._unmatched = {(reject.row_number, reject.row_hash): reject for reject in open_rejects}
+        # By content, since a row has another number once one before it is removed; not if one of the same text is open.
+        is_open = {reject.row_hash for reject in open_rejects if reject.dismissed_at is None}
+        self._dismissed = {r.row_hash: r for r in open_rejects if r.row_hash not in is_open}
         self._rejected_orders: set[tuple[str, str]] = set()
         self._seen: set[int] = set()  # of a dry run: hashes of the orders that the file has delivered
 
@@ -124,10 +128,10 @@ class _FilePass:
                     self._seen.add(key)
                 admission = rows.evaluate(row)
                 before = self._unmatched.get((row.row_number, row.row_hash))
-                self._note(row, admission, before)
+                self._note(row, admission, before or self._dismissed.get(row.row_hash))
 
     def _note(self, row: OrderRow | BadRow, admission: Admission, before: Rejected | None) -> None:
-        """Counts a row that was rejected, unless the same reject was dismissed before."""
+        """Counts a row that was rejected, unless a reject of the same text was dismissed before."""
         if admission.is_turned_away and (before is None or before.dismissed_at is None):
             self.rejected += row.rows
             note_rejected(self._result, row, admission.reasons)
@@ -156,7 +160,8 @@ class _FilePass:
     def _ingest_row(self, connection: Connection, rows: RowBatch, row: OrderRow | BadRow) -> None:
         admission = rows.evaluate(row)
         before = self._unmatched.pop((row.row_number, row.row_hash), None)
-        self._note(row, admission, before)
+        dismissed = self._dismissed.get(row.row_hash) if before is None else None
+        self._note(row, admission, before or dismissed)
         if admission.reasons:
             # Also of a row that is stored already: an interrupted pass must not double what is kept.
             self._kept_left -= len(row.raw)
@@ -174,9 +179,11 @@ class _FilePass:
             if not admission.reasons and all(reason["code"] == BODY_CHANGED for reason in before.reasons):
                 return  # the order was taken with this difference, which is recorded already
         rows.write(row, admission)
-        if admission.reasons:
-            return
         now = self._resources.state.now()
+        if admission.reasons:
+            if dismissed is not None:
+                rejects.hand_on(connection, dismissed, (row.source, row.row_number, row.row_hash), now=now)
+            return
         if before is not None:
             rejects.supersede_row(connection, before, now=now)
         if isinstance(row, OrderRow) and (row.seller_id, row.mp_order_number) in self._rejected_orders:
