@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from cryptography.fernet import Fernet
 
 from demo import postgres
 from demo.airflow_server import AirflowServer
-from demo.programs import BIN, Programs, environment, free_port, session_members
+from demo.programs import Programs, environment, free_port, session_members
 from feedamp.state import State, grants, sellers
 from feedamp.state.data_key import open_cipher
 from feedamp_sandbox import (
@@ -87,7 +87,7 @@ class Installation:
         }
         self.programs.stop("scheduler")
         env = feedamp_env(places) | ({LATE_IMPORTS: "yes"} if imports_late else {})
-        self.programs.start("scheduler", str(BIN / "airflow"), "scheduler", env=env)
+        self.airflow.start_program("scheduler", env)
 
     def drop(self, name: str, rows: list[dict[str, Any]]) -> None:
         """An inbox file of good orders, old enough to count as settled."""
@@ -187,12 +187,23 @@ class Installation:
 
     def start(self, name: str) -> None:
         """Starts a program that was ended."""
-        self.programs.start(name, str(BIN / "airflow"), name)
+        self.airflow.start_program(name)
         self.wait("it starts again", self.airflow._log_in)
 
     def processes(self) -> list[int]:
         """Every process except this one that holds a file of this installation open, regardless of its parent."""
         return [pid for pid in other_processes() if holds_a_file_of(pid, str(self.home.parent))]
+
+    def addresses(self) -> set[str]:
+        """The hexadecimal addresses at which its processes take connections."""
+        opened: set[str] = set()
+        for pid in self.processes():
+            with suppress(OSError):  # it has ended
+                opened |= {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+        rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
+        is_open = (row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in opened)
+        return {row[1].rpartition(":")[0] for row in is_open}
 
 
 def other_processes() -> list[int]:

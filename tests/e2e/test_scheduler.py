@@ -117,5 +117,6 @@ def put_paths(sandbox: Any, since: int) -> list[str]:
 def test_no_process_is_left_behind(looped):
     installation, _ = looped
     assert len(installation.processes()) >= 3  # api-server, scheduler, dag-processor
+    assert installation.addresses() == {"0100007F"}  # 127.0.0.1
     installation.programs.stop()
     assert installation.processes() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,15 @@ class AirflowServer:
         passwords.write_text(json.dumps({self.user: self.password}))
         self._programs.run(airflow, "db", "migrate")
         for name in ("api-server", "scheduler", "dag-processor", *more):
-            self._programs.start(name, airflow, name)
+            self.start_program(name)
         self._wait("Airflow is starting", self._log_in, STARTED_WITHIN_S)
         self._wait("Airflow reads the DAGs", self._has_all_dags, STARTED_WITHIN_S)
+
+    def start_program(self, name: str, env: Mapping[str, str] | None = None) -> None:
+        """Starts one of Airflow's programs, `env` on top of what all of them get."""
+        # A log server listens on every address of the machine. It is not needed: the API server finds the files of all logs.
+        more = ["--skip-serve-logs"] if name in ("scheduler", "triggerer") else []
+        self._programs.start(name, str(BIN / "airflow"), name, *more, env=env)
 
     def add_connection(
         self, sandbox: dict[str, str], extra: dict[str, Any], conn_id: str = "feedamp_default"
