@@ -162,6 +162,17 @@ def test_a_reject_carries_the_ids_that_can_be_read():
     assert (row.seller_id, row.mp_order_number) == ("S1", "M-1")
 
 
+@pytest.mark.parametrize(
+    ("number", "known"),
+    [("70031", "70031"), ("70031.0", "70031"), ("1" * 309, None), ("1e999", None), ("-1", None)],
+)
+def test_a_number_that_is_no_text_names_its_order_where_it_can(number, known):
+    [row, after] = read(b'{"seller_id": "S1", "order": {"mp_order_number": %b}}\n{}\n' % number.encode())
+    assert isinstance(row, BadRow)
+    assert (row.seller_id, row.mp_order_number) == ("S1", known)
+    assert after.row_number == 2
+
+
 def test_no_customer_shows_in_the_repr():
     good, bad = read(jsonl_row() + b"\n" + jsonl_row(currency="?"))
     assert "Robin" not in repr(good) + repr(bad)

@@ -216,3 +216,16 @@ def test_orders_like_these_are_read_at_once(change: dict[str, Any]) -> None:
         plain.read(decode_json(text), Counter()), Order
     )  # learns the members that have no field
     assert isinstance(plain.read_text(text, Counter()), Order)
+
+
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\b", "a\nb", "a\x7fb", "\ud800", "", "__class__", "further_0", "x" * 101]
+)
+def test_a_member_of_any_name_is_kept_and_spoils_no_other_order(name: str) -> None:
+    plain = PlainOrders()
+    strange = decode_json(json.dumps(PLAIN | {name: 1}, default=float).encode())
+    item = decode_json(json.dumps(PLAIN | {"gift": 1}, default=float).encode())
+    read, coercions = plain.read(strange, Counter()), Counter[str]()
+    assert read is None or read == read_tolerantly(strange, coercions)
+    assert read_order(strange, coercions).extra[(strange.keys() - PLAIN.keys()).pop()] == 1
+    assert isinstance(plain.read(item, Counter()), Order)

@@ -7,6 +7,7 @@ The types into which an order is decoded refuse a member that they do not have, 
 members FeedAMP sends is learned from the first order that has them; from then on the types have them, too.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -48,6 +49,7 @@ _MISPLACED = (SHIPMENT_FIELDS | CANCELLATION_FIELDS) - FULFILLMENT_FIELDS
 _PENDING_FIELDS = frozenset({"quantity"})
 # FeedAMP may send names without end, and new ones cost new types.
 MOST_LEARNED, LONGEST_LEARNED = 200, 100
+_UNNAMEABLE = re.compile(r"""[\x00-\x1f"\\\ud800-\udfff]""")  # msgspec has no field with such a name
 _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_IDENTIFIER)]
 _Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
 
@@ -135,8 +137,7 @@ class PlainOrders:
         new = self._learned.union(_further_members(item))
         if len(new) == len(self._learned) or len(new) > MOST_LEARNED:
             return False
-        self._learned = new
-        self._form = _form(new)
+        self._form, self._learned = _form(new), new
         return True
 
 
@@ -157,7 +158,7 @@ def _further_members(item: Any) -> Iterator[tuple[type[msgspec.Struct], str]]:
     for kind, objects in found.items():
         for values in objects:
             for name in values.keys() - _KNOWN[kind]:
-                if len(name) <= LONGEST_LEARNED:
+                if len(name) <= LONGEST_LEARNED and not _UNNAMEABLE.search(name):
                     yield kind, name
 
 

@@ -136,6 +136,8 @@ def _identifier(content: object, name: str) -> str | None:
 
 def _digits(value: float | Decimal) -> str | None:
     """A whole number as the text that it should have been."""
-    if not math.isfinite(value) or not 0 <= value < 10**MAX_KEY_CHARS or value != int(value):
+    if not isinstance(value, int) and not math.isfinite(value):
+        return None
+    if not 0 <= value < 10**MAX_KEY_CHARS or value != int(value):
         return None
     return str(int(value))
