@@ -72,8 +72,11 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
         browse.client(None).get("/feedamp/", headers={"Referer": "http://["}).status_code == 401
     )  # a browser sends what it likes
     overview = browse("/feedamp/").text
-    assert "Settled, with the seller: 1, oldest" in overview
-    assert "Closed: 1, last" in overview
+    way = re.findall(
+        '<li.*orders[?]phase=.*>(.+) <strong>(.+)</strong> <span class="quiet">([a-z]+)', overview
+    )
+    assert ("Settled, with the seller", "1", "oldest") in way
+    assert ("Closed", "1", "last") in way
     assert "1 rejected row:" in overview
     assert re.search("oldest watermark of 1 seller; [1-9] more waits? for", overview)
     assert re.findall(r"at most \d+ in an? ([a-z]+)<", overview) == ["hour", "day"]
@@ -82,7 +85,7 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     )
     waiting, *parts = map(int, to_load.groups())
     assert waiting == sum(parts) > 0
-    row = re.search(r'<tr><td data-title="DAG">feedamp_test</td>.*', overview)[0]
+    row = re.search(r'<tr><td class="id" data-title="DAG">feedamp_<wbr>test</td>.*', overview)[0]
     assert all(f"{step}: " in row for step in ("place", "extract", "validate", "close"))
     assert re.search(r"intake: \d+ rows?, ", row)
     assert "1 orders closed" in overview
@@ -92,7 +95,9 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
         connection.execute(
             sa.update(schema.step_runs).where(schema.step_runs.c.step == "close").values(before)
         )
-    row = re.search(r'<tr><td data-title="DAG">feedamp_test</td>.*', browse("/feedamp/").text)[0]
+    row = re.search(
+        r'<tr><td class="id" data-title="DAG">feedamp_<wbr>test</td>.*', browse("/feedamp/").text
+    )[0]
     assert ("extract: " in row, "close: " in row) == (True, False)  # the newest run had no such step
     assert f'href="{order}"' in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "M-2" not in browse("/feedamp/orders?number=M-&phase=closed").text
@@ -277,6 +282,12 @@ def test_rejects_are_downloaded_by_who_may_read_them(browse, filled):
     assert "/feedamp/rejected/export" not in browse("/feedamp/rejected", "viewer").text
     for role, code in (("viewer", 403), ("user", 403), (None, 401)):
         assert browse("/feedamp/rejected/export", role).status_code == code
+
+
+def test_no_table_has_a_head_without_rows(browse, feedamp_env):
+    paths = (f"sellers/{SELLER}", "orders", "findings", "rejected", "sellers?q=none", "")
+    assert [path for path in paths if "<thead" in browse(f"/feedamp/{path}").text] == []
+    assert "Dismiss the chosen" not in browse("/feedamp/rejected").text
 
 
 @pytest.mark.parametrize("multi_team", [True, False])
@@ -537,7 +548,9 @@ def test_an_event_leads_to_its_run_in_airflow(browse, filled):
     story = browse(f"/feedamp/orders/{SELLER}/M-1").text
     path = "/dags/feedamp_place_orders/runs/%3Cscript%3Ealert%281%29%3C%2Fscript%3E"
     assert f'href="{path}"' in story
-    assert f">{path}</code>" in story  # to be copied where the frame lets no page be left
+    assert f">{path}</code>" in story.replace(
+        "<wbr>", ""
+    )  # to be copied where the frame lets no page be left
     assert story.count('href="/dags/') == 1
 
 
@@ -559,12 +572,15 @@ def test_late_orders_and_rates_are_beside_the_limits_of_marketplaces(browse, fee
     for path in ("/feedamp/sellers?sort=late_orders&down=true", page):
         shown = re.sub(r"\s+", " ", browse(path, "viewer").text)
         assert "Amazon below 4 %, Walmart on time 90 % or more" in shown
-        assert '<td class="number bad">1</td>' in shown
+        assert '<td class="number bad" data-title="Late orders">1</td>' in shown
         assert '100.00 %<br><span class="bad">beyond Amazon, Walmart on time</span>' in shown
         assert shown.count("0.00 %") == 2  # late and cancelled, which is within both limits
         assert shown.count("beyond") == 1
     listed = browse("/feedamp/sellers?sort=late_orders&down=true").text
-    assert 'name="sort" value="late_orders"><input type="hidden" name="down" value="true"' in listed
+    assert re.findall('<option value="([a-z_]+)" selected', listed) == [
+        "late_orders",
+        "true",
+    ]  # the search keeps them
     assert re.search("<tbody>.*?<td[^>]*><a [^>]+>([^<]+)", listed, re.DOTALL)[1] == SELLER
     assert '<span class="quiet">of 1</span>' in browse(page).text
 

@@ -8,7 +8,7 @@ import re
 def states(shown):
     """The state of each DAG's last run on an overview."""
     row = r'data-title="DAG">feedamp_(\w+)</td>.*?data-title="State"[^>]*>([^<]+)<'
-    return dict(re.findall(row, shown.text))
+    return dict(re.findall(row, shown.text.replace("<wbr>", "")))
 
 
 def test_everyone_reads_how_the_last_run_of_each_dag_ended(browse, feedamp_env):

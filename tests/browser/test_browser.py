@@ -28,13 +28,13 @@ PAGES = (
 )
 NARROW = {"width": 400, "height": 800}
 # Whatever the keyboard must reach.
-REACHABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
+REACHABLE = "a[href], button, input:not([type=hidden]), label:not(.of-cards) select, textarea, summary, [tabindex='0']"
 FOCUSED = """() => {
     const at = document.activeElement;
     if (!at || at === document.body) return null;
-    const look = getComputedStyle(at), box = at.querySelector(".box");
+    const look = getComputedStyle(at);
     const seen = look.outlineStyle !== "none" && parseFloat(look.outlineWidth) > 0;
-    return [[...document.querySelectorAll(REACHABLE)].indexOf(at), seen || !!box && getComputedStyle(box).strokeWidth === "3px"];
+    return [[...document.querySelectorAll(REACHABLE)].indexOf(at), seen];
 }""".replace("REACHABLE", f'"{REACHABLE}"')
 
 
@@ -59,9 +59,9 @@ BROKEN_IDS = """() => [...document.querySelectorAll("td.id")].filter(at => {
     range.selectNodeContents(at);
     return new Set([...range.getClientRects()].map(line => line.bottom)).size > 1;
 }).map(at => at.innerText)"""
-# Where the labels of each form begin, and where its links and buttons are in the middle.
+# Where the labels of each form begin that are shown, and where its links and buttons are in the middle.
 HEIGHTS = """() => [...document.forms].flatMap(form => [
-    [...form.children].filter(at => at.matches("label")).map(at => at.getBoundingClientRect().top),
+    [...form.children].filter(at => at.matches("label") && at.checkVisibility()).map(at => at.getBoundingClientRect().top),
     [...form.children].filter(at => at.matches("a, button")).map(at => {
         const box = at.getBoundingClientRect();
         return Math.round(box.top + box.bottom);
@@ -212,7 +212,7 @@ def test_pages_follow_airflows_theme_and_keep_no_one_out(site, theme):
             colors.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
                 wide.append(path)
-            assert page.evaluate(CUT_OFF, ".rows") == [], path  # their rows are cards
+            assert page.evaluate(CUT_OFF, "table") == [], path  # rows are cards
             if path == ORDER:  # the longest word that a page has
                 assert page.get_by_role("link", name=ASSET_RUN).count()
             if path == "reconciliation":

@@ -3,48 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 BAR_SERIES = {"placed": "orders placed", "shipped": "units shipped", "closed": "orders closed"}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A box of the loop: where its number leads, and what is written below it. An aside is no next stage."""
-
-    title: str
-    count: int
-    href: str
-    below: str
-    is_aside: bool = False
-
-
-def loop(stages: Sequence[Stage]) -> Markup:
-    """The stages of an order from left to right."""
-    width, gap, height = 190, 34, 92
-    total = len(stages) * (width + gap) - gap
-    parts = []
-    for index, stage in enumerate(stages):
-        x = 2 + index * (width + gap)
-        parts.append(
-            Markup(
-                '<a href="{}"><rect class="box" x="{}" y="2" width="{}" height="{}" rx="8"/>'
-                '<text x="{}" y="25">{}</text><text class="big" x="{}" y="54">{:,}</text>'
-                '<text class="quiet" x="{}" y="78">{}</text></a>'
-            ).format(
-                stage.href, x, width, height, x + 12, stage.title, x + 12, stage.count, x + 12, stage.below
-            )
-        )
-        if index and not stage.is_aside:
-            parts.append(
-                Markup('<path class="arrow" d="M{} 48h{}"/><path class="head" d="M{} 43l9 5l-9 5z"/>').format(
-                    x - gap + 2, gap - 10, x - 11
-                )
-            )
-    said = "; ".join(f"{stage.title}: {stage.count}, {stage.below}" for stage in stages)
-    return _svg(total + 4, height + 4, f"An order's way. {said}", parts)
 
 
 def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, by: str) -> Markup:
@@ -89,12 +51,12 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, by: str)
     most = f"at most {top:,} in {'an hour' if by == 'hour' else 'a day'}"
     legend = Markup('<p class="legend">{} <span class="quiet">{}</span></p>').format(names, most)
     said = ", ".join(f"{sum(values)} {BAR_SERIES[name]}" for name, values in series.items())
-    return legend + _svg(width, height + 24, f"Per {by} (UTC): {said}; {most}", parts, is_newest_right=True)
-
-
-def _svg(
-    width: float, height: float, said: str, parts: Sequence[Markup], *, is_newest_right: bool = False
-) -> Markup:
-    return Markup(
-        '<div class="wide {}" tabindex="0" role="region" aria-label="{}"><svg viewBox="0 0 {} {}" width="{}">{}</svg></div>'
-    ).format("newest" if is_newest_right else "", said, width, height, width, Markup("").join(parts))
+    said = f"Per {by} (UTC): {said}; {most}"
+    # Not in the name of the picture: who sees it reads it, too.
+    hint = Markup(
+        '<p class="quiet sideways">The chart moves sideways; with the keyboard, go to it and press ← or →.</p>'
+    )
+    picture = Markup(
+        '<div class="wide newest" tabindex="0" role="region" aria-label="{}"><svg viewBox="0 0 {} {}" width="{}">{}</svg></div>'
+    ).format(said, width, height + 24, width, Markup("").join(parts))
+    return legend + hint + picture

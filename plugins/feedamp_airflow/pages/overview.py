@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
@@ -39,6 +40,17 @@ MORE = {
 }
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A box of an order's way: the page that its number leads to, and what is written below it. An aside is no next stage."""
+
+    title: str
+    count: int
+    page: str
+    below: str
+    is_aside: bool = False
+
+
 @router.get("/", response_class=HTMLResponse)
 async def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
     """The loop with live counts, what requires action, the flow, the last runs; how these ended, Airflow is asked as the user."""
@@ -53,7 +65,7 @@ def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
         document = status.summary(read.connection, read.options.settings, read.now, reader)
         shown = {
             "now": read.now,
-            "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
+            "stages": _stages(read, document),
             "per_hour": flow(read, "hour", 24),
             "per_day": flow(read, "day", 30),
             "runs": _last_runs(page_lists.last_runs(read.connection), reader),
@@ -168,13 +180,13 @@ def flow(read: Reading, by: Literal["hour", "day"], count: int, seller_id: str |
     return charts.bars(labels, series, by=by)
 
 
-def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.Stage]:
+def _stages(read: Reading, document: dict[str, Any]) -> list[Stage]:
     known = page_lists.stages(read.connection)
 
-    def stage(title: str, name: str, page: str, *, is_aside: bool = False) -> charts.Stage:
+    def stage(title: str, name: str, page: str, *, is_aside: bool = False) -> Stage:
         count, oldest = known.get(name, (0, None))
         below = "none waits" if oldest is None else f"oldest {span(read.now - oldest)}"
-        return charts.Stage(title, count, f"{base}/{page}", below, is_aside)
+        return Stage(title, count, page, below, is_aside)
 
     closed = state_overview.count_by_phase(read.connection).get(Phase.CLOSED, 0)
     last = document["last"]["order_closed"]
@@ -182,10 +194,10 @@ def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.S
         stage("To place", "to_place", "orders?phase=to_place"),
         stage("Settled, with the seller", "placed", "orders?phase=settled"),
         stage("Settled, to close", "to_close", "orders?phase=settled"),
-        charts.Stage(
+        Stage(
             "Closed",
             closed,
-            f"{base}/orders?phase=closed",
+            "orders?phase=closed",
             f"last {span(read.now - last)} ago" if last else "none yet",
         ),
         stage("Held", "held", "orders?phase=held", is_aside=True),

@@ -20,6 +20,7 @@ from airflow.models.connection import Connection as SavedConnection
 from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from itsdangerous import URLSafeTimedSerializer
+from markupsafe import Markup, escape
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
@@ -196,6 +197,11 @@ def _percent(rate: float | None) -> str:
     return "–" if rate is None else f"{100 * rate:.2f} %"
 
 
+def _breakable(name: str) -> Markup:
+    """A name that a narrow screen breaks after an underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -212,7 +218,7 @@ def _refuse_unhidden(rows: object) -> str:
     return ""
 
 
-_templates.filters |= {"shown": _shown, "ago": ago, "percent": _percent}
+_templates.filters |= {"shown": _shown, "ago": ago, "percent": _percent, "breakable": _breakable}
 _templates.globals |= {"menu": MENU, "counted": counted, "refuse_unhidden": _refuse_unhidden}
 
 
