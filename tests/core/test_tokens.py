@@ -124,11 +124,10 @@ async def test_each_seller_has_a_token_of_its_own(wire):
     assert (tokens[0].value != tokens[1].value, wire.refreshes) == (True, 2)
 
 
-@pytest.mark.parametrize("refresh_token", ["rt-of-2", None], ids=["with a refresh token", "without one"])
-async def test_an_access_token_of_another_seller_needs_a_refresh_token_of_its_own(
-    wire, caplog, refresh_token
-):
+@pytest.mark.parametrize("given", ["a new refresh token", "the one that was sent", "none"])
+async def test_an_access_token_of_another_seller_needs_a_new_refresh_token(wire, caplog, given):
     before = wire.grant(S2).refresh_token
+    refresh_token = {"a new refresh token": "rt-of-2", "the one that was sent": before}.get(given)
     pairs = [{"access_token": "at-of-all", "refresh_token": rt} for rt in ("rt-of-1", refresh_token)]
     async with (
         scripted(*(answer(pair) for pair in pairs)) as script,
@@ -136,13 +135,13 @@ async def test_an_access_token_of_another_seller_needs_a_refresh_token_of_its_ow
     ):
         tokens = wire.other_tokens(transport=transport)
         await tokens.live(S1)
-        if refresh_token:
+        if given == "a new refresh token":
             assert (await tokens.live(S2)).value == "at-of-all"
             assert "the same access token" in caplog.text
         else:
             with pytest.raises(UnclearError, match=f"the token of seller {S1}"):
                 await tokens.live(S2)
-    assert wire.grant(S2).refresh_token == (refresh_token or before)
+    assert wire.grant(S2).refresh_token == ("rt-of-2" if given == "a new refresh token" else before)
 
 
 async def test_a_token_that_another_process_has_replaced_is_taken_from_the_store(wire):

@@ -39,14 +39,14 @@ class Credentials:
 class TokenPair:
     """The tokens in FeedAMP's answer; the refresh token replaces the previous one.
 
-    `access_token` is empty if only the refresh token could be read. Without `has_refresh_token`, the answer had none, and
-    `refresh_token` is the one that was sent.
+    `access_token` is empty if only the refresh token could be read. Without `is_rotated`, the answer had no other refresh
+    token than the one that was sent, which stays.
     """
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
     expires_in_s: int
-    has_refresh_token: bool = True
+    is_rotated: bool = True
 
 
 class TokenEndpoint:
@@ -110,7 +110,7 @@ def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
     refresh = rotated or unrotated
     if refresh is None:
         raise UnclearError("FeedAMP answered a token call without a refresh token.")
-    return TokenPair(access or "", refresh, _life_s(life) if access else 0, has_refresh_token=bool(tokens))
+    return TokenPair(access or "", refresh, _life_s(life) if access else 0, is_rotated=rotated is not None)
 
 
 def _members(body: bytes) -> list[dict[str, Any]]:

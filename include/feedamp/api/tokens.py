@@ -321,7 +321,7 @@ class Tokens:
         )
         other_id = self._other_with(answer.access_token, grant.seller_id)
         try:
-            if other_id is not None and not answer.has_refresh_token:  # nothing is lost with such an answer
+            if other_id is not None and not answer.is_rotated:  # nothing is lost with such an answer
                 reservation.release()
                 raise ForeignPairError(
                     f"FeedAMP answered a token call with the token of seller {other_id}; it is not used.",
@@ -332,7 +332,7 @@ class Tokens:
             lease.has_open_outcome = False  # nothing came that could be stored
             raise
         if other_id is not None:
-            # A refresh token that no other seller has came with it, which shows whose answer it is.
+            # A new refresh token that no other seller has came with it, which shows whose answer it is.
             log.warning(
                 "FeedAMP gave sellers %s and %s the same access token, though each has a refresh token of its own. It is used: "
                 "ask FeedAMP whether it gives one to all.",
