@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from env import SELLER, open_env
 from postgres import OWNER, Server
 from postgres_warehouses import address_of
@@ -21,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import State
+from feedamp.state.schema import orders
 from feedamp.warehouse.postgres import PostgresWarehouse
 
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
@@ -96,6 +98,15 @@ def test_the_state_works_behind_a_pooler_in_transaction_mode(through, tmp_path: 
         env.loop()
         assert env.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL") == [(40,)]
         assert env.order("M-39").seller_id == SELLER
+
+
+def test_the_state_prepares_no_statement_that_another_prepares_in_the_same_session(through) -> None:
+    url, asked = through("transaction"), sa.select(sa.func.count()).select_from(orders)
+    with closing(State(url)) as ours, closing(State(url)) as theirs:
+        for state in (ours, theirs, ours):
+            with state.begin() as connection:
+                # psycopg prepares what it is given the sixth time.
+                assert [connection.execute(asked).scalar() for _ in range(10)] == [0] * 10
 
 
 def test_the_warehouse_refuses_a_pooler_in_transaction_mode(through) -> None:
