@@ -100,7 +100,7 @@ def test_the_state_works_behind_a_pooler_in_transaction_mode(through, tmp_path: 
         assert env.order("M-39").seller_id == SELLER
 
 
-def test_the_state_prepares_no_statement_that_another_prepares_in_the_same_session(through) -> None:
+def test_the_state_prepares_no_statement_in_a_session_of_others(through) -> None:
     url, asked = through("transaction"), sa.select(sa.func.count()).select_from(orders)
     with closing(State(url)) as ours, closing(State(url)) as theirs:
         for state in (ours, theirs, ours):
