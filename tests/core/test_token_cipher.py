@@ -15,6 +15,7 @@ from feedamp.state.token_cipher import (
     add_key,
     keep_newest_key,
     key_beside,
+    likely_drafts,
     read_key_file,
 )
 
@@ -133,10 +134,12 @@ def test_a_rotation_removes_the_drafts_of_killed_ones_and_no_other_file(tmp_path
     file = str(tmp_path / "state.db")
     key_beside(file)
     (tmp_path / ".state.db.key.abcd_123.draft").write_text(f"{OTHER_KEY},{KEY}")
-    (tmp_path / ".state.db.key.x9k_2p4q").write_text(KEY)  # of an earlier version
-    (tmp_path / ".state.db.key.20261128").write_text(KEY)
+    copies = [".state.db.key.20261128", ".state.db.key.original"]
+    for name in copies:
+        (tmp_path / name).write_text(KEY)
     add_key(file)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".state.db.key.20261128", "state.db.key"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*copies, "state.db.key"]
+    assert [path.name for path in likely_drafts(file)] == copies[1:]
 
 
 def test_a_key_file_that_is_a_link_stays_one_and_its_target_gets_the_keys(tmp_path):

@@ -283,9 +283,18 @@ def _replace_key_file(state_file: str, keys: str) -> None:
 
 def _remove_drafts(path: Path) -> None:
     """Removes what killed processes left beside the key file: it may hold all keys."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if left.suffix == _DRAFT or _EARLIER_DRAFT.fullmatch(left.suffix):
-            left.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_DRAFT}"):
+        left.unlink(missing_ok=True)
+
+
+def likely_drafts(state_file: str) -> list[Path]:
+    """Files beside the key file that a killed process of an earlier version may have left; or a copy that a person made.
+
+    Nothing tells the two apart, and a copy may be the only one of a key, so a person decides.
+    """
+    path = key_file_of(state_file).resolve()
+    beside = path.parent.glob(f".{glob.escape(path.name)}.*")
+    return sorted(one for one in beside if _EARLIER_DRAFT.fullmatch(one.suffix))
 
 
 @contextlib.contextmanager
