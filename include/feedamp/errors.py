@@ -9,6 +9,7 @@
     │   ├── BusyError             another process holds the lock or lease
     │   │   └── BeingLoadedError  another load of this package has the warehouse
     │   ├── StoreAwayError        the server of the state or the warehouse does not answer
+    │   ├── OvertakenError        another process was faster in the state: ask it again
     │   └── StaleReadError        the read that a request was decided on is too old: read again
     ├── AuthorizationError        a person must reconnect this seller
     │   └── ClientRefusedError    a person must correct the client id or secret; no seller is marked
@@ -83,6 +84,10 @@ class BeingLoadedError(BusyError):
 
 class StoreAwayError(TransientError):
     """The database server of the state or the warehouse cannot be reached, or the connection to it broke."""
+
+
+class OvertakenError(TransientError):
+    """The connection to the state broke, and another process has changed what its transaction had read; nothing is stored."""
 
 
 class StaleReadError(TransientError):

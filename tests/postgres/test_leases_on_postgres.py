@@ -92,3 +92,21 @@ def test_a_holder_that_stands_still_in_a_heartbeat_keeps_the_lease_from_no_one(u
                     goes_on.set() if taken else time.sleep(0.05)
             assert taken is not None
             assert held.owner not in ours.leases.renew([held])
+
+
+def test_a_slot_that_another_took_while_this_process_stood_still_is_asked_for_again(url: str) -> None:
+    with closing(State(url)) as ours, closing(State(url)) as theirs:
+
+        @sa.event.listens_for(ours.engine, "commit")
+        def stand_still(connection: sa.Connection) -> None:
+            if not stood_still:
+                stood_still.append(connection.scalar(sa.text("SELECT pg_backend_pid()")))
+                ended = sa.text("SELECT pg_terminate_backend(:pid, 5000)").bindparams(pid=stood_still[0])
+                with theirs.begin() as other:
+                    assert other.execute(ended).scalar()
+                assert theirs.rates.take("S1", interval_s=60.0) == 0.0
+
+        stood_still: list[int] = []
+        assert 0.0 < ours.rates.take("S1", interval_s=60.0) < 1.0
+        assert ours.rates.take("S1", interval_s=60.0) > 1.0
+        assert stood_still

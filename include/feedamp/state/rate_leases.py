@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from feedamp.errors import OvertakenError
 from feedamp.state import leases, request_slots
 from feedamp.state.lease_owner import new_owner
 from feedamp.state.reconnect import STATE_ERRORS
@@ -196,18 +197,21 @@ class RateLeases:
         self, seller_id: str, interval_s: float, history_share: float | None, goes_first: bool, *, holds: bool
     ) -> float:
         name = self._leased_name() if holds else self._name
-        with self._state.begin(alone=False) as connection:
-            now, ahead = self._moment()
-            slot = request_slots.take(
-                connection,
-                seller_id,
-                process=name,
-                now=now,
-                interval_s=interval_s,
-                history_share=history_share,
-                goes_first=goes_first,
-                holds=holds,
-            )
+        try:
+            with self._state.begin(alone=False) as connection:
+                now, ahead = self._moment()
+                slot = request_slots.take(
+                    connection,
+                    seller_id,
+                    process=name,
+                    now=now,
+                    interval_s=interval_s,
+                    history_share=history_share,
+                    goes_first=goes_first,
+                    holds=holds,
+                )
+        except OvertakenError:  # another process took the slot while this one stood still in the transaction
+            return ASK_EVERY_S
         if slot.wait_s > 0:
             if slot.held_by is not None:
                 self._ask(seller_id, slot.held_by, interval_s)

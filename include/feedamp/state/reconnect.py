@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from feedamp.errors import StoreAwayError, TransientError
+from feedamp.errors import OvertakenError, StoreAwayError, TransientError
 from feedamp.state.schema import commit_marks
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class LastingTransaction:
 
         Raises:
             StoreAwayError: the server was away for too long.
-            TransientError: the connection broke, and the state has changed since the transaction began.
+            OvertakenError: the connection broke, and the state has changed since the transaction began.
         """
         while True:
             self._raise_failure()
@@ -328,7 +328,7 @@ class LastingTransaction:
             for before in self._played:
                 result = self._connection.execute(before.statement, before.parameters)
                 if not before.has_answer_of(_played(before.statement, before.parameters, result)):
-                    raise TransientError(
+                    raise OvertakenError(
                         "The connection to the state database broke, and another process has changed what this "
                         "transaction read; nothing of it was stored.",
                         retry_after_s=10,
