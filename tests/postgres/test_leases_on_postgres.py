@@ -72,7 +72,7 @@ def test_a_process_that_was_stopped_does_not_repeat_the_work_of_the_next(
         assert list(sandbox.orders(seller["seller_id"])) == ["M-1"]
 
 
-def test_a_holder_that_stands_still_in_a_heartbeat_keeps_the_lease_from_no_one(url: str) -> None:
+def test_a_holder_that_stands_still_keeps_the_lease_from_no_one(url: str) -> None:
     stands_still, goes_on = threading.Event(), threading.Event()
 
     def stop(_connection: object) -> None:
@@ -94,7 +94,7 @@ def test_a_holder_that_stands_still_in_a_heartbeat_keeps_the_lease_from_no_one(u
             assert held.owner not in ours.leases.renew([held])
 
 
-def test_a_slot_that_another_took_while_this_process_stood_still_is_asked_for_again(url: str) -> None:
+def test_a_slot_that_another_took_during_a_stall_is_asked_for_again(url: str) -> None:
     with closing(State(url)) as ours, closing(State(url)) as theirs:
 
         @sa.event.listens_for(ours.engine, "commit")
