@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.token_journal import TokenJournal
@@ -413,6 +413,11 @@ def _refuse_broken_store(conn_id: str) -> None:
             found = store.get_connection(conn_id=conn_id)
             if found is not None:
                 found.get_uri()  # decrypts the password
+        except DBAPIError as error:
+            raise ConfigurationError(
+                f"Connection {conn_id} cannot be read: Airflow's database has no tables yet, or is away "
+                f"({type(error).__name__})."
+            ) from error
         except Exception as error:
             raise ConfigurationError(
                 f"Connection {conn_id} cannot be read: {type(store).__name__}, where it may be, failed with "

@@ -229,8 +229,13 @@ def test_without_a_callback_url_there_is_no_address(console):
     assert (done.code, "callback_url is missing" in done.err, done.out) == (2, True, "")
 
 
-def pasted(shop, text, monkeypatch, *argv):
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogateescape"))))
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+def pasted(shop, text, monkeypatch, *argv, into=io.TextIOWrapper):
+    monkeypatch.setattr("sys.stdin", into(io.BytesIO(text.encode("utf-8", "surrogateescape"))))
     return shop.run("sellers", "authorize", SELLER, *(argv or ("--code", "-", "--state", "-")))
 
 
@@ -248,6 +253,13 @@ def test_code_and_state_come_from_stdin(shop, monkeypatch, text):
     done = pasted(shop, text.format(code=code, state=state), monkeypatch)
     assert (done.code, "connected" in done.out) == (0, True)
     assert not [secret for secret in (code, state) if secret in done.out + done.err]
+
+
+def test_a_person_at_a_terminal_is_told_what_to_paste(shop, monkeypatch):
+    done = pasted(shop, "", monkeypatch, into=Terminal)
+    assert done.err.startswith(
+        "feedamp: Paste the address to which FeedAMP sent the seller, then Enter and Ctrl-D:\n"
+    )
 
 
 def test_a_consent_that_was_refused_comes_from_stdin(shop, monkeypatch):

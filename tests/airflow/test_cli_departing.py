@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import pytest
 from console import SELLER
 
+from feedamp.rules.closing import REMOVED
 from feedamp.state import erasures, ledger
 
 NUMBER = "M-1"
@@ -89,14 +91,40 @@ def test_a_seller_is_removed_added_again_and_erased(lived_in):
     assert lived_in.run("sellers", "remove", SELLER).code == 1
     removed = lived_in.run("sellers", "remove", SELLER, "--yes")
     assert (removed.code, removed.out.splitlines()[-1]) == (0, f"seller {SELLER}: removed")
-    assert "1 order that FeedAMP may have will neither be read nor closed" not in removed.out
+    assert "this drops its grant; nothing will be refreshed, read or sent" in removed.out
+    assert "waited will not be sent" not in removed.out  # no order waits
     assert "2 orders that FeedAMP may have will neither be read nor closed" in removed.out
+    assert lived_in.run("status", "--json").json["settled_wait_for"] == [{"reason": REMOVED, "count": 2}]
+    assert [row["reason"] for row in lived_in.run("orders", "list", "--open", "--json").json] == [REMOVED] * 2
+    assert (
+        f"Now: settled; {REMOVED}\nNext: Nothing, until" in lived_in.run("orders", "show", SELLER, NUMBER).out
+    )
     again = lived_in.run("sellers", "remove", SELLER, "--yes")
     assert (again.code, "There is no seller" in again.err) == (1, True)
     assert (lived_in.run("sellers", "add", SELLER).code, is_known(lived_in)) == (0, True)
+    assert lived_in.run("status", "--json").json["settled_wait_for"] == [
+        {"reason": "not read yet", "count": 2}
+    ]
 
     (lived_in.env.folder / "inbox" / "a.jsonl").unlink()
     erased = lived_in.run("sellers", "erase", SELLER, "--yes")
     assert (erased.code, is_known(lived_in)) == (0, False)
     refused = lived_in.run("sellers", "add", SELLER)
-    assert (refused.code, "was erased permanently" in refused.err) == (1, True)
+    assert (refused.code, "feedamp: the seller was erased permanently" in refused.err) == (1, True)
+    shown = lived_in.run("orders", "show", SELLER, NUMBER)
+    assert (shown.code, f"{SELLER}: it was erased on 20" in shown.err) == (1, True)
+    assert "erased" not in lived_in.run("orders", "show", "seller-002", NUMBER).err
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_a_person_who_is_asked_is_not_told_of_an_option(lived_in, monkeypatch, answer):
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    done = lived_in.run("sellers", "remove", SELLER)
+    assert done.code == (answer == "n")
+    assert "--yes" not in done.err
+    assert done.err.endswith("feedamp: Nothing was changed.\n") == (answer == "n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True

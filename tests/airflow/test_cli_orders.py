@@ -262,6 +262,10 @@ def test_orders_are_listed_by_what_they_wait_for(placed):
     waiting = [(number, "to_place", "the seller is paused") for number in ("M-2", "M-3")]
     assert listed("--open") == listed() == [("M-1", "settled", "not read yet"), *waiting]
     assert listed("--waiting") == listed("--seller", "seller-002") == waiting
+    rows = placed.run("orders", "list", "--waiting").out.splitlines()[1:]
+    assert [row.split("paused")[1].split()[0] for row in rows] == ["-", "-"]  # no next try
+    told = placed.run("orders", "show", "seller-002", "M-2").out
+    assert ("in the first run after that has ended" in told, "next_try_at" in told) == (True, False)
     assert (listed("--older-than", "1"), len(listed("--older-than", "0"))) == ([], 3)
     placed.fulfill("M-1")
     placed.read()

@@ -43,6 +43,7 @@ def test_an_idle_installation_requires_no_action(feedamp_env):
     text = feedamp_env.run("status")
     assert text.code == 0
     assert text.out.endswith("ACTION REQUIRED\n  nothing\n")
+    assert "  oldest watermark     none yet; 3 sellers wait for their first reading\n" in text.out
 
 
 def test_read_only_is_switched_and_said_everywhere(feedamp_env):
@@ -50,16 +51,25 @@ def test_read_only_is_switched_and_said_everywhere(feedamp_env):
     off = "Read-only is off: the next runs send what is due.\n"
     asked = feedamp_env.run("read-only")
     assert (asked.code, asked.out) == (0, off)
-    assert feedamp_env.run("read-only", "on", "--reason", "wrong prices").code == 0
+    first = feedamp_env.run("read-only", "on", "--reason", "wrong prices")
+    assert (first.code, first.out.startswith("Read-only is on: nothing is sent to FeedAMP")) == (0, True)
+    assert first.out.endswith("\nReason: wrong prices\n" + first.out.splitlines(keepends=True)[-1])
+    assert first.out.splitlines()[-1].startswith("Tasks under way stop within a second")
     shown = feedamp_env.run("status", "--json").json["read_only"]
     assert shown["by"] == "switch"
     by = f"Read-only was switched on by {getpass.getuser()} at "
-    assert feedamp_env.run("read-only", "on", "--reason", "another").code == 0
+    again = feedamp_env.run("read-only", "on", "--reason", "another")
+    assert (again.code, again.out.startswith(by)) == (0, True)
+    assert again.out.endswith(
+        "Reason: wrong prices\nIt was on already; who, when and why stay as they are.\n"
+    )
     assert feedamp_env.run("status", "--json").json["read_only"] == shown
     asked = feedamp_env.run("read-only")
     assert (asked.code, asked.out.startswith(by)) == (0, True)
     assert asked.out.endswith("\nReason: wrong prices\n")
-    assert feedamp_env.run("status").out.startswith(f"READ-ONLY: {by}")
+    told = feedamp_env.run("status").out.splitlines()
+    assert told[0].startswith(f"READ-ONLY: {by.removeprefix('Read-only was ')}")
+    assert told[1] == "  Reason: wrong prices"
     [said] = [c for c in feedamp_env.run("doctor", "--json").json["checks"] if c["name"] == "read_only"]
     assert said["says"].startswith(by)
     feedamp_env.env.set_options(read_only="true")
@@ -102,6 +112,8 @@ def test_a_watermark_has_an_age(feedamp_env):
     shown = feedamp_env.run("status", "--json").json["watermarks"]
     assert (shown["sellers"], shown["sellers_never_read_whole"]) == (1, 2)
     assert 600 <= shown["oldest_age_s"] < 700  # overlap_minutes
+    [told] = [line for line in feedamp_env.run("status").out.splitlines() if "oldest watermark" in line]
+    assert re.search("Z, 1[01] minutes ago; 2 sellers wait for their first reading$", told)
 
 
 def test_rejected_rows_require_action(feedamp_env):

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
@@ -226,6 +227,20 @@ def test_a_store_that_fails_is_named_where_a_connection_is_missing(airflow_env, 
     monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", lambda: [SecretStore()])
     with pytest.raises(ConfigurationError, match="SecretStore, where it may be, failed with PermissionError"):
         connection_by_id("pg")
+
+
+def test_a_database_without_tables_is_not_taken_for_a_wrong_key(airflow_env, monkeypatch, tmp_path):
+    class Store:
+        def get_connection(self, conn_id):
+            with sa.create_engine(f"sqlite:///{tmp_path / 'new.db'}").connect() as database:
+                database.execute(sa.text("SELECT * FROM connection"))
+
+    monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", lambda: [Store()])
+    with pytest.raises(
+        ConfigurationError, match="Airflow's database has no tables yet, or is away"
+    ) as caught:
+        connection_by_id("pg")
+    assert "fernet_key" not in str(caught.value)
 
 
 def test_a_task_does_not_wait_for_a_broken_connection(monkeypatch):

@@ -9,6 +9,7 @@ from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, SHIPPED, LedgerOrd
 from feedamp.rules.units import LineUnits, count_units, units_shipped
 
 MISSING = "FeedAMP does not have it"
+REMOVED = "the seller was removed: no one reads it"
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,15 @@ def decide_close(order: OpenOrder) -> Close | Wait:
     return Close(SHIPPED if units_shipped(order.snapshot.fulfillments) else CANCELLED)
 
 
-def waits_for(is_missing: bool, is_read: bool, is_validated: bool | None, reason: str | None) -> str:
-    """What an open order waits for, as `status` and `orders show` say it; `reason` is that of the last validation."""
+def waits_for(
+    is_registered: bool, is_missing: bool, is_read: bool, is_validated: bool | None, reason: str | None
+) -> str:
+    """What an open order waits for, as `status` and `orders show` say it.
+
+    `is_registered`: its seller is; `reason` is that of the last validation.
+    """
+    if not is_registered:
+        return REMOVED
     if is_missing:
         return MISSING
     if not is_read:

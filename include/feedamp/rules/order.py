@@ -52,6 +52,15 @@ class Phase(StrEnum):
 OPEN_PHASES = (Phase.TO_PLACE, Phase.SETTLED, Phase.HELD)
 NOTHING_TO_SEND = (Phase.SETTLED, Phase.HELD, Phase.CLOSED)
 
+
+def is_blocked(phase: str, reason: str | None) -> bool:
+    """Whether an order is sent in the first run after its seller was registered, connected or resumed.
+
+    Its next try is only when `place` looks again; see `Seller.blocked_by`.
+    """
+    return phase == Phase.TO_PLACE and (reason or "").startswith("the seller")
+
+
 # Contract Q25: which other changes FeedAMP permits is unknown, so none of them is requested.
 LEGAL = frozenset(
     {

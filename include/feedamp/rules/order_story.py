@@ -15,9 +15,10 @@ import msgspec
 
 from feedamp.codec import content_hash
 from feedamp.models import Snapshot
+from feedamp.rules.closing import REMOVED
 from feedamp.rules.comparison import Difference
 from feedamp.rules.finding import OPEN, REPORTED, RESOLVED, WAIVED, StoredFinding
-from feedamp.rules.order import LedgerOrder, Phase
+from feedamp.rules.order import LedgerOrder, Phase, is_blocked
 from feedamp.rules.units import LineUnits, units_shipped
 
 MOST_CHANGES, MOST_CHARS = 100, 200  # of one event; a snapshot may have thousands of shipments
@@ -25,6 +26,7 @@ DELIVER_AGAIN = (
     "Action is required: correct it and deliver it again; `feedamp rejected list` has all reasons."
 )
 _NEXT = {
+    REMOVED: "Nothing, until the seller is registered and connected again.",
     "not read yet": "The next extraction reads it.",
     "not validated yet": "`feedamp_process_fulfillments` validates it.",
     "can be closed": "`feedamp_process_fulfillments` closes it.",
@@ -216,6 +218,8 @@ def next_step(order: LedgerOrder, waits_for: str, *, needs_person: bool) -> str:
     if order.phase == Phase.REFUSED:
         return DELIVER_AGAIN
     if order.phase == Phase.TO_PLACE:
+        if is_blocked(order.phase, order.reason):
+            return f"`feedamp_place_orders` sends it as {order.next_state} in the first run after that has ended."
         when = f", not before {order.next_try_at:%Y-%m-%dT%H:%M:%SZ}" if order.next_try_at else ""
         return f"`feedamp_place_orders` sends it as {order.next_state}{when}."
     if order.conflicting_state is not None:

@@ -275,7 +275,9 @@ class State:
     @contextmanager
     def _upgrade_lock(self) -> Iterator[None]:
         if self.is_sqlite:
-            with Path(f"{self.url.database}.lock").open("w") as file:
+            path = Path(f"{self.url.database}.lock")
+            path.touch(mode=0o600)
+            with path.open("w") as file:
                 self._take(file)
                 yield
         else:

@@ -128,6 +128,17 @@ def finish(
     connection.execute(change.values(**done, counts=encode(known).decode()))
 
 
+def asked_at(
+    connection: Connection, cipher: TokenCipher, seller_id: str, mp_order_number: str
+) -> datetime | None:
+    """When the erasure of an order, alone or with its seller, was asked for first; None if it was not."""
+    if not is_any(connection):
+        return None
+    marks = [mark(cipher, seller_id, mp_order_number), mark(cipher, seller_id)]
+    moments = sa.select(erasures.c.asked_at).where(erasures.c.mark.in_(marks))
+    return connection.execute(moments.order_by(erasures.c.asked_at)).scalars().first()
+
+
 def find(connection: Connection, mark: str) -> Erasure | None:
     """The erasure with this mark, or None."""
     row = connection.execute(sa.select(erasures).where(erasures.c.mark == mark)).first()

@@ -35,9 +35,12 @@ from feedamp.state.schema import (
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
 from feedamp.state.statements import is_same_order
 
-_WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders))
+_WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders)).outerjoin(
+    sellers, sellers.c.seller_id == orders.c.seller_id
+)
 _WITH_GRANT = sellers.outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
 _FACTS_OF_WAIT = (  # the arguments of `waits_for`
+    sellers.c.seller_id.is_not(None).label("is_registered"),
     orders.c.missing_since.is_not(None).label("is_missing"),
     snapshots.c.seller_id.is_not(None).label("is_read"),
     (snapshots.c.validated_hash == snapshots.c.snapshot_hash).label("is_validated"),

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from feedamp.state.database import State
 
 LOOKED_AT_EVERY_S = 1.0
+UNTIL_SWITCHED_OFF = (
+    'nothing is sent to FeedAMP, and what is due waits until it is switched off, by the button "Send again" on the overview '
+    "or the command feedamp read-only off."
+)
 _NAME = "read_only"
 
 
@@ -39,10 +43,7 @@ class Stop:
         if self.since is None:
             return "Option read_only is true: nothing is sent to FeedAMP, and what is due waits until it is false."
         by = f" by {self.person}" if self.person else ""
-        return (
-            f"Read-only was switched on{by} at {self.since:%Y-%m-%d %H:%M} UTC: nothing is sent to FeedAMP, and what is due "
-            'waits until it is switched off, by the button "Send again" on the overview or the command feedamp read-only off.'
-        )
+        return f"Read-only was switched on{by} at {self.since:%Y-%m-%d %H:%M} UTC: {UNTIL_SWITCHED_OFF}"
 
 
 def switch(

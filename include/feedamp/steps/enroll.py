@@ -121,7 +121,7 @@ def enroll(
     repeat.
     """
     if resources.erased(connection, [(given.seller_id, None)]).has_seller(given.seller_id):
-        return Refusal("seller_id", "was erased permanently; register the seller under another id")
+        return Refusal("", "the seller was erased permanently; register it under another id")
     owner = (
         grants.token_owner(connection, resources.cipher, given.refresh_token) if given.refresh_token else None
     )

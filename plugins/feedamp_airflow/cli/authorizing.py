@@ -115,6 +115,8 @@ def authorize_from_shell(given: argparse.Namespace, out: Output) -> int:
     if "-" in (given.code, given.state):
         if {given.code, given.state, given.error} - {"-", None}:
             raise errors.ConfigurationError("Give both --code and --state as -; stdin has both then.")
+        if sys.stdin.isatty():
+            out.complain("Paste the address to which FeedAMP sent the seller, then Enter and Ctrl-D:")
         text = sys.stdin.buffer.read(LONGEST_CALLBACK + 1).decode("utf-8", "replace")
         if (said := _read_callback(text)) is None:
             raise errors.ConfigurationError(

@@ -10,9 +10,7 @@ from feedamp.rules.failure_summary import counted, named
 from feedamp.steps import depart
 from feedamp.steps.depart import Held
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, REFUSED, agrees, opened_resources, user_of
-
-_UNCHANGED = "Nothing was changed. Run the command again with --yes to confirm."
+from feedamp_airflow.cli.running import DONE, REFUSED, ask, opened_resources, user_of
 
 
 def remove(given: argparse.Namespace, out: Output) -> int:
@@ -20,11 +18,13 @@ def remove(given: argparse.Namespace, out: Output) -> int:
     seller = given.seller
     with opened_resources() as resources:
         held = depart.look(resources, seller)
-        grant = "its grant is dropped, " if held.has_grant else ""
-        out.say(f"seller {seller}: {grant}nothing is refreshed, read or sent for it any more; {_fate(held)}")
+        drops = "this drops its grant; " if held.has_grant else ""
+        out.say(
+            f"seller {seller}: {drops}nothing will be refreshed, read or sent for it any more{_fate(held)}"
+        )
         out.say("Its orders, events, findings and runs stay. `feedamp sellers add` registers it again.")
-        if not given.yes and not agrees(f"Remove seller {seller}?"):
-            raise FeedAmpError(_UNCHANGED)
+        if not given.yes:
+            ask(f"Remove seller {seller}?")
         is_known = depart.remove(resources, seller)
     if not is_known:
         raise FeedAmpError(f"There is no seller {seller}; `feedamp sellers list` names all.")
@@ -48,7 +48,7 @@ def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str
     with opened_resources() as resources:
         held = depart.look(resources, given.seller, number)
         rows = ", ".join(f"{name} {count}" for name, count in held.rows.items()) or "nothing"
-        tell(f"{what}: the state has {rows}; {_fate(held)}")
+        tell(f"{what}: the state has {rows}{_fate(held)}")
         if held.was_erased:
             tell(f"{what} was erased before; everything is searched again.")
         elif not held.rows:
@@ -56,9 +56,10 @@ def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str
         if given.dry_run:
             if given.json:
                 out.document({"dry_run": True, "state": held.rows, **_open(held)})
+            tell("Lake, warehouse and the files of the inbox are searched when it is erased.")
             return DONE
-        if not given.yes and not agrees(f"Erase {what} from all stores, permanently?"):
-            raise FeedAmpError(_UNCHANGED)
+        if not given.yes:
+            ask(f"Erase {what} from all stores, permanently?")
         done = depart.erase(resources, given.seller, number, asked_by=user_of(out))
     found = held.was_found or bool(held.rows) or done.may_have_found
     if given.json:
@@ -101,8 +102,11 @@ def _open(held: Held) -> dict[str, Any]:
 
 
 def _fate(held: Held) -> str:
-    """What becomes of orders that are not done."""
-    return (
-        f"{counted(held.to_place, 'order')} that waited will not be sent, and {counted(held.open_at_feedamp, 'order')} "
-        "that FeedAMP may have will neither be read nor closed"
-    )
+    """What becomes of orders that are not done, as the end of a sentence; empty if all are."""
+    said = []
+    if held.to_place:
+        said.append(f"{counted(held.to_place, 'order')} that waited will not be sent")
+    if held.open_at_feedamp:
+        order = counted(held.open_at_feedamp, "order")
+        said.append(f"{order} that FeedAMP may have will neither be read nor closed")
+    return "".join(f"; {one}" for one in said)

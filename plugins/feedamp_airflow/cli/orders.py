@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import FeedAmpError, UnreadableError
-from feedamp.rules.closing import waits_for
+from feedamp.rules.closing import REMOVED, waits_for
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.order import OPEN_PHASES, LedgerOrder, Phase
+from feedamp.rules.order import OPEN_PHASES, LedgerOrder, Phase, is_blocked
 from feedamp.rules.order_story import DELIVER_AGAIN, Kind, next_step, sentence
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.state import findings, ledger, open_orders, order_events, overview, rejects
+from feedamp.state import erasures, findings, ledger, open_orders, order_events, overview, rejects, sellers
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
 from feedamp.tables import Row
@@ -72,7 +72,8 @@ def show_all(given: argparse.Namespace, out: Output) -> int:
         found = overview.listed_orders(
             connection, phases=phases, seller_id=given.seller, taken_before=before, limit=max(0, given.limit)
         )
-    out.listing(found.items, LISTED, as_json=given.json)
+    rows = found.items if given.json else [_told(item) for item in found.items]
+    out.listing(rows, LISTED, as_json=given.json)
     if found.count > len(found.items):
         out.complain(f"The first {len(found.items)} of {counted(found.count, 'order')}; --limit shows more.")
     return DONE
@@ -83,12 +84,16 @@ def show(given: argparse.Namespace, out: Output) -> int:
     with opened_resources() as resources, resources.state.read() as connection:
         rejected = rejects_of(connection, given.seller, given.number)
         shown = document(connection, given.seller, given.number)
+        erased_at = None
+        if shown is None:
+            erased_at = erasures.asked_at(connection, resources.cipher, given.seller, given.number)
     if resources.privacy.key is not None:
         shown = without_answers(shown)
         rejected = [replace(one, reasons=without_answers(one.reasons)) for one in rejected]
         out.complain(ELSEWHERE)
     if shown is None:
-        out.complain(f"The ledger has no order {given.number} of seller {given.seller}.")
+        was_erased = f": it was erased on {moment(erased_at)}" if erased_at else ""
+        out.complain(f"The ledger has no order {given.number} of seller {given.seller}{was_erased}.")
         for reject in rejected:
             out.complain(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
         if rejected:
@@ -118,7 +123,8 @@ def document(connection: Connection, seller_id: str, number: str) -> dict[str, A
     stored, unreadable = _stored_snapshot(connection, seller_id, number)
     events = order_events.of_order(connection, seller_id, number)
     since = order_events.recorded_since(connection)
-    closing = _closing(order, stored, unreadable)
+    is_registered = bool(sellers.find(connection, [seller_id]))
+    closing = _closing(order, stored, unreadable, is_registered=is_registered)
     return {
         "events": [{**event, "text": sentence(event["kind"], event["details"])} for event in events],
         "events_recorded_since": since,
@@ -205,7 +211,9 @@ def _lines(order: LedgerOrder, stored: StoredSnapshot | None) -> list[dict[str, 
     ]
 
 
-def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str | None) -> dict[str, Any]:
+def _closing(
+    order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str | None, *, is_registered: bool
+) -> dict[str, Any]:
     """Whether the order can be closed, or what it waits for, as the last validation decided (`rules/closing.py`)."""
     decision: dict[str, Any] = {
         "can_be_closed": False,
@@ -218,12 +226,14 @@ def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str 
         return {**decision, "waits_for": f"nothing: it is {ended}"}
     if order.placed_at is None:
         return {**decision, "waits_for": "not placed yet"}
+    if not is_registered:
+        return {**decision, "waits_for": REMOVED}
     is_missing = order.missing_since is not None and order.phase != Phase.TO_PLACE
     if unreadable is not None and not is_missing:
         return {**decision, "waits_for": open_orders.UNDECODABLE, "needs_person": True}
     is_validated = stored is not None and stored.validated_hash == stored.snapshot_hash
     if stored is None or is_missing or not is_validated:
-        wait = waits_for(is_missing, stored is not None, is_validated, None)
+        wait = waits_for(is_registered, is_missing, stored is not None, is_validated, None)
         return {**decision, "waits_for": wait, "needs_person": is_missing}
     return {
         "can_be_closed": stored.closable,
@@ -265,8 +275,14 @@ def _tell(shown: dict[str, Any], out: Output) -> None:
     out.say("")
 
 
+def _told(order: dict[str, Any]) -> dict[str, Any]:
+    """Without a next try that is none: an order whose seller is blocked is sent in the first run after that has ended."""
+    return order | ({"next_try_at": None} if is_blocked(order["phase"], order["reason"]) else {})
+
+
 def _print(shown: dict[str, Any], out: Output) -> None:
     _tell(shown, out)
+    shown = _told(shown)
     snapshot = {**(shown["snapshot"] or {}), "read_at": shown["read_at"]}
     facts = {OF_DELIVERY.get(name, name): shown[name] for name in LEDGER}
     facts |= {f"feedamp {name}": value for name, value in snapshot.items() if name != "errors"}

@@ -18,17 +18,23 @@ def switch(given: argparse.Namespace, out: Output) -> int:
         raise ConfigurationError("Say on or off, or neither to see which it is.")
     if reason and to != "on":
         raise ConfigurationError("--reason is for `feedamp read-only on`.")
+    changed = False
     with opened_resources() as resources, resources.state.begin() as connection:
         if to is not None:
             now, person = resources.state.now(), user_of(out)
-            read_only.switch(connection, on=to == "on", now=now, person=person, reason=reason or None)
+            changed = read_only.switch(
+                connection, on=to == "on", now=now, person=person, reason=reason or None
+            )
         stop = read_only.current(connection, by_option=resources.settings.read_only)
     if stop is None:
         out.say("Read-only is off: the next runs send what is due.")
         return DONE
-    out.say(stop.sentence)
+    is_new = changed and to == "on" and stop.since is not None
+    out.say(f"Read-only is on: {read_only.UNTIL_SWITCHED_OFF}" if is_new else stop.sentence)
     if reason := out.reader.said(stop.reason, None):
         out.say(f"Reason: {reason}")
-    if to == "on":
-        out.say("Tasks under way stop within a few seconds; what FeedAMP is answering now is finished.")
+    if to == "on" and not changed:
+        out.say("It was on already; who, when and why stay as they are.")
+    elif to == "on":
+        out.say("Tasks under way stop within a second; what FeedAMP is answering now is finished.")
     return REFUSED if to == "off" else DONE

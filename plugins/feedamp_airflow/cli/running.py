@@ -132,13 +132,18 @@ def user_of(out: Output) -> str | None:
         return None
 
 
-def agrees(question: str) -> bool:
-    """Whether a person at the terminal says yes; False if there is none."""
+def ask(question: str) -> None:
+    """Goes on if the person at the terminal says yes.
+
+    Raises:
+        FeedAmpError: nothing is to be changed, as the answer is another one or there is no terminal to ask at.
+    """
     if not sys.stdin.isatty():
-        return False
+        raise FeedAmpError("Nothing was changed. Run the command again with --yes to confirm.")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise FeedAmpError("Nothing was changed.")
 
 
 def given_reason(given: argparse.Namespace, what: str) -> str:

@@ -9,7 +9,7 @@ from feedamp.state import grants, overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.steps.enroll import Enrollment, Refusal, check, enroll
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, agrees, opened_resources
+from feedamp_airflow.cli.running import DONE, ask, opened_resources
 
 FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "paused", "grant", "grant_reason", "mix_up")
 COLUMNS = (*FIELDS, "refreshed_at", "grant_ends_at", "watermark", "waiting_orders")
@@ -100,8 +100,8 @@ def confirm_host(given: argparse.Namespace, out: Output) -> int:
             return DONE
         count = sum(known[one] for one in old)
         out.say(f"connection {conn_id}: {counted(count, 'grant')} of {', '.join(sorted(old))} -> {origin}")
-        if not given.yes and not agrees(f"Send their tokens and the client secret to {origin}?"):
-            raise FeedAmpError("Nothing was changed. Run the command again with --yes to confirm.")
+        if not given.yes:
+            ask(f"Send their tokens and the client secret to {origin}?")
         with resources.state.begin() as connection:
             grants.confirm_origin(connection, conn_id, origin)
     out.say(f"connection {conn_id}: confirmed; work continues with the next run")

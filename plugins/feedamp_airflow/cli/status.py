@@ -213,8 +213,10 @@ def columns(items: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _print(document: dict[str, Any], out: Output) -> None:
-    if document["read_only"]:
-        out.say(f"READ-ONLY: {document['read_only']['sentence']}")
+    if stop := document["read_only"]:
+        out.say(f"READ-ONLY: {stop['sentence'].removeprefix('Read-only was ')}")
+        if stop["reason"]:
+            out.say(f"  Reason: {stop['reason']}")
     out.say("ORDERS")
     for phase, entry in document["orders"].items():
         out.say(f"  {phase:14}{entry['count']:>9}")
@@ -228,11 +230,13 @@ def _print(document: dict[str, Any], out: Output) -> None:
     for name, value in document["last"].items():
         out.say(f"  {name:20} {cell(value)}")
     marks = document["watermarks"]
-    age = "" if marks["oldest_age_s"] is None else f", {marks['oldest_age_s'] // 60} minutes ago"
-    out.say(
-        f"  oldest watermark     {cell(marks['oldest'])}{age}; "
-        f"{counted(marks['sellers_never_read_whole'], 'seller')} never read completely"
-    )
+    said = "none yet"
+    if marks["oldest"] is not None:
+        said = f"{cell(marks['oldest'])}, {counted(marks['oldest_age_s'] // 60, 'minute')} ago"
+    if first := marks["sellers_never_read_whole"]:
+        wait = "waits for its" if first == 1 else "wait for their"
+        said += f"; {counted(first, 'seller')} {wait} first reading"
+    out.say(f"  oldest watermark     {said}")
     way = document["on_the_way_to_the_warehouse"]
     manifests, rows = counted(way["manifests"], "manifest"), counted(way["outbox_rows"], "row")
     out.say(f"  to be loaded         {manifests}, {rows} of the outbox")
