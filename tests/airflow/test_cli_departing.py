@@ -6,10 +6,12 @@ import io
 import os
 
 import pytest
+import sqlalchemy as sa
 from console import SELLER
 
 from feedamp.rules.closing import REMOVED
 from feedamp.state import erasures, ledger
+from feedamp.state.schema import erasures as erasures_table
 
 NUMBER = "M-1"
 
@@ -80,11 +82,23 @@ def test_the_doctor_says_that_an_erasure_is_unfinished_and_not_whose(lived_in):
     with lived_in.resources.state.begin() as connection:
         now, cipher = lived_in.resources.state.now(), lived_in.resources.cipher
         erasures.begin(connection, cipher, SELLER, NUMBER, asked_by="ops", now=now)
+    said = erasure_check(lived_in, "problem")
+    assert "1 erasure of orders not finished, the first asked for by ops" in said
+    assert "`feedamp sellers erase` of its seller" in said
+    assert [word for word in (NUMBER, SELLER) if word in said] == []
+    with lived_in.resources.state.begin() as connection:
+        connection.execute(sa.update(erasures_table).values(seller_mark=None))  # by an earlier version
+    assert "sellers erase" not in erasure_check(lived_in, "problem")
+    with lived_in.resources.state.begin() as connection:
+        connection.execute(sa.update(erasures_table).values(renewed_at=now))
+    assert "1 erasure never finished, but another one" in erasure_check(lived_in, "ok")
+
+
+def erasure_check(lived_in, state):
     done = lived_in.run("doctor", "--json")
     [check] = [check for check in done.json["checks"] if check["name"] == "erasures"]
-    assert (done.code, check["state"]) == (1, "problem")
-    assert "1 erasure of orders not finished, the first asked for by ops" in check["says"]
-    assert [word for word in (NUMBER, SELLER) if word in check["says"]] == []
+    assert (done.code, check["state"]) == (1 if state == "problem" else done.code, state)
+    return check["says"]
 
 
 def test_a_seller_is_removed_added_again_and_erased(lived_in):

@@ -102,7 +102,31 @@ def test_marks_of_erasures_are_not_made_void_in_silence(state):
         assert void_erasures(connection, cipher) == 1  # of a seller
     assert erased(cipher) == (True, 0)  # asked for again
     with state.read() as connection:
-        assert len(erasures.unfinished(connection)) == 2
+        assert (len(erasures.unfinished(connection)), erasures.replaced(connection)) == (2, 1)
+
+
+def test_a_void_erasure_that_was_finished_is_taken_off_before_one_that_was_not(state):
+    clock = Clock(keeps_still=True)
+    state._clock = clock.now
+
+    def begin(cipher, number):
+        clock.skip(minutes=1)
+        with state.begin() as connection:
+            return erasures.begin(connection, cipher, S1, number, asked_by=None, now=state.now())
+
+    before = open_cipher(state, KEY)
+    begin(before, "unfinished")
+    done = begin(before, "done")
+    with state.begin() as connection:
+        for store in erasures.Store:
+            erasures.finish(connection, done, store, {}, now=state.now())
+    lose_data_key(state)
+    clock.skip(minutes=1)
+    assert start_over(state, KEY)
+    for number, counts in (("new", (2, 0)), ("newer", (2, 1))):
+        begin(open_cipher(state, KEY), number)
+        with state.read() as connection:
+            assert (len(erasures.unfinished(connection)), erasures.replaced(connection)) == counts
 
 
 def test_a_key_that_was_lost_gets_another_beside_it_with_the_first_new_grant(state):

@@ -104,8 +104,11 @@ def test_an_unfinished_erasure_of_an_order_ends_with_that_of_its_seller(state):
         finish(state, seller, store)
     with state.read() as connection:
         assert [found.mark for found in erasures.unfinished(connection)] == [of_other]
-        ended = erasures.find(connection, order)
-    assert {ended.state_done_at, ended.lake_done_at, ended.warehouse_done_at, ended.done_at} == {NOON}
+        assert (erasures.replaced(connection), erasures.find(connection, order).done_at) == (1, None)
+    assert begin(state, "Karl-Shop", "ORDER-7") == order
+    with state.read() as connection:
+        assert erasures.replaced(connection) == 0  # its own command is under way
+        assert len(erasures.unfinished(connection)) == 2
 
 
 def test_an_erasure_is_done_with_its_last_store_and_a_repeat_opens_it_again(state):

@@ -118,10 +118,15 @@ def void_erasures(connection: Connection, cipher: TokenCipher) -> int:
 def renew_void_erasure(connection: Connection, cipher: TokenCipher, kind: str, *, now: datetime) -> None:
     """Takes the oldest erasure of this kind, seller or order, off `void_erasures`, because one is asked for again.
 
-    Which one it is can no longer be told; the operator repeats all.
+    Which one it is can no longer be told; the operator repeats all. One that was never finished comes last.
     """
     is_void = sa.and_(_is_void(connection, cipher), erasures.c.kind == kind)
-    oldest = sa.select(erasures.c.mark).where(is_void).order_by(erasures.c.asked_at).limit(1)
+    oldest = (
+        sa.select(erasures.c.mark)
+        .where(is_void)
+        .order_by(erasures.c.done_at.is_(None), erasures.c.asked_at)
+        .limit(1)
+    )
     renewed = sa.update(erasures).where(erasures.c.mark == oldest.scalar_subquery())
     connection.execute(renewed.values(renewed_at=now))
 

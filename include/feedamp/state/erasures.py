@@ -22,6 +22,8 @@ from feedamp.state.statements import in_parts, insert
 from feedamp.state.token_cipher import TokenCipher
 
 _PURPOSE = "erasure"
+_WAS_LEFT = erasures.c.done_at.is_(None)
+_IS_OPEN = _WAS_LEFT, erasures.c.renewed_at.is_(None)
 
 
 class Store(StrEnum):
@@ -34,7 +36,10 @@ class Store(StrEnum):
 
 @dataclass(frozen=True)
 class Erasure:
-    """One erasure; a store without a moment is unfinished. `kind`: seller or order; `counts`: store -> what went."""
+    """One erasure; a store without a moment is unfinished. `kind`: seller or order; `counts`: store -> what went.
+
+    `seller_mark`: of an order, the mark of its seller; None also where an earlier version began it.
+    """
 
     mark: str
     kind: str
@@ -45,6 +50,7 @@ class Erasure:
     warehouse_done_at: datetime | None
     done_at: datetime | None
     counts: dict[str, Any]
+    seller_mark: str | None
 
 
 def mark(cipher: TokenCipher, seller_id: str, mp_order_number: str | None = None) -> str:
@@ -99,7 +105,8 @@ def begin(
     new = insert(connection, erasures).values(
         mark=key, kind=kind, asked_by=asked_by, asked_at=now, counts="{}", seller_mark=of_seller
     )
-    changed = {f"{store}_done_at": None for store in Store} | {"done_at": None, "seller_mark": of_seller}
+    moments = [f"{store}_done_at" for store in Store]
+    changed = dict.fromkeys([*moments, "done_at", "renewed_at"]) | {"seller_mark": of_seller}
     connection.execute(new.on_conflict_do_update(index_elements=["mark"], set_=changed))
     return key
 
@@ -109,7 +116,7 @@ def finish(
 ) -> None:
     """Records that nothing is left in a store, and how much went; counts add up over repeats.
 
-    With a whole seller, erasures of its orders that were begun are finished too.
+    An erasure of a whole seller stands for those of its orders that are unfinished (`replaced`).
     """
     row = connection.execute(sa.select(erasures).where(erasures.c.mark == mark)).one()._mapping
     known = decode_json(row["counts"].encode())
@@ -118,12 +125,8 @@ def finish(
     done = {f"{store}_done_at": now}
     if all(row[f"{other}_done_at"] for other in Store if other != store):
         done["done_at"] = now
-        moments = [erasures.c[f"{one}_done_at"] for one in Store]
-        with_it = {one.name: sa.func.coalesce(one, sa.literal(now, one.type)) for one in moments}
-        of_its_orders = sa.update(erasures).where(
-            erasures.c.seller_mark == mark, erasures.c.done_at.is_(None)
-        )
-        connection.execute(of_its_orders.values(**with_it, done_at=now))
+        of_its_orders = sa.update(erasures).where(erasures.c.seller_mark == mark, *_IS_OPEN)
+        connection.execute(of_its_orders.values(renewed_at=now))
     change = sa.update(erasures).where(erasures.c.mark == mark)
     connection.execute(change.values(**done, counts=encode(known).decode()))
 
@@ -148,11 +151,19 @@ def find(connection: Connection, mark: str) -> Erasure | None:
 def unfinished(connection: Connection) -> list[Erasure]:
     """Erasures that were begun and not finished, oldest first.
 
-    To finish one, its command is repeated; one of an order also ends with one of its whole seller.
+    To finish one, its command is repeated; one of an order is also `replaced` by one of its whole seller.
     """
-    is_open = erasures.c.done_at.is_(None), erasures.c.renewed_at.is_(None)
-    query = sa.select(erasures).where(*is_open).order_by(erasures.c.asked_at)
+    query = sa.select(erasures).where(*_IS_OPEN).order_by(erasures.c.asked_at)
     return [_erasure(row) for row in connection.execute(query)]
+
+
+def replaced(connection: Connection) -> int:
+    """How many erasures were never finished, and have another one in their place: of the whole seller, or of anyone.
+
+    Of an order, rejected rows may be left that name no seller. If the data key was lost, it may be that nothing has gone.
+    """
+    query = sa.select(sa.func.count()).select_from(erasures)
+    return connection.execute(query.where(_WAS_LEFT, erasures.c.renewed_at.is_not(None))).scalar_one()
 
 
 def _erasure(row: Any) -> Erasure:

@@ -382,7 +382,7 @@ erasures = _table(
     sa.Column("counts", sa.Text, nullable=False),
     # Of an order: the mark that its seller has or would have, erased or not.
     sa.Column("seller_mark", sa.String(32)),
-    # When another erasure was asked for in place of this one, whose mark is of a lost data key.
+    # When another erasure took the place of this one: its mark is of a lost data key, or its whole seller was erased.
     sa.Column("renewed_at", UtcTime),
 )
 

@@ -358,14 +358,24 @@ def _erasures(resources: Resources) -> str:
     with resources.state.read() as connection:
         unfinished = erasures.unfinished(connection)
         void = data_key.void_erasures(connection, resources.cipher)
+        replaced = erasures.replaced(connection)
     if unfinished:
         first = unfinished[0]
+        of_orders = [one for one in unfinished if one.kind == "order"]
+        by_seller = "; one of an order also leaves this line with `feedamp sellers erase` of its seller"
+        helps = bool(of_orders) and all(one.seller_mark for one in of_orders)
         raise FeedAmpError(
             f"{counted(len(unfinished), 'erasure')} of {first.kind}s not finished, the first asked for by "
             f"{first.asked_by or 'a user without a name'} at {moment(first.asked_at)}: run its command again. The state no longer "
-            "knows whose it was; one of an order also ends with `feedamp sellers erase` of its seller."
+            f"knows whose it was{by_seller if helps else ''}."
         )
-    return "none is unfinished" + (
+    left = (
+        f"; {counted(replaced, 'erasure')} never finished, but another one came in its place: if you know whose it was, run its "
+        "command too"
+        if replaced
+        else ""
+    )
+    return f"none is unfinished{left}" + (
         f"; {counted(void, 'mark')} of a lost data key no longer works: repeat each erasure from before, which takes one off. What an "
         "erasure that is not repeated has erased is stored again when it comes again"
         if void
