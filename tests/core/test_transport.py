@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from scripted import answer, scripted
+from scripted import answer, scripted, serving
 
 from feedamp.api import transport as transport_module
 from feedamp.api.transport import (
@@ -182,6 +182,38 @@ async def test_an_answer_is_read_although_the_process_stood_still_until_the_time
             stand_still = partial(transport._network.loop.call_soon_threadsafe, time.sleep, 0.3)
             got = await transport.send("PUT", "/orders/1", in_room=True, on_leaving=lambda _: stand_still())
         assert (len(got.body), len(script.requests)) == (2_000_000, 1)
+
+
+async def test_answers_of_one_moment_survive_what_a_signal_raises_among_them():
+    """Airflow ends a task that takes too long by an exception that is no `Exception`; an event loop swallows it."""
+
+    class TimeIsOverError(BaseException):
+        pass
+
+    struck: list[int] = []
+
+    def strike() -> None:
+        struck.append(len(struck))
+        if len(struck) == 1:
+            raise TimeIsOverError
+
+    def wait_for_its_database(transport: Transport) -> None:
+        ends_at = time.monotonic() + 5
+        while len(transport._home._waiting) < 5 and time.monotonic() < ends_at:
+            time.sleep(0.01)  # both requests leave, and both answers come
+
+    swallowed: list[type[BaseException]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: swallowed.append(type(context["exception"])))
+    with serving(answer()) as script:
+        async with Transport(Endpoint(script.url)) as transport:
+            sends = [asyncio.create_task(transport.send("GET", f"/orders/{number}")) for number in (1, 2)]
+            await asyncio.sleep(0)
+            transport._home.add(strike)
+            wait_for_its_database(transport)
+            got = await asyncio.wait_for(asyncio.gather(*sends), timeout=5)
+    assert ([found.status for found in got], struck) == ([200, 200], [0, 1])
+    assert swallowed == [TimeIsOverError]
 
 
 async def test_what_goes_wrong_when_a_request_leaves_is_raised_by_the_request():

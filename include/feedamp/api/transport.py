@@ -120,10 +120,14 @@ class _Calls:
         self.loop = loop
         self._waiting: deque[Callable[[], object]] = deque()
         self._is_woken = False
+        self._struck: Callable[[], object] | None = None
 
     def add(self, call: Callable[[], object]) -> None:
         """Raises RuntimeError if the loop is closed."""
         self._waiting.append(call)
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._is_woken:
             self._is_woken = True
             try:
@@ -134,8 +138,21 @@ class _Calls:
 
     def _make(self) -> None:
         self._is_woken = False  # first: what is added from now on wakes the loop again
-        for _ in range(len(self._waiting)):
-            self._waiting.popleft()()
+        try:
+            for _ in range(len(self._waiting)):
+                self._waiting[0]()
+                self._waiting.popleft()
+        except BaseException:
+            # Of a signal, as of a task's timeout, and the event loop swallows it: the call that it struck is made again, but
+            # only once, since it may fail by itself.
+            call = self._waiting[0] if self._waiting else None
+            if call is not None and call is self._struck:
+                self._waiting.popleft()
+            self._struck = call
+            raise
+        finally:
+            if self._waiting:
+                self._wake()  # no `send` may wait for those that are left without end
 
 
 class _Exchange:
