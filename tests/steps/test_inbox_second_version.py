@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -210,4 +211,18 @@ def test_a_dismissal_is_not_handed_on_where_the_same_text_is_open(env: Env) -> N
         rejects.dismiss(connection, rejects.read_open(connection)[0], "twice", now=env.state.now())
     drop_bytes(env, "1.jsonl", jsonl([twice, twice]))
     env.intake()
+    assert standing(env) == [("1.jsonl", 1)]
+
+
+def test_a_dismissal_is_not_handed_on_to_other_faults_of_the_same_text(env: Env) -> None:
+    wrong = env.body("M-9", currency="Dollars")
+    drop_bytes(env, "1.jsonl", jsonl([env.body("M-8"), wrong]))
+    env.intake()
+    with env.state.begin() as connection:
+        [reject] = rejects.read_open(connection)
+        other = ({**reject.reasons[0], "code": "MISSING"},)  # as options of before saw the row
+        rejects.dismiss(connection, replace(reject, reasons=other), "known", now=env.state.now())
+    drop_bytes(env, "1.jsonl", jsonl([wrong]))
+    assert env.intake(dry_run=True).rejected == 1
+    assert env.intake().rejected == 1
     assert standing(env) == [("1.jsonl", 1)]

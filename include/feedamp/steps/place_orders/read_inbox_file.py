@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict, replace
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -128,7 +129,12 @@ class _FilePass:
                     self._seen.add(key)
                 admission = rows.evaluate(row)
                 before = self._unmatched.get((row.row_number, row.row_hash))
-                self._note(row, admission, before or self._dismissed.get(row.row_hash))
+                self._note(row, admission, before or self._dismissed_like(row, admission))
+
+    def _dismissed_like(self, row: OrderRow | BadRow, admission: Admission) -> Rejected | None:
+        """A dismissed reject of the same text with the same faults; with others, a person has not seen it yet."""
+        found = self._dismissed.get(row.row_hash)
+        return found if found is not None and found.reasons == _reasons(admission) else None
 
     def _note(self, row: OrderRow | BadRow, admission: Admission, before: Rejected | None) -> None:
         """Counts a row that was rejected, unless a reject of the same text was dismissed before."""
@@ -160,7 +166,7 @@ class _FilePass:
     def _ingest_row(self, connection: Connection, rows: RowBatch, row: OrderRow | BadRow) -> None:
         admission = rows.evaluate(row)
         before = self._unmatched.pop((row.row_number, row.row_hash), None)
-        dismissed = self._dismissed.get(row.row_hash) if before is None else None
+        dismissed = self._dismissed_like(row, admission) if before is None else None
         self._note(row, admission, before or dismissed)
         if admission.reasons:
             # Also of a row that is stored already: an interrupted pass must not double what is kept.
@@ -174,7 +180,7 @@ class _FilePass:
             if admission.note and row.seller_id and before is None:
                 self.notes.append((row.seller_id, f"order {row.mp_order_number}: {admission.note}"))
         if before is not None and admission.order is None:
-            if tuple(asdict(reason) for reason in admission.reasons) == before.reasons:
+            if _reasons(admission) == before.reasons:
                 return  # the same reject
             if not admission.reasons and all(reason["code"] == BODY_CHANGED for reason in before.reasons):
                 return  # the order was taken with this difference, which is recorded already
@@ -190,3 +196,8 @@ class _FilePass:
             rejects.supersede_earlier(
                 connection, row.source, row.seller_id, row.mp_order_number, row.row_number, now=now
             )
+
+
+def _reasons(admission: Admission) -> tuple[dict[str, Any], ...]:
+    """The reasons as a stored reject has them."""
+    return tuple(asdict(reason) for reason in admission.reasons)
