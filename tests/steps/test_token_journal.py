@@ -351,6 +351,45 @@ async def test_pairs_of_a_later_consent_become_the_grant_of_a_state_from_a_backu
         assert (wire.grant().refresh_token, files_of(wire)) == ("rt-newest", [])
 
 
+async def test_a_newer_pair_is_kept_though_another_process_stores_one_before_it(monkeypatch):
+    async with wired(**STRICT) as wire:
+        before, journal = wire.grant(), journal_of(wire.state)
+        earlier = JournaledPair(
+            S1,
+            6,
+            "rt-1",
+            "rt-2",
+            "at-1",
+            3600,
+            NOON + timedelta(hours=1),
+            conn_id=CONN,
+            origin=before.origin,
+            consent="later",
+        )
+        journal.reserve(S1).write(earlier)
+        newer = msgspec.structs.replace(
+            earlier,
+            generation=7,
+            used_token="rt-2",
+            refresh_token="rt-3",
+            asked_at=NOON + timedelta(hours=2),
+        )
+        journal.reserve(S1).write(newer)
+        one, other = (
+            pair_storage.PairStorage(wire.state, wire.cipher, journal, on_secret=lambda secret: None)
+            for _ in range(2)
+        )
+
+        def storing_late(grant, pair):
+            monkeypatch.undo()
+            assert other._store(None, earlier)
+            return one._store(grant, pair)
+
+        monkeypatch.setattr(one, "_store", storing_late)
+        assert one.take_in(S1)
+        assert (wire.grant().refresh_token, wire.grant().generation, files_of(wire)) == ("rt-3", 8, [])
+
+
 async def test_a_pair_of_a_later_consent_without_its_connection_is_kept():
     async with wired(**STRICT) as wire:
         token = wire.grant().refresh_token

@@ -118,26 +118,41 @@ class PairStorage:
             later = [entry for entry in pairs if self._is_later(connection, entry[1])]
         # Of several of a later consent, the newest is its grant; by the generation of that one, the others are older.
         for name, pair in [*reversed(later), *(entry for entry in pairs if entry not in later)]:
-            with self._state.read() as connection:
-                newest = grants.read(connection, self._cipher, seller_id)
-                is_new = pair.is_consents or self._is_later(connection, pair)
-            if (newest is None and not is_new) or (is_new and pair.conn_id is None):
+            try:
+                took = self._take(pair)
+            except ForeignPairError as error:
+                took = False
+                log.warning("A pair of seller %s in the journal was removed: %s", seller_id, error)
+            if took is None:
                 log.warning(
                     "A pair of seller %s stays in the journal: the state does not have its grant.", seller_id
                 )
                 continue
+            is_stored = took or is_stored
+            self._on_secret(pair.refresh_token)
+            self._journal.remove(name)
+        return is_stored
+
+    def _take(self, pair: JournaledPair) -> bool | None:
+        """Whether a pair of the journal is the grant now; None if the state cannot place it. Raises as `_store`."""
+        while True:
+            with self._state.read() as connection:
+                newest = grants.read(connection, self._cipher, pair.seller_id)
+                is_later = self._is_later(connection, pair)
+            is_new = pair.is_consents or is_later
+            if (newest is None and not is_new) or (is_new and pair.conn_id is None):
+                return None
             if newest is not None:
                 # If the state was restored from a backup, its generation may be lower than that of the pair.
                 # The pair of another consent is not that of the grant in use, whatever its generation.
                 generation = min(pair.generation, newest.generation)
                 newest = replace(newest, generation=generation, consent=pair.consent or newest.consent)
-            try:
-                is_stored = self._store(None if is_new else newest, pair) or is_stored
-            except ForeignPairError as error:
-                log.warning("A pair of seller %s in the journal was removed: %s", seller_id, error)
-            self._on_secret(pair.refresh_token)
-            self._journal.remove(name)
-        return is_stored
+            if self._store(None if is_new else newest, pair):
+                return True
+            with self._state.read() as connection:
+                if not is_later or self._is_later(connection, pair):
+                    return False
+            # Another process has stored an earlier pair of the same consent meanwhile: this one is its next.
 
     @staticmethod
     def _is_later(connection: Connection, pair: JournaledPair) -> bool:
@@ -194,7 +209,8 @@ class PairStorage:
             to_compare=True,
             origin=pair.origin,
             consent=pair.consent,
-            after_generation=pair.generation,
+            # The grant as it was before its refresh, so that the next pair of the consent follows this one.
+            after_generation=pair.generation - 1,
         )
         return grants.read(connection, self._cipher, pair.seller_id)
 

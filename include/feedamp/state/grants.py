@@ -108,7 +108,7 @@ def put_grant(
 ) -> None:
     """Stores a grant from a consent or an import; it replaces the seller's current grant.
 
-    `consent` and `after_generation` are those of a grant that was refreshed since then (`is_later`).
+    `consent` is that of a grant that was refreshed since then (`is_later`), and `after_generation` one less than its generation.
     `origin` is that of the connection; with None, it is set once the connection can be read (`adopt_origin`).
     With `to_compare`, the account behind it is compared with known orders before the grant is used for data, and the
     grant that was in use is kept until then.
