@@ -101,6 +101,8 @@ def _on_end(handler: Any) -> None:
 def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
     home = folder / "airflow"
     end_leftovers(folder / "logs")
+    if home.exists():
+        progress.say(f"Removing what the last demo left in {_shown(folder)} ...")
     shutil.rmtree(home, ignore_errors=True)
     shutil.rmtree(folder / "logs", ignore_errors=True)
     (home / "feedamp" / "inbox").mkdir(parents=True)
@@ -117,7 +119,7 @@ def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
                 print(f"The UI, once it is up:     {airflow.url}/plugin/feedamp")
                 print(f"                           user {airflow.user}, password {airflow.password}")
                 print(
-                    f"In any other shell:        source {_shown(shell_file)} && feedamp doctor\n", flush=True
+                    f"In any other shell, then:  source {_shown(shell_file)} && feedamp doctor\n", flush=True
                 )
             ok = _loop(programs, airflow, home, progress, stay=stay)
             if stay:
@@ -133,7 +135,11 @@ def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
         finally:
             _on_end(signal.SIG_IGN)  # a second Ctrl-C would leave programs behind
             shell_file.unlink(missing_ok=True)
-    if not stay:
+    if stay:
+        progress.say(
+            f"All programs have ended; {_shown(folder)} keeps logs and data until the next demo removes them."
+        )
+    else:
         progress.say("All programs have ended; `make up` does the same and leaves them running.")
     return 0 if ok else 1
 
@@ -208,7 +214,7 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
     airflow.unpause()
     progress.say("Airflow is up; its scheduler runs everything from here on")
     if stay:
-        progress.say(f"Watch it in the UI: {airflow.url}/plugin/feedamp")
+        progress.say(f"Watch it in the UI: {airflow.url}/plugin/feedamp (the pages fill within minutes)")
     imported = programs.run(str(BIN / "feedamp"), "sellers", "import", sandbox["sellers_file"])
     progress.say(f"Sellers: {imported.strip().splitlines()[-1]}")
     demo = Demo(airflow, home, sandbox["api"].removesuffix("/api/v1") + "/_sandbox")

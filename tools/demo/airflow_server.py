@@ -99,7 +99,7 @@ class AirflowServer:
             found[:] = [run["dag_run_id"] for run in runs if run["queued_at"] and run["queued_at"] >= moment]
             return bool(found)
 
-        self._wait(f"{dag} is called", look, RUN_WITHIN_S)
+        self._wait(f"{dag} waits for the extraction to start it", look, RUN_WITHIN_S)
         return self._end_of(dag, found[-1])
 
     def backfill(

@@ -90,9 +90,11 @@ def play(installation: Installation, today: date) -> Iterator[str]:
         http("POST", f"{installation.control}/act?rounds={2 if n == 1 else 1}")
         installation.extract_and_process()
         count = _count(installation)
-        yield f"Round {n}, sellers acted, extracted and processed: {count}"
         if count == before:
-            break  # no seller did anything in this round
+            idle = " (the sellers of ORDERED ones do nothing)" if "ORDERED" in count else ""
+            yield f"Round {n}: nothing new; FeedAMP has {count}{idle}"
+            break
+        yield f"Round {n}, sellers acted, extracted and processed: FeedAMP has {count}"
         before = count
     days = backfilled(today)
     day = days[DAYS // 2]

@@ -101,7 +101,7 @@ def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
     open_orders = ledger.execute(
         """
         SELECT coalesce(CASE WHEN orders.phase = 'to_place' THEN orders.reason END, snapshots.waits_for, orders.reason,
-                        'not read yet'), count(*)
+                        'not read yet: the seller has done nothing yet'), count(*)
         FROM orders LEFT JOIN snapshots USING (seller_id, mp_order_number)
         WHERE orders.phase IN ('to_place', 'settled', 'held') GROUP BY 1 ORDER BY 2 DESC, 1
         """
