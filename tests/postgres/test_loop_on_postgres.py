@@ -15,6 +15,7 @@ from doc_blocks import blocks
 from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 
 from crashes.fixtures import DAY
+from feedamp.rules.closing import REMOVED
 from feedamp.state import (
     State,
     ledger,
@@ -27,6 +28,7 @@ from feedamp.state import (
     scorecards,
 )
 from feedamp.state.schema import metadata
+from feedamp.steps import depart
 from feedamp.steps.runner import finish
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
@@ -116,6 +118,9 @@ def test_missing_and_overtaken_orders_are_told(tmp_path, url):
         assert (env.order("M-1").missing_since, env.order("M-1").read_back_at) == (None, None)
         env.close()
         assert env.order("M-1").missing_since is not None
+        depart.remove(env.resources, SELLER)
+        with env.state.read() as connection:
+            assert overview.waits_of_settled(connection) == [(REMOVED, 1)]
 
 
 @pytest.fixture
