@@ -141,6 +141,13 @@ JSON = json.dumps(GOOD).encode()
             {"request": {"refresh_token": "rt-0"}, "response": GOOD}, id="below the request that it repeats"
         ),
         pytest.param(
+            JSON[:-1] + b',"request":{"refresh_token":"rt-0"},}', id="before it, and a comma too many"
+        ),
+        pytest.param(
+            b"access_token=at-1&expires_in=3600&refresh_token=rt-1&refresh_token=rt-0",
+            id="a form that repeats it",
+        ),
+        pytest.param(
             {"access": {"access_token": "at-1", "expires_in": 3600}, "refresh": {"refresh-token": ["rt-1"]}},
             id="each token in an object of its own",
         ),

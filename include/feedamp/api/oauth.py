@@ -123,7 +123,7 @@ def _members(body: bytes) -> list[dict[str, Any]]:
         return list(_objects(decode_json(body)))
     text = body[:_LONGEST_SCANNED].decode(json.detect_encoding(body), "replace")
     if "=" in text and _FORM.fullmatch(text.strip()):
-        return [{_plain(name): value for name, value in parse_qsl(text.strip())}]
+        return [{_plain(name): value} for name, value in parse_qsl(text.strip())]
     return [{_plain(name): _unescaped(value)} for name, value in _MEMBER.findall(text)]
 
 
