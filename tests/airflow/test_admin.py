@@ -46,7 +46,9 @@ def test_the_runbook_names_every_action():
 RUNS = [
     pytest.param("doctor", "", "success", "options: can be used", id="what is whole is green"),
     pytest.param("status", "", "success", "Action is required", id="what only shows is green with a note"),
-    pytest.param("read-only", "on", "success", "switched on by dag_test", id="what is done is green"),
+    pytest.param(
+        "read-only", "on", "success", "Read-only is on: nothing is sent", id="what is done is green"
+    ),
     pytest.param("sellers pause", ["S-9"], "failed", "There is no seller S-9", id="what is refused is red"),
     pytest.param(
         "sellers pause", "", "failed", "arguments are required: SELLER", id="what cannot be read is red"

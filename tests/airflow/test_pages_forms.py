@@ -44,7 +44,8 @@ def test_everything_that_is_sent_is_stopped_and_goes_on(send, browse, feedamp_en
     field = '<input name="reason" maxlength="500">'  # may be left empty
     assert [field in browse("/feedamp/", role).text for role in ("op", "viewer")] == [True, False]
     stopped = send(do, "/feedamp/", chosen="on", reason="wrong prices <b>").text
-    assert "switched on by " in stopped
+    assert "Read-only is on" in stopped
+    assert "switched on by " in browse("/feedamp/").text
     assert "Reason: wrong prices &lt;b&gt;" in browse("/feedamp/").text
     assert field not in browse("/feedamp/").text
     assert "wrong prices" not in browse("/feedamp/", "viewer").text
