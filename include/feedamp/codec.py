@@ -3,10 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,11 +14,38 @@ from feedamp.errors import UnreadableError
 LONGEST_NUMBER = 400
 """Digits of a whole number, or the size of an exponent, that every store can hold in JSON."""
 
+LONGEST_REMEMBERED = 50
+"""Characters of a text whose value is remembered: amounts and times are shorter, and what is sent can be megabytes."""
+
 NUL = b"\\u0000"
 """How JSON writes the character that no store can hold."""
 
+_T = TypeVar("_T")
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 _BODY = msgspec.json.Encoder(decimal_format="number")  # money is sent as JSON numbers (contract 1)
+
+
+class _Meanings(dict[str, _T]):
+    def __init__(self, meaning_of: Callable[[str], _T], entries: int) -> None:
+        self._meaning_of = meaning_of
+        self._entries = entries
+
+    def __missing__(self, text: str) -> _T:
+        meaning = self._meaning_of(text)
+        if len(text) <= LONGEST_REMEMBERED:
+            if len(self) >= self._entries:
+                self.clear()
+            self[text] = meaning
+        return meaning
+
+
+def remembers_short(entries: int) -> Callable[[Callable[[str], _T]], Callable[[str], _T]]:
+    """The function with a cache of at most so many texts, none of them longer than `LONGEST_REMEMBERED`.
+
+    What it raises is not remembered.
+    """
+    # The method of the dict itself: a function around it would take longer than most of what is remembered.
+    return lambda meaning_of: _Meanings(meaning_of, entries).__getitem__
 
 
 def encode(value: Any) -> bytes:
@@ -42,7 +68,7 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
     return _BODY.encode(body)
 
 
-@lru_cache(maxsize=1024)  # of one page, many amounts are equal
+@remembers_short(1024)  # of one page, many amounts are equal
 def _exact(digits: str) -> Decimal | str:
     """The exact fraction; as text if no store can hold it, so that only its field is refused."""
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from feedamp.carriers import Status, check, identify, normalize
-from feedamp.carriers.judge import LONGEST_READ
+from feedamp.carriers.names import LONGEST_READ
 
 
 @pytest.mark.parametrize(("carrier", "number"), [
@@ -388,6 +390,22 @@ def test_a_carrier_that_only_the_link_names_never_makes_a_number_invalid(number,
 def test_only_the_beginning_of_a_long_text_is_read():
     assert check("UPS", "1Z999AA10123456784" + " " * 100_000).status is Status.VALID
     assert check("UPS", " " * LONGEST_READ + "1Z999AA10123456784").status is Status.INVALID
+
+
+@pytest.mark.parametrize("long", ["carrier", "tracking_number", "url"])
+def test_a_long_text_is_not_remembered(long):
+    texts = {
+        "carrier": "Other",
+        "tracking_number": "1Z999AA10123456784",
+        "url": "https://www.ups.com/track?",
+    }
+    tracemalloc.start()
+    try:
+        for length in range(200_000, 200_010):
+            check(**texts | {long: texts[long] + "a" * length})
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_link_changes_nothing_about_a_stated_carrier():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from feedamp.api.decoding import number_of, read_order
 from feedamp.api.json_fields import Coercions
 from feedamp.errors import UnreadableError
-from feedamp.models import Address, Customer, ListedError, OrderLine
+from feedamp.models import Address, Customer, ListedError, Order, OrderLine
 
 SHIPMENT = {"quantity": 2, "carrier": "UPS", "tracking_number": "1Z0", "shipped_date": "2026-03-04"}
 FULFILLED = {
@@ -191,6 +193,35 @@ def test_nothing_is_counted_where_all_is_to_the_letter():
     order_of(coercions, purchase_date="2026-03-02T14:05:00Z", fulfillments=[FULFILLED], order_lines=[])
     line_of(coercions, quantity=4, unit_price=Decimal("25.5"))
     assert not coercions
+
+
+@pytest.mark.parametrize(
+    ("before", "filler", "after"),
+    [
+        pytest.param(
+            b'"order_lines": [{"mp_line_number": "1", "unit_price": 25.', b"0", b"}]", id="an amount"
+        ),
+        pytest.param(
+            b'"order_lines": [{"mp_line_number": "1", "unit_price": "25', b" ", b'"}]', id="an amount as text"
+        ),
+        pytest.param(b'"purchase_date": "2026-03-02T14:05:00Z', b" ", b'"', id="a time"),
+    ],
+)
+def test_a_long_text_that_can_be_read_is_not_remembered(before, filler, after):
+    def read(length: int) -> Order:
+        text = b'{"mp_order_number": "M-1", %b%b%b}' % (before, filler * length, after)
+        return read_order(msgspec.Raw(text), Counter())
+
+    read(1)
+    tracemalloc.start()
+    try:
+        for length in range(200_000, 200_010):
+            order = read(length)
+        assert order.purchase_date or order.order_lines[0].unit_price == 25
+        del order
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_time_of_another_zone_becomes_utc():

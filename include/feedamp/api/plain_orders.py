@@ -26,7 +26,7 @@ from feedamp.api.json_fields import (
     is_too_deep,
     moment_in,
 )
-from feedamp.codec import decoder_of
+from feedamp.codec import decoder_of, remembers_short
 from feedamp.models import (
     Address,
     Cancellation,
@@ -311,7 +311,7 @@ class _Counted:
 
 
 # Of one page, most times and many amounts are equal.
-@lru_cache(maxsize=1024)
+@remembers_short(1024)
 def _amount_in(text: str) -> Decimal:
     amount = decimal_in(text)
     if amount is None:
@@ -331,7 +331,7 @@ def _exactly(amount: Decimal) -> Decimal:
     return held
 
 
-@lru_cache(maxsize=1024)
+@remembers_short(1024)
 def _moment_in(text: str) -> tuple[datetime, bool]:
     return moment_in(text.strip())
 

@@ -8,16 +8,16 @@ from feedamp.carriers import typed_numbers, verdicts
 from feedamp.carriers.catalogue import fitting
 from feedamp.carriers.check_digits import Rule
 from feedamp.carriers.formats import Carrier, Format
-from feedamp.carriers.names import linked, resolve
+from feedamp.carriers.names import LONGEST_READ, linked, resolve, resolve_short
 from feedamp.carriers.verdicts import Status, Verdict, refused, unjudged, valid
 
-# More than any number with the text around it; some patterns would take very long on a longer text.
-LONGEST_READ = 500
 # What a wrong check digit proves about a number of the right shape.
 _NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
+# The newest verdicts: the shipments of an order's lines are often of one parcel.
+_newest: dict[tuple[str | None, str | None, str | None], Verdict] = {}
+_REMEMBERED = 1024
 
 
-@lru_cache(maxsize=1024)  # the shipments of an order's lines are often of one parcel
 def check(carrier: str | None, tracking_number: str | None, *, url: str | None = None) -> Verdict:
     """The verdict on a tracking number and its stated carrier, both as the seller wrote them.
 
@@ -26,7 +26,19 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
     not matter. `url`, the tracking link, is used only if the name means no carrier or more than one. With a carrier found
     by the link alone, its rules can make a number valid but never invalid, because the seller did not state that carrier.
     """
-    stated = resolve(carrier) if carrier else None
+    key = carrier, tracking_number, url
+    verdict = _newest.get(key)
+    if verdict is None:
+        verdict = _check(carrier and carrier[:LONGEST_READ], tracking_number, url)
+        if len(carrier or "") + len(tracking_number or "") + len(url or "") <= LONGEST_READ:
+            if len(_newest) >= _REMEMBERED:
+                _newest.clear()
+            _newest[key] = verdict
+    return verdict
+
+
+def _check(carrier: str | None, tracking_number: str | None, url: str | None) -> Verdict:
+    stated = resolve_short(carrier) if carrier else None
     judged = stated or (linked(url) if url else None)
     if not tracking_number or tracking_number.isspace():
         return unjudged(judged, verdicts.NO_NUMBER)

@@ -22,6 +22,9 @@ from feedamp.carriers.catalogue import ALL
 from feedamp.carriers.formats import Carrier
 from feedamp.carriers.posts import INTERNATIONAL
 
+# Of a name, a number or a link: more than any of them, with the text around it. Some patterns would take very long on a
+# longer text, and no cache holds a longer one: what a seller writes can be megabytes.
+LONGEST_READ = 500
 # Services that sell labels: these contain a carrier's name but do not mean that carrier.
 SHOPS = ("amazon buy shipping", "buy shipping")
 
@@ -60,13 +63,18 @@ _BY_LETTERS = {"".join(words_of(name)): carrier for name, carrier in reversed(BY
 _LONGEST = max(map(len, _BY_WORDS))
 
 
-@lru_cache(maxsize=8192)
 def resolve(name: str) -> Carrier | None:
     """The carrier, or the service of it, that a name means; None if none or more than one fits.
 
     At each word the longest known phrase of whole words counts, so "DHL eCommerce" is not also "DHL". Words that name
     no carrier are skipped. "International mail" is ignored if the name contains another carrier.
     """
+    return resolve_short(name[:LONGEST_READ])
+
+
+@lru_cache(maxsize=4096)
+def resolve_short(name: str) -> Carrier | None:
+    """As `resolve`, of a name of at most `LONGEST_READ` characters; it is remembered."""
     return _meant(words_of(name)) or _meant(words_of(_INNER_CAPITAL.sub(" ", name)))
 
 
@@ -112,11 +120,11 @@ def _phrase_at(words: tuple[str, ...], start: int) -> tuple[int, Carrier | None]
     return 1, _BY_LETTERS[glued[1]] if glued else None
 
 
-@lru_cache(maxsize=8192)
 def linked(url: str) -> Carrier | None:
     """The carrier to whose site a tracking link leads; None for other sites and for text that is not a link."""
+    link = url.strip()[:LONGEST_READ]  # `urlsplit` remembers what it was given
     try:
-        host = urlsplit(url.strip() if "//" in url else f"//{url.strip()}").hostname or ""
+        host = urlsplit(link if "//" in link else f"//{link}").hostname or ""
     except ValueError:
         return None
     parts = host.casefold().rstrip(".").split(".")
