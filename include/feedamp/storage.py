@@ -5,6 +5,7 @@ credentials: correct the option) or `TransientError` (anything else: try again l
 `FileNotFoundError`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
 # Size of the blocks that are read and written: the default of s3fs is 50 MB per open file; S3 accepts none below 5 MB.
 BLOCK_BYTES = 8 << 20
+_PASSWORD = re.compile(r"^([^:@/]*):[^@/]*@")
 _NO_CREDENTIALS = frozenset(
     {
         "NoCredentialsError",  # botocore
@@ -36,7 +38,7 @@ _NO_CREDENTIALS = frozenset(
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder of a store. `option` and `url` appear in messages, so `url` must not hold a secret."""
+    """A folder of a store. `option` and `url` appear in messages, so `url` is as `shown_url` leaves it."""
 
     option: str
     url: str
@@ -47,6 +49,7 @@ class Storage:
         # A cached listing would hide files that other processes have written since.
         self.fs.dircache.use_listings_cache = False
         self.fs.invalidate_cache()
+        object.__setattr__(self, "url", shown_url(self.url))
         object.__setattr__(self, "root", self.root.rstrip("/"))
 
     @property
@@ -123,6 +126,17 @@ class Storage:
                 f"[feedamp] {self.option}: no credentials for {self.url} ({kind}); name a connection in the URL."
             )
         return TransientError(f"[feedamp] {self.option}: {self.url} could not be reached ({kind}).")
+
+
+def shown_url(url: str) -> str:
+    """A store's or a database's URL, or a path, for messages: without its password and its query, which can hold keys.
+
+    The name before an @ stays: it is a user's or a connection's.
+    """
+    scheme, colon, rest = url.partition("://")
+    if not colon:
+        return url
+    return scheme + colon + _PASSWORD.sub(r"\1@", rest).partition("?")[0]
 
 
 def open_storage(option: str, url: str, **storage_options: Any) -> Storage:

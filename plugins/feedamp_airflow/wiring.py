@@ -4,11 +4,12 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, Connection, make_url
@@ -23,6 +24,7 @@ from feedamp.resources import Resources
 from feedamp.state import State, data_key, erasures, grants, inbox_files, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
+from feedamp.storage import shown_url
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, libpq_options, read_account, read_postgres
@@ -35,6 +37,9 @@ LookUp = Callable[[str], AirflowConnection]
 NEW_START = "feedamp init --state"  # recorded as a run, so that the new state does not count as lost
 # How long a task keeps trying to read a connection, and the time between two attempts.
 LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
+
+# Fields of a URL's query that are kept out of logs: of libpq, and of what object stores take.
+_SECRET_FIELD = re.compile("passw|secret|token|sig|(?<!ssl)key", re.IGNORECASE)
 
 
 class NoStateError(ConfigurationError):
@@ -322,7 +327,7 @@ def _is_used(connection: Connection) -> bool:
 def _lost_state(url: URL, what_is_left: str) -> ConfigurationError:
     """The error of a state that is empty although there was one: work would begin again, and without the grants."""
     return ConfigurationError(
-        f"The state {url.render_as_string()} is empty, although {what_is_left}. Correct [feedamp] state_url or "
+        f"The state {shown_url(url.render_as_string())} is empty, although {what_is_left}. Correct [feedamp] state_url or "
         "state_conn_id, or restore the state from a backup. To deliberately start empty, run `feedamp init --state`."
     )
 
@@ -507,8 +512,11 @@ def _state_url(options: Options, find: LookUp) -> str:
 
 
 def _mask_password(address: str) -> None:
-    """Masks the password of a URL in logs, percent-encoded and decoded."""
-    password = urlsplit(address).password
-    if password:
+    """Masks the password of a URL in logs, also one in its query, percent-encoded and decoded."""
+    given = urlsplit(address)
+    fields = (field.partition("=") for field in given.query.split("&"))
+    in_query = [value for name, _, value in fields if _SECRET_FIELD.search(name)]
+    for password in filter(None, [given.password, *in_query]):
         mask_secret(password)
+        mask_secret(unquote_plus(password))
         mask_secret(unquote(password))

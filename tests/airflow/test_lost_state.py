@@ -9,10 +9,12 @@ import pytest
 import sqlalchemy as sa
 from console import SELLER
 from cryptography.fernet import Fernet
+from sqlalchemy.engine import make_url
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import State
 from feedamp.state.schema import data_keys
+from feedamp.storage import shown_url
 
 STATE_FILES = ("state.db", "state.db-wal", "state.db-shm")
 
@@ -168,3 +170,41 @@ def test_a_lost_data_key_is_named_and_made_again_by_a_new_start(used):
 
 def test_init_wants_a_folder_or_a_state_not_both(feedamp_env, tmp_path: Path):
     assert feedamp_env.run("init", tmp_path, "--state").code == 2
+
+
+def test_no_part_of_a_url_that_can_be_secret_is_said(feedamp_env, server):
+    key, secret = Fernet.generate_key().decode(), "open-sesame"
+    first, second = (make_url(server.lasting_database()) for _ in range(2))
+
+    def use(url):
+        text = url.update_query_dict({"sslpassword": secret}).render_as_string(hide_password=False)
+        lake = f"memory://lake-of-{first.database}?token={secret}"
+        feedamp_env.env.set_options(state_url=text, encryption_key=key, lake_url=lake)
+
+    use(first)
+    done = [feedamp_env.run(*words) for words in (("init", "--state"), ("init", "--state"), ("doctor",))]
+    feedamp_env.reopen()
+    lake = feedamp_env.resources.lake
+    lake.fs.pipe_file(lake.absolute("_manifests/date=2026-01-01/run-0.json"), b"{}")
+    use(second)
+    lost = refused(
+        feedamp_env, f"{second.database} is empty, although the lake memory://lake-of-{first.database} has"
+    )
+    told = "".join(one.out + one.err for one in done)
+    assert told.count(f":{first.port}/{first.database}") == 3
+    assert "memory://lake" in told
+    assert secret not in told + lost
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://aws@bucket/in?x=1", "s3://aws@bucket/in"),
+        ("s3://AKIA1:a?b@bucket/in", "s3://AKIA1@bucket/in"),
+        ("abfs://box@a.dfs.core.windows.net/in?sig=1", "abfs://box@a.dfs.core.windows.net/in"),
+        ("/srv/in?x=1", "/srv/in?x=1"),
+        ("memory://a/b@c:1", "memory://a/b@c:1"),
+    ],
+)
+def test_a_url_is_shown_without_what_can_be_secret(url, shown):
+    assert shown_url(url) == shown

@@ -149,10 +149,20 @@ def test_who_only_looks_notes_no_use_of_a_key_and_waits_for_no_writer(airflow_en
 def test_a_password_in_an_address_is_masked_in_logs(airflow_env):
     key = Fernet.generate_key().decode()
     airflow_env.set_options(encryption_key=key, inbox_url="sftp://us:sesame-of-the-inbox@127.0.0.1/inbox")
-    airflow_env.set_options(state_url="postgresql+psycopg://us:sesame%20of%20the%20state@127.0.0.1:1/feedamp")
+    state = (
+        "postgresql+psycopg://us:sesame%20of%20the%20state@127.0.0.1:1/feedamp?sslpassword=sesame%2Fof+TLS"
+    )
+    airflow_env.set_options(
+        state_url=state, lake_url=f"{airflow_env.folder}/lake?access_token=sesame-of-the-lake"
+    )
     with pytest.raises(OperationalError):  # no one listens there
         make_resources()
-    said = str(redact("sesame-of-the-inbox, sesame%20of%20the%20state, sesame of the state"))
+    said = str(
+        redact(
+            "sesame-of-the-inbox, sesame%20of%20the%20state, sesame of the state, sesame%2Fof+TLS, sesame/of TLS, "
+            "sesame-of-the-lake"
+        )
+    )
     assert "sesame" not in said
 
 

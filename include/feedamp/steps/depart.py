@@ -219,7 +219,7 @@ def _search_inbox(
     """
     found = discover(resources.inbox, now=resources.state.now(), settle_s=0)
     if not found.exists:
-        return [], [str(resources.settings.inbox_url)]
+        return [], [resources.inbox.url]
     holding, unreadable = [], [*found.waiting, *found.unreadable]
     progress = Progress("inbox", "files", len(found.files))
     for file in found.files:

@@ -25,7 +25,7 @@ from feedamp.rules.origin import not_confirmed, others
 from feedamp.state import HEAD, data_key, encrypted_values, erasures, grants, overview, sellers
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
-from feedamp.storage import Storage
+from feedamp.storage import Storage, shown_url
 from feedamp_airflow import config, telling
 from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli import running
@@ -193,7 +193,7 @@ def _state(options: Options) -> str:
         raise ConfigurationError(
             f"It is at {revision}, created by a newer version; this version knows {HEAD}."
         )
-    where = state.url.render_as_string(hide_password=True)
+    where = shown_url(state.url.render_as_string())
     if revision is None:
         return f"{where} is empty"
     return f"{where} is at {revision}" + (
@@ -295,7 +295,7 @@ def _lake(lake: Lake) -> str:
         lake.prepare(probe)
         lake.fs.pipe_file(probe, b"")
         lake.fs.rm_file(probe)
-    return f"{lake.storage.url if lake.storage.is_object_store else lake.root} can be written"
+    return f"{lake.root if lake.is_local else lake.storage.url} can be written"
 
 
 def _warehouse(options: Options) -> str:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from feedamp.errors import ConfigurationError
+from feedamp.storage import shown_url
 from feedamp_airflow.cli.output import Output, replaced_file
 
 PACKAGE = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ def _start_state(out: Output) -> int:
     from feedamp_airflow.wiring import start_state
 
     state, is_new, had_lost_data_key = start_state()
-    where = state.url.render_as_string()
+    where = shown_url(state.url.render_as_string())
     state.close()
     if is_new:
         out.say(f"{where}: starts empty; register the sellers with `feedamp sellers import`")

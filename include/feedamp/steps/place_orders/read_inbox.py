@@ -28,7 +28,7 @@ def intake(resources: Resources, run: Run) -> StepResult:
         taken = [Taken(*version) for version in inbox_files.taken_files(connection)]
     found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=taken)
     if not found.exists:
-        log.warning("The inbox %s does not exist yet.", resources.settings.inbox_url)
+        log.warning("The inbox %s does not exist yet.", resources.inbox.url)
     for name in found.waiting:
         log.info("%s is still being written; the next run takes it.", name)
     for name, reason in found.unreadable.items():
