@@ -115,9 +115,9 @@ def test_a_changed_name_counts_as_updated_and_a_missing_one_stays(console):
             '{"seller_id": "S9", "refresh_token": "tok-1"}', "belongs to seller S1 already", id="other"
         ),
         pytest.param(
-            '{"seller_id": "S9", "refresh_token": "tok-9", "conn_id": "nope"}',
-            "line 2: conn_id: There is no connection nope",
-            id="no such connection",
+            '{"seller_id": "S9", "refresh_token": "tok-8", "conn_id": "tok-9"}',
+            "line 2: conn_id: names no connection that can be used",
+            id="a token for a connection",
         ),
         pytest.param(
             '{"seller_id": "S\\u20299", "refresh_token": "tok-9"}',

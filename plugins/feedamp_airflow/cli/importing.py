@@ -15,7 +15,13 @@ from sqlalchemy.engine import Connection
 
 from feedamp.api.account_check import AccountCheck, Verdict, check_accounts
 from feedamp.api.clock_check import doubt_by_state
-from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    ConfigurationError,
+    FeedAmpError,
+    TransientError,
+)
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import contradicting, not_confirmed
@@ -145,8 +151,10 @@ def _connection_check(resources: Resources) -> Callable[[str], Refusal | None]:
     def fault(conn_id: str) -> Refusal | None:
         try:
             origin = resources.connection(conn_id).endpoint.origin
-        except ConfigurationError as error:
-            return Refusal("conn_id", str(error))
+        except (ConfigurationError, TransientError) as error:
+            # An id that is not ours may be a token in the wrong column, which others would read in the log of a task.
+            is_ours = conn_id == resources.default_conn_id
+            return Refusal("conn_id", str(error) if is_ours else "names no connection that can be used")
         with resources.state.read() as connection:
             issued_by = contradicting(grants.origins(connection, conn_id), origin)
         if issued_by is None:
