@@ -21,7 +21,7 @@ from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
-from feedamp.state import State, data_key, erasures, grants, inbox_files, sellers, step_runs
+from feedamp.state import HEAD, State, data_key, erasures, grants, inbox_files, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
 from feedamp.storage import shown_url
@@ -234,6 +234,33 @@ def start_state() -> tuple[State, bool, bool]:
     return state, is_new, had_lost_data_key
 
 
+def existing_state(options: Options | None = None, *, lock_wait_s: float = LOCK_WAIT_S) -> State:
+    """The state as it is, for a reader: nothing is made or upgraded.
+
+    Raises:
+        NoStateError: there is none, or it is empty.
+        ConfigurationError: an option or a connection cannot be used, the state is of another version, or it is new although
+            there is a lake of an earlier one.
+    """
+    options = options or read_options()
+    state = open_state(upgrade=False, must_exist=True, options=options, lock_wait_s=lock_wait_s)
+    try:
+        revision = state.current_revision()
+        if revision == HEAD:  # a new one beside a lake took the place of one that was lost
+            refuse_unused_state(state, lambda: lake_of(options))
+            return state
+    except BaseException:
+        state.close()
+        raise
+    state.close()
+    if revision is None:
+        raise NoStateError("The state database is empty: nothing has run yet.")
+    raise ConfigurationError(
+        "The state database is of another version of this package: the next run of a FeedAMP DAG, or `feedamp db "
+        "upgrade`, brings an older one up to date."
+    )
+
+
 def lake_of(options: Options, find: LookUp | None = None) -> Lake:
     """The lake of these options, not read yet."""
     store = open_store("lake_url", options.lake_url, find or connection_by_id)
@@ -243,18 +270,25 @@ def lake_of(options: Options, find: LookUp | None = None) -> Lake:
 def lake_as_erased(options: Options) -> Lake:
     """The lake of these options for a reader without `Resources`: it leaves out what the state says was erased so far.
 
-    Raises a ConfigurationError if the lake has data and no state says so, or the key that its marks need is missing.
+    Raises a ConfigurationError if the lake has data and no state says so, the state is of another version, or the key that
+    its marks need is missing.
     """
     lake = lake_of(options)
     try:
-        state = open_state(must_exist=True, options=options)
+        state = existing_state(options)
     except NoStateError:
         _refuse_beside_data(make_url(_state_url(options, connection_by_id)), lambda: lake)
         return lake
     with contextlib.closing(state), state.read() as connection:
         if not erasures.is_any(connection):
             return lake
-        keys = options.encryption_key or _read_keys(state)
+        try:
+            keys = options.encryption_key or _read_keys(state)
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                "The key that says what was erased from the lake is missing: set [feedamp] encryption_key here as in the tasks, "
+                "or restore the key file beside the state."
+            ) from error
         cipher = data_key.open_cipher(state, keys, checks_key=False, notes_use=False)
         erased = erasures.load(connection, cipher)
     lake.erased = lambda: erased

@@ -131,10 +131,24 @@ def test_a_lake_that_was_put_back_shows_nothing_that_was_erased(feedamp_env):
         numbers = list(frames.read(table, columns=["mp_order_number"], source="lake").mp_order_number)
         assert (numbers.count("M-1"), total in (None, len(numbers))) == (0, True), table
     assert len(frames.read("orders", columns=["currency"], source="lake")) == 2  # its key is not asked for
+    key_file = feedamp_env.folder / "state.db.key"
+    key_file.rename(copy)
+    with pytest.raises(
+        ConfigurationError, match="The key that says what was erased from the lake is missing"
+    ):
+        frames.read("orders", source="lake")
+    copy.rename(key_file)
     feedamp_env.env.set_options(encryption_key=Fernet.generate_key().decode())
     with pytest.raises(ConfigurationError, match="encryption"):
         frames.read("orders", source="lake")
-    feedamp_env.resources.state.close()
+    state = feedamp_env.resources.state
+    for revision in ("0001", "9999"):  # a reader may have another version than the tasks
+        with state.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE feedamp_alembic_version SET version_num = '{revision}'")
+        with pytest.raises(ConfigurationError, match="of another version of this package"):
+            frames.read("orders", source="lake")
+        assert state.current_revision() == revision
+    state.close()
     for name in ("state.db", "state.db-wal", "state.db-shm"):
         (feedamp_env.folder / name).unlink(missing_ok=True)
     with pytest.raises(ConfigurationError, match="is empty, although the lake"):

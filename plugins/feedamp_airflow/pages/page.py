@@ -23,16 +23,13 @@ from itsdangerous import URLSafeTimedSerializer
 from markupsafe import Markup, escape
 from sqlalchemy.engine import Connection
 
-from feedamp.errors import ConfigurationError
 from feedamp.rules.failure_summary import counted
 from feedamp.state import sellers
-from feedamp.state.database import State
 from feedamp.state.overview import CountedItems
-from feedamp.state.upgrade import HEAD
 from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
-from feedamp_airflow.wiring import NoStateError, lake_of, open_state, refuse_unused_state
+from feedamp_airflow.wiring import NoStateError, existing_state
 
 MENU = (
     ("", "Overview"),
@@ -133,34 +130,14 @@ def reading() -> Iterator[Reading]:
         ConfigurationError: an option or connection cannot be used, or the state is missing or of another version.
         OperationalError: it has been locked for `LOCK_PATIENCE_S`, or cannot be read.
     """
-    with contextlib.closing(_existing_state()) as state, state.read() as connection:
+    with contextlib.closing(existing_state(lock_wait_s=LOCK_PATIENCE_S)) as state, state.read() as connection:
         yield Reading(connection, state.now(ask=False), read_options())
 
 
 def check_state(*, may_be_new: bool) -> None:
     """Raises as `reading`; with `may_be_new`, a state that is not there is none of these errors."""
     with contextlib.suppress(*([NoStateError] if may_be_new else [])):
-        _existing_state().close()
-
-
-def _existing_state() -> State:
-    state = open_state(upgrade=False, must_exist=True, lock_wait_s=LOCK_PATIENCE_S)
-    try:
-        revision = state.current_revision()
-        if revision == HEAD:  # a new one beside a lake took the place of one that was lost
-            refuse_unused_state(state, lambda: lake_of(read_options()))
-    except BaseException:
-        state.close()
-        raise
-    if revision == HEAD:
-        return state
-    state.close()
-    if revision is None:
-        raise NoStateError("The state database is empty: nothing has run yet.")
-    raise ConfigurationError(
-        "The state database is of another version of this package: the next run of a FeedAMP DAG, or `feedamp db "
-        "upgrade`, brings an older one up to date."
-    )
+        existing_state(lock_wait_s=LOCK_PATIENCE_S).close()
 
 
 def ago(then: datetime | None, now: datetime) -> str:
