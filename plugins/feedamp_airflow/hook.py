@@ -141,6 +141,10 @@ class FeedAmpHook(HttpHook):
         except FeedAmpError as error:
             # The button of Airflow's form tests under an id of its own making, which says nothing.
             return False, str(error).replace(f"Connection {self.feedamp_conn_id}", "This connection")
+        finally:
+            # The process of the button lives on, and waits for no garbage collector to give connections back.
+            if opened := vars(self).pop("_looking", None):
+                opened.state.close()
 
     async def _exchange(self, seller: str, request: PreparedRequest, timeout_s: float | None) -> Answer:
         for name in ("Content-Length", "Transfer-Encoding"):  # `_bytes` may change both

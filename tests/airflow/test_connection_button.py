@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import re
 import socket
@@ -9,6 +10,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from airflow.models.connection import Connection
 from airflow_env import CONN_ID
 from cryptography import x509
@@ -88,6 +90,21 @@ def test_a_refresh_made_with_another_secret_proves_nothing(press, proven):
         works, sentence = press(host=server.url, password="the-typed-one")
     assert works
     assert "not proven" in sentence
+
+
+def test_the_button_leaves_no_connection_to_the_state(press, state_on_postgres):
+    def connected():
+        with state_on_postgres.resources.state.read() as connection:
+            found = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+            return connection.execute(found).scalar_one()
+
+    before = connected()
+    gc.disable()  # which would hide it, but not soon enough in a server
+    try:
+        assert [press()[0] for _ in range(3)] == [True] * 3
+        assert connected() == before
+    finally:
+        gc.enable()
 
 
 def test_testing_spends_no_grant(press, proven):
