@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import threading
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from browsing import token_of
@@ -130,6 +132,32 @@ def test_a_consent_outlives_a_lock_that_a_page_would_not(browse, console):
     with writing(console.resources.state, until=2.0):
         came = browse.client(None).get(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}")
     assert (came.status_code, "Your account is connected" in came.text) == (200, True)
+
+
+def test_no_stranger_holds_up_the_server_while_the_state_is_silent(
+    api_server, browse, state_on_postgres, server
+):
+    login = browse.client("admin").headers
+
+    async def ask():
+        asgi = httpx.ASGITransport(app=api_server)
+        async with httpx.AsyncClient(transport=asgi, base_url="http://testserver") as client:
+            strangers = [
+                asyncio.create_task(client.get("/feedamp/callback?state=s&code=c")) for _ in range(45)
+            ]
+            await asyncio.sleep(0.5)
+            began = time.monotonic()
+            other = await client.get(
+                "/api/v2/dags?limit=1", headers={"Authorization": login["Authorization"]}
+            )
+            waited_s = time.monotonic() - began
+            return other.status_code, waited_s, {one.status_code for one in await asyncio.gather(*strangers)}
+
+    assert browse("/api/v2/dags?limit=1").status_code == 200
+    with server.stalled():
+        code, waited_s, strangers = asyncio.run(ask())
+    assert (code, strangers) == (200, {503})
+    assert waited_s < 1.5
 
 
 def test_a_button_waits_for_no_upgrade_by_another_process(tmp_path):

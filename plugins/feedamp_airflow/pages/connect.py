@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from anyio import CapacityLimiter, fail_after, to_thread
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.engine import Connection
@@ -34,6 +36,9 @@ NO_CODE = ["This address has no code: open the link again and consent. Nothing w
 DENIED = "You did not consent; nothing was changed."
 AWAY = "The account could not be connected now: open this address again in a minute."
 FAILED = "The account could not be connected: a link works once and for 15 minutes, and only for the account it was made for. If you saw that it is connected, all is well."
+
+# Anyone may open the callback, and each waits some seconds for a state that is silent.
+_callbacks = CapacityLimiter(4)
 
 Text = Annotated[str, Form(max_length=2_000)]
 
@@ -129,7 +134,7 @@ def moved_server(connection: Connection, conn_id: str) -> MovedServer | None:
 
 @open_to_all.get("/callback", response_class=HTMLResponse)
 @open_to_all.get("/callback/", response_class=HTMLResponse)  # as a connection's callback_url may have it
-def receive(
+async def receive(
     request: Request,
     code: str = "",
     state: str = "",
@@ -140,6 +145,20 @@ def receive(
     """Where FeedAMP sends a seller, who need not be a user of Airflow; accepts nothing without a `state` of this installation."""
     if connected:
         return render(request, "callback.html", said=Answer(DONE, []), is_over=True)
+    try:
+        with fail_after(page.LOCK_PATIENCE_S):
+            await _callbacks.acquire()
+    except TimeoutError:
+        return _come_again(request)
+    try:
+        # A limit of its own: the threads that Airflow's server shares among all its requests stay free.
+        work = partial(_receive, request, code, state, error, who)
+        return await to_thread.run_sync(work, limiter=CapacityLimiter(1))
+    finally:
+        _callbacks.release()
+
+
+def _receive(request: Request, code: str, state: str, error: str, who: Reader | None) -> Response:
     try:
         said, seller_id = _spend(code, state, error)
     except (FeedAmpError, SQLAlchemyError, Refused):
@@ -155,11 +174,13 @@ def receive(
         return render(request, "callback.html", status_code=400, said=said, is_over=True)
     # Only who sent the link reads why.
     if said.code == MISUSED or any("Nothing was spent" in line for line in said.lines):
-        return render(
-            request, "callback.html", status_code=503, said=Answer(said.code, [AWAY]), is_over=False
-        )
+        return _come_again(request)
     why = Answer(said.code, [DENIED if error else FAILED])
     return render(request, "callback.html", status_code=400, said=why, is_over=True)
+
+
+def _come_again(request: Request) -> Response:
+    return render(request, "callback.html", status_code=503, said=Answer(MISUSED, [AWAY]), is_over=False)
 
 
 def _spend(code: str, state: str, error: str) -> tuple[Answer, str]:
