@@ -340,7 +340,7 @@ def refuse_unused_state(state: State, lake: Callable[[], Lake]) -> bool:
 
 def _took_no_file(state: State) -> bool:
     with state.read() as connection:
-        return not inbox_files.taken_files(connection)
+        return not inbox_files.is_any(connection)
 
 
 def _make_default_inbox(options: Options) -> None:

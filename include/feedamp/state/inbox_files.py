@@ -21,6 +21,12 @@ def taken_files(connection: Connection) -> list[Version]:
     return [(row.name, row.size, row.checksum, row.stamp) for row in rows]
 
 
+def is_any(connection: Connection) -> bool:
+    """Whether any inbox file was ever read."""
+    query = sa.select(inbox_files.c.name).where(inbox_files.c.checksum != "")
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def take_file(
     connection: Connection,
     version: Version,
