@@ -165,6 +165,20 @@ def test_a_pass_that_was_killed_is_finished_by_the_next(
     assert env.order("M-2").phase == "to_place"
 
 
+def test_an_inbox_that_is_away_does_not_look_like_one_without_orders(env: Env) -> None:
+    env.inbox.rmdir()
+    assert env.intake().complete  # it does not exist yet
+    env.inbox.mkdir()
+    drop_bytes(env, "1.jsonl", jsonl([env.body("M-1")]))
+    assert env.intake().complete
+    env.inbox.rename(env.folder / "elsewhere")
+    away = env.intake()
+    assert (away.complete, env.intake(dry_run=True).complete) == (False, False)
+    assert "is away, although files were taken" in "\n".join(away.undone)
+    (env.folder / "elsewhere").rename(env.inbox)
+    assert env.intake().complete
+
+
 def test_a_dismissed_reject_stays_dismissed_while_its_row_is_the_same(env: Env) -> None:
     drop_bytes(env, "1.jsonl", jsonl(bad(env, 25)))
     env.intake()

@@ -3,7 +3,7 @@
 import logging
 
 from feedamp.api.clock_check import doubt_by_state
-from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.inbox import Taken, discover
 from feedamp.resources import Resources
 from feedamp.run import Run
@@ -19,7 +19,8 @@ def intake(resources: Resources, run: Run) -> StepResult:
     """Takes every new or changed file of the inbox in name order, then the rows of the query, if one is configured.
 
     `result.orders` counts rows read, `result.rejected` rows rejected. Safe to repeat: a file counts as taken once all
-    its rows are in the ledger or rejected; a row that was taken before changes nothing.
+    its rows are in the ledger or rejected; a row that was taken before changes nothing. A folder that is away, although
+    files were taken before, leaves the step incomplete: it must not look like one without orders.
     """
     doubt_by_state(resources.state)
     started_at = resources.state.now()
@@ -27,7 +28,13 @@ def intake(resources: Resources, run: Run) -> StepResult:
     with resources.state.read() as connection:
         taken = [Taken(*version) for version in inbox_files.taken_files(connection)]
     found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=taken)
-    if not found.exists:
+    if not found.exists and taken and resources.inbox.is_local:
+        message = (
+            f"The folder {resources.settings.inbox_url} is away, although files were taken from the inbox before: mount it, or "
+            "make an empty one if no more files will come."
+        )
+        result.record_failure("inbox_url", TransientError(message))
+    elif not found.exists:
         log.warning("The inbox %s does not exist yet.", resources.inbox.url)
     for name in found.waiting:
         log.info("%s is still being written; the next run takes it.", name)
