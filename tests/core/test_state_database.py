@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import stat
+import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -12,9 +14,20 @@ import sqlalchemy as sa
 from wire import opened_state
 
 from crashes.clock import NOON, Clock
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, StoreAwayError
 from feedamp.state import HEAD, State, findings, ledger, open_orders, order_events, sellers
 from feedamp.state.schema import UtcTime, metadata, watermarks
+
+
+@contextmanager
+def full_disk():
+    """As a full disk, a limit makes writes fail; files that are there already can be read."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture
@@ -89,6 +102,19 @@ def test_a_commit_survives_a_power_cut(state):
             connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")
         ]
     assert modes == ["wal", 2]  # 2 is FULL
+
+
+def test_a_full_disk_is_named_at_once_with_its_file(tmp_path):
+    url, began = f"sqlite:///{tmp_path}/state.db", time.monotonic()
+    with full_disk(), pytest.raises(StoreAwayError, match=r"state\.db cannot be written"):
+        State(url)
+    with closing(State(url)) as state:
+        with full_disk(), pytest.raises(StoreAwayError, match=r"state\.db cannot be written"):
+            put_watermark(state, NOON)
+        assert watermark(state) is None
+        put_watermark(state, NOON)
+        assert watermark(state) == NOON
+    assert time.monotonic() - began < 20
 
 
 def test_a_naive_time_is_refused(state):

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-from feedamp.errors import BusyError, ConfigurationError
+from feedamp.errors import BusyError, ConfigurationError, StoreAwayError
 from feedamp.state.leases import Leases, LeaseTimes, elapsed_s
 from feedamp.state.rate_leases import RateLeases
 from feedamp.state.reconnect import (
@@ -142,10 +142,11 @@ class State:
         self._writers, self._outage = Writers(), OUTAGES[self.url]
         self._patience_s = opening_patience_s
         try:
-            with self._connect():
-                pass
-            if upgrade:  # `feedamp db current` only reads
-                self.upgrade()
+            with self._writing_file():
+                with self._connect():
+                    pass
+                if upgrade:  # `feedamp db current` only reads
+                    self.upgrade()
         except BaseException:
             self.close()  # the caller gets no object to close
             raise
@@ -165,7 +166,7 @@ class State:
         Postgres ends it if this process stands still in it for five seconds.
         """
         if self.is_sqlite:
-            with self.engine.begin() as connection:
+            with self._writing_file(), self.engine.begin() as connection:
                 yield connection
             return
         takes_lock = self._takes_lock
@@ -265,6 +266,20 @@ class State:
         patience = Patience(self._patience_s if patience_s is None else patience_s, self._outage)
         return LastingTransaction(self.engine, patience, self._writers, **options)
 
+    @contextmanager
+    def _writing_file(self) -> Iterator[None]:
+        """Says in words that the disk of a SQLite file takes no more."""
+        try:
+            yield
+        except OperationalError as error:
+            if not _is_full(error.orig):
+                raise
+            raise StoreAwayError(
+                f"The state database {self.url.database} cannot be written ({error.orig}): is there room on its disk? Nothing "
+                "of this transaction is stored.",
+                retry_after_s=60,
+            ) from error
+
     def _prepare_file(self) -> None:
         path = self.url.database
         if not path or path == ":memory:":
@@ -310,6 +325,15 @@ def _seller_keys(seller_ids: Collection[str]) -> list[int]:
     return sorted({zlib.crc32(seller_id.encode()) - 2**31 for seller_id in seller_ids})
 
 
+def _is_full(error: BaseException | None) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    )
+
+
 def _use_write_ahead_log(cursor: sqlite3.Cursor, lock_wait_s: float) -> None:
     """Switches to WAL. Retries while other processes open a new file: SQLite then fails without waiting."""
     give_up_at = time.monotonic() + lock_wait_s
@@ -317,8 +341,8 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor, lock_wait_s: float) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > give_up_at:
+        except sqlite3.OperationalError as error:
+            if _is_full(error) or time.monotonic() > give_up_at:
                 raise
             time.sleep(0.01)
 
