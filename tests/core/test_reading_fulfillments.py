@@ -49,6 +49,12 @@ def test_no_embedded_entries_mean_that_nothing_happened_yet():
     assert order_of(fulfillments=[]).fulfillments == ()
 
 
+def test_an_empty_object_means_an_empty_list_and_is_counted():
+    coercions = Counter()
+    assert read_order({"mp_order_number": "M-1", "fulfillments": {}}, coercions).fulfillments == ()
+    assert coercions == {"empty_for_list": 1}
+
+
 @pytest.mark.parametrize(
     "value",
     [
