@@ -34,12 +34,15 @@ def impatient(monkeypatch):
 
 
 @contextmanager
-def before_a_statement(words, do, nth=1):
-    """Does something just before the first statement with these words is sent, or the nth."""
+def before_a_statement(words, do, nth=1, after=""):
+    """Does something just before the first statement with these words is sent, or the nth; or after one with others."""
     left = [do, *[lambda: None] * (nth - 1)]
+    waited_for = {after}
 
     def look(_connection, _cursor, statement, *_):
-        if words in statement and left:
+        if after in statement:
+            waited_for.clear()
+        if words in statement and left and not waited_for:
             left.pop()()
 
     sa.event.listen(sa.Engine, "before_cursor_execute", look)
@@ -132,6 +135,30 @@ def test_a_consent_outlives_a_lock_that_a_page_would_not(browse, console):
     with writing(console.resources.state, until=2.0):
         came = browse.client(None).get(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}")
     assert (came.status_code, "Your account is connected" in came.text) == (200, True)
+
+
+def test_a_consent_in_the_journal_is_said_to_be_given(browse, console, monkeypatch):
+    monkeypatch.setattr(pages, "CONSENT_PATIENCE_S", 1.5)
+    extra = {"allow_http": True, "callback_url": "http://testserver/feedamp/callback"}
+    console.env.set_connection(extra=json.dumps(extra))
+    console.run("sellers", "add", SELLER)
+    code, state = consent(console.run("sellers", "authorize-url", SELLER).out.strip())
+    back = f"/feedamp/callback?{urlencode({'code': code, 'state': state})}"
+    with ExitStack() as held:
+        lock = partial(held.enter_context, writing(console.resources.state))
+        with before_a_statement("BEGIN IMMEDIATE", lock, after="UPDATE authorizations"):
+            began = time.monotonic()
+            came = browse(back, None)
+        assert time.monotonic() - began < 15
+    assert (came.status_code, "You gave access" in came.text, "Ask whoever" in came.text) == (
+        202,
+        True,
+        False,
+    )
+    again = browse(back, None)
+    assert (again.status_code, "or that access was given, all is well" in again.text) == (400, True)
+    console.resources.pairs.take_in_consents()
+    assert ">active</td>" in browse("/feedamp/sellers").text
 
 
 def test_no_stranger_holds_up_the_server_while_the_state_is_silent(

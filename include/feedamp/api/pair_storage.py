@@ -25,6 +25,7 @@ _Result = TypeVar("_Result")
 # A pair that is not in the state after the first time is also written to the journal; storing it in the state is tried
 # until the second time has passed, at the interval of the third.
 JOURNALED_AFTER_S, STORE_TRIED_FOR_S, STORE_TRIED_EVERY_S = 1.0, 120.0, 1.0
+IN_JOURNAL = "they are in the journal, and the next run stores them."
 
 
 class ForeignPairError(UnclearError):
@@ -49,26 +50,33 @@ class PairStorage:
                 self._cipher.keep_data_key(connection)  # the journal names the pair by it
         return self._journal.reserve(seller_id, is_consent=is_consent)
 
-    async def store(self, grant: Grant | None, pair: JournaledPair, reservation: Reservation) -> bool:
+    async def store(
+        self,
+        grant: Grant | None,
+        pair: JournaledPair,
+        reservation: Reservation,
+        *,
+        tried_for_s: float | None = None,
+    ) -> bool:
         """Stores the pair of a refresh of `grant`, or of a consent; False if another grant has replaced `grant` meanwhile.
 
-        Storing is tried for two minutes. If the first second brings no success, the pair is also in the journal.
+        Storing is tried for two minutes, or for `tried_for_s` where a person waits. If the first second brings no success, the pair is also in the journal.
 
         Raises:
             TransientError: the pair could not be stored; the next run moves it from the journal into the state.
             ForeignPairError: it is another seller's, and was not stored.
         """
         try:
-            return await self._store_or_journal(grant, pair, reservation)
+            return await self._store_or_journal(grant, pair, reservation, tried_for_s or STORE_TRIED_FOR_S)
         finally:
             # Not before: in a task, this asks the supervisor, which may not answer while Airflow's server is away.
             self._on_secret(pair.refresh_token)
 
     async def _store_or_journal(
-        self, grant: Grant | None, pair: JournaledPair, reservation: Reservation
+        self, grant: Grant | None, pair: JournaledPair, reservation: Reservation, tried_for_s: float
     ) -> bool:
         loop = asyncio.get_running_loop()
-        give_up_at, is_journaled = loop.time() + STORE_TRIED_FOR_S, False
+        give_up_at, is_journaled = loop.time() + tried_for_s, False
         storing = in_daemon_thread(self._store, grant, pair)
         journaling: Future[bool] | None = None
         while True:
@@ -94,8 +102,7 @@ class PairStorage:
                 raise error
             if loop.time() >= give_up_at:
                 raise TransientError(
-                    "New tokens could not be stored in the state database in time; they are in the journal, and the next run "
-                    "stores them."
+                    f"New tokens could not be stored in the state database in time; {IN_JOURNAL}"
                     if is_journaled
                     else "New tokens could be stored neither in the state database in time nor in the journal: if FeedAMP "
                     "refuses the old ones, the seller must authorize again.",

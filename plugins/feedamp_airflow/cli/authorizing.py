@@ -30,7 +30,7 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output, moment
-from feedamp_airflow.cli.running import DONE, REFUSED, explain, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, explain, lock_wait_s, opened_resources
 from feedamp_airflow.wiring import connection_by_id
 
 LONGEST_CALLBACK = 1 << 14  # characters of a callback's address
@@ -285,7 +285,8 @@ def _exchange(
     try:
         # In a thread: an interruption of the command does not come between FeedAMP's answer and storing it.
         with ThreadPoolExecutor(1) as thread:
-            problem = thread.submit(asyncio.run, _ask_and_store(resources, account, seller, code)).result()
+            work = _ask_and_store(resources, account, seller, code, tried_for_s=lock_wait_s.get())
+            problem = thread.submit(asyncio.run, work).result()
     except errors.ClientRefusedError:
         raise
     except errors.AuthorizationError:
@@ -300,14 +301,14 @@ def _exchange(
             consent_requests.give_back(connection, state)
         out.complain(f"{error} Nothing was spent; try the same command again while the state is good.")
     else:
-        if problem is not None:
-            out.complain(f"seller {seller.seller_id}: {problem}")
-        return problem is None
+        if problem is not None:  # raised, as the state, which takes nothing now, should be asked nothing more
+            raise errors.FeedAmpError(f"seller {seller.seller_id}: {problem}")
+        return True
     return False
 
 
 async def _ask_and_store(
-    resources: Resources, account: FeedAmpAccount, seller: Seller, code: str
+    resources: Resources, account: FeedAmpAccount, seller: Seller, code: str, *, tried_for_s: float | None
 ) -> errors.TransientError | None:
     """The error if FeedAMP issued tokens that could not be stored; raises as `TokenEndpoint.exchange`."""
     reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
@@ -331,7 +332,7 @@ async def _ask_and_store(
         origin=account.endpoint.origin,
     )
     try:
-        await resources.pairs.store(None, pair, reservation)
+        await resources.pairs.store(None, pair, reservation, tried_for_s=tried_for_s)
     except errors.TransientError as error:
         return error
     return None

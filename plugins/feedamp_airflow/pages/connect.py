@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from feedamp.api.pair_storage import IN_JOURNAL
 from feedamp.errors import FeedAmpError
 from feedamp.rules.origin import others
 from feedamp.state import consent_requests, grants, sellers
@@ -35,7 +36,8 @@ NOT_OURS = ["This link was not made here, or long ago; nothing was changed."]
 NO_CODE = ["This address has no code: open the link again and consent. Nothing was changed."]
 DENIED = "You did not consent; nothing was changed."
 AWAY = "The account could not be connected now: open this address again in a minute."
-FAILED = "The account could not be connected: a link works once and for 15 minutes, and only for the account it was made for. If you saw that it is connected, all is well."
+FAILED = "The account could not be connected: a link works once and for 15 minutes, and only for the account it was made for. If you saw that it is connected, or that access was given, all is well."
+GIVEN = "You gave access to your account, and it will be connected soon. No new link is needed."
 
 # Anyone may open the callback, and each waits some seconds for a state that is silent.
 _callbacks = CapacityLimiter(4)
@@ -175,6 +177,11 @@ def _receive(request: Request, code: str, state: str, error: str, who: Reader | 
     # Only who sent the link reads why.
     if said.code == MISUSED or any("Nothing was spent" in line for line in said.lines):
         return _come_again(request)
+    if any(IN_JOURNAL in line for line in said.lines):
+        given = Answer(said.code, [GIVEN])
+        return render(
+            request, "callback.html", status_code=202, said=given, is_over=False, head="Access was given"
+        )
     why = Answer(said.code, [DENIED if error else FAILED])
     return render(request, "callback.html", status_code=400, said=why, is_over=True)
 
