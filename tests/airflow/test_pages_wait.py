@@ -77,6 +77,10 @@ def test_no_page_waits_for_a_server_that_goes_away(is_stalled, browse, state_on_
             assert time.monotonic() - began < 12
             assert (said.status_code, "The state database" in said.text) == (503, True)
     assert "look at the page again before you repeat it" in said.text
+    if is_stalled:
+        with server.stalled():  # before anything was asked
+            said = browse.send("/feedamp/do/pause", "", token=token, chosen=SELLER)
+        assert (said.status_code, ". Nothing was changed." in said.text) == (503, True)
 
 
 @contextmanager

@@ -191,8 +191,10 @@ def run(command: str, *, by: str | None = None, patience_s: float | None = None,
     """
     out = io.StringIO()
     patience = running.lock_wait_s.set(patience_s or page.LOCK_PATIENCE_S)
+    unclear = "Nothing was changed."
     try:
         page.check_state(may_be_new=command == BEGIN)
+        unclear = "Whether anything was changed is not known; look at the page again before you repeat it."
         code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
     except Exception as error:
         if isinstance(error, OperationalError) and is_lock_timeout(error):
@@ -201,9 +203,6 @@ def run(command: str, *, by: str | None = None, patience_s: float | None = None,
         if sentence is None:
             raise
         if isinstance(error, StoreAwayError | DBAPIError):
-            unclear = (
-                "Whether anything was changed is not known; look at the page again before you repeat it."
-            )
             raise Refused(503, f"{sentence.rstrip('.')}. {unclear}") from error
         out.write(f"{sentence}\n")
     finally:
