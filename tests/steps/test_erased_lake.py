@@ -20,6 +20,7 @@ from other_leases import held_elsewhere, use_quick_leases
 
 from crashes.clock import Clock
 from feedamp.errors import BusyError, IncompleteError
+from feedamp.lake import writer as lake_writer
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
@@ -214,7 +215,10 @@ def test_no_old_file_goes_before_what_replaces_it_is_on_the_disk(
     assert set(removed) <= old
 
 
-def test_what_was_read_before_the_mark_is_not_published(store: Store) -> None:
+def test_what_was_read_before_the_mark_is_not_published(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_writer, "ROWS_PER_GROUP", 1)  # each row is in its file at once
     writer = store.resources.lake_writer(Run("d", "r", T0), "extract", 0)
     writer.append_all(snapshot(order(1), 1))
     writer.append_all(other("M-2"))
