@@ -126,6 +126,16 @@ async def test_a_pause_is_not_shortened_by_an_answer(state, clock):
     assert row_of(state).next_at - NOON.timestamp() == pytest.approx(7, abs=0.01)
 
 
+async def test_after_a_rate_is_given_back_the_next_request_keeps_its_distance(state, clock):
+    limiter = limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s)
+    state.rates.hold([S1])
+    await take_slot(limiter, S1)
+    state.rates.give_all_back()
+    assert (row_of(state).held_by, clock.elapsed_s()) == (None, 0)
+    await take_slot(limiter, S1)
+    assert clock.elapsed_s() >= 1 / RATE
+
+
 async def test_a_held_rate_is_given_up_within_a_second_and_the_distance_is_kept(two):
     one, _ = two
     one.rates.hold([S1, S2])
