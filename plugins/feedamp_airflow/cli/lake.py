@@ -89,9 +89,8 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
         out.say(f"{verified.compared} orders were compared: nothing is missing in lake and warehouse")
         return DONE if verified.is_whole else REFUSED
     out.listing(by_table, BY_TABLE, as_json=False)
-    # A key can hold what a seller typed, or an order that only FeedAMP has.
-    if first := out.reader.said(verified.first, []):
-        out.table(("FIRST", "", ""), [(found.table, " ".join(found.key), found.what) for found in first])
+    # A key can hold what a seller typed, or an order that only FeedAMP has: none of these columns is for every reader.
+    out.table(("FIRST", "", ""), [(found.table, " ".join(found.key), found.what) for found in verified.first])
     if not given.repair:
         out.say("`feedamp lake verify --repair` restores what is missing.")
     return REFUSED

@@ -95,6 +95,8 @@ class Output:
         """
         self._hide_work()
         seen = self.reader.columns(names)
+        if not seen:
+            return
         shown = [name in seen for name in names]
         lines = [tuple(names), *(tuple(cell(value) for value in row) for row in rows)]
         lines = [tuple(compress(line, shown)) for line in lines]
