@@ -1,6 +1,6 @@
 """How much memory extract and load take beyond the imported process, and whether it grows with the orders.
 
-python benchmarks/memory.py                           20,000 and 1,000,000 orders of 50 sellers: about half an hour
+python benchmarks/memory.py                           20,000 and 1,000,000 orders of 50 sellers: some minutes
 python benchmarks/memory.py --orders 2000 --orders 20000
 
 Each step runs in a process of its own, as a task does. "added" is the most it held (VmHWM) less what it held when
