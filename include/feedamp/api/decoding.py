@@ -189,7 +189,7 @@ def _has_inferred_shape(value: Any) -> bool:
     carry members of a shipment or cancellation directly.
     """
     if not isinstance(value, list):
-        return value == {}  # an empty list, as some servers write it
+        return isinstance(value, dict) and not value  # an empty list, as some servers write it
     for item in value:
         if not isinstance(item, dict) or not isinstance(item.get("mp_line_number"), str | int):
             return False
