@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from console import SELLER
 
-from feedamp.state import grants, schema
+from feedamp.state import State, grants, schema
+from feedamp_airflow import wiring
 
 SECRETS = ("rt-", "Bearer")
 
@@ -35,6 +37,19 @@ def test_an_import_adds_and_the_same_again_changes_nothing(console):
     assert (first.code, first.out.splitlines()[-1]) == (0, "added 3, updated 0, unchanged 0, refused 0")
     again = console.run("sellers", "import", file)
     assert (again.code, again.out) == (0, "added 0, updated 0, unchanged 3, refused 0\n")
+
+
+def test_connections_are_looked_up_while_others_may_write(console, monkeypatch):
+    looked_up, account = [], wiring._account
+
+    def asked(find, conn_id):
+        with closing(State(str(console.resources.state.url), lock_wait_s=0.5)) as other, other.begin():
+            looked_up.append(conn_id)
+        return account(find, conn_id)
+
+    monkeypatch.setattr(wiring, "_account", asked)
+    done = console.import_rows(row(), row("S2", "tok-2", conn_id="missing"))
+    assert (done.code, looked_up[-1]) == (1, "missing")
 
 
 def test_an_import_warns_of_a_clock_that_the_state_contradicts(console, caplog):

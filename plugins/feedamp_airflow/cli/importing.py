@@ -29,6 +29,7 @@ from feedamp.run import Run
 from feedamp.state import consents, grants, known_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import (
+    Enrollment,
     Outcome,
     Refusal,
     accepted_words,
@@ -54,7 +55,9 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
         accounts = _Accounts(resources, out, force=given.force)
         lines = _lines(stream)
         with names_who_is_read_again(resources, out):
-            while batch := list(islice(lines, LINES_PER_TRANSACTION)):
+            while read := list(islice(lines, LINES_PER_TRANSACTION)):
+                batch = [(number, read_line(line)) for number, line in read]
+                _look_at_connections(resources, batch, fault_of)
                 with resources.state.begin() as connection:
                     taken = list(_take(connection, resources, batch, fault_of, out, given))
                 for number, verdict in accounts.compare(taken):
@@ -164,18 +167,30 @@ def _connection_check(resources: Resources) -> Callable[[str], Refusal | None]:
     return fault
 
 
+def _look_at_connections(
+    resources: Resources,
+    lines: Sequence[tuple[int, Enrollment | Refusal]],
+    fault_of: Callable[[str], Refusal | None],
+) -> None:
+    """Asks for the connections of these lines: a task waits a minute for a missing one, which no transaction should."""
+    with resources.state.read() as connection:
+        known = {seller.seller_id: seller.conn_id for seller in sellers.find(connection)}
+    for _, given in lines:
+        if not isinstance(given, Refusal):
+            fault_of(given.conn_id or known.get(given.seller_id, resources.default_conn_id))
+
+
 def _take(
     connection: Connection,
     resources: Resources,
-    lines: list[tuple[int, bytes]],
+    lines: Sequence[tuple[int, Enrollment | Refusal]],
     fault_of: Callable[[str], Refusal | None],
     out: Output,
     options: argparse.Namespace,
 ) -> Iterator[Taken]:
     known = {seller.seller_id: seller for seller in sellers.find(connection)}
     changed: set[str] = set()
-    for number, line in lines:
-        given = read_line(line)
+    for number, given in lines:
         if isinstance(given, Refusal):
             yield number, given, ""
             continue
