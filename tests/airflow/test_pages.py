@@ -27,6 +27,7 @@ from fastapi.routing import APIRoute
 from order_samples import example_order, good_order
 
 from feedamp.rules.failure_summary import Told
+from feedamp.rules.order import Phase
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
 from feedamp.state import State, reconciliation_days, schema, step_runs, watermarks
 from feedamp.state.overview import CountedItems
@@ -282,6 +283,21 @@ def test_rejects_are_downloaded_by_who_may_read_them(browse, filled):
     assert "/feedamp/rejected/export" not in browse("/feedamp/rejected", "viewer").text
     for role, code in (("viewer", 403), ("user", 403), (None, 401)):
         assert browse("/feedamp/rejected/export", role).status_code == code
+
+
+def test_an_order_that_waits_for_its_seller_has_no_next_try(browse, feedamp_env):
+    env = feedamp_env.env
+    env.drop("a.jsonl", {"seller_id": SELLER, "order": good_order(mp_order_number="M-1")})
+    env.place()
+    later = {
+        "reason": "the seller is paused",
+        "phase": Phase.TO_PLACE,
+        "next_try_at": datetime(2099, 1, 2, tzinfo=UTC),
+    }
+    for changes, is_shown in (({}, False), ({"reason": "FeedAMP answered 503"}, True)):
+        with feedamp_env.resources.state.begin() as connection:
+            connection.execute(sa.update(orders).values(**later | changes))
+        assert ("2099-01-02" in browse(f"/feedamp/sellers/{SELLER}").text) is is_shown
 
 
 def test_no_table_has_a_head_without_rows(browse, feedamp_env):

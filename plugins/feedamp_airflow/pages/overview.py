@@ -134,7 +134,7 @@ async def _with_states(request: Request, runs: list[dict[str, Any]]) -> list[dic
                 "dag_id": dag_id,
                 "run": f"{dag_id}/{last['dag_run_id']}",
                 "started_at": began,
-                "result": "nothing to do" if last["state"] == "success" else "nothing recorded",
+                "result": _unrecorded(dag_id, last["state"]),
             }
         if run:
             states = {f"{dag_id}/{one['dag_run_id']}": one["state"] for one in known}
@@ -142,6 +142,13 @@ async def _with_states(request: Request, runs: list[dict[str, Any]]) -> list[dic
             later = f"; a newer run: {last['state']}" if last and last["state"] != state else ""
             shown.append(run | {"state": f"{state}{later}", "is_bad": "failed" in f"{state}{later}"})
     return shown
+
+
+def _unrecorded(dag_id: str, state: str) -> str:
+    """What a run did that left no run of a step."""
+    if dag_id == "feedamp_admin":
+        return "see its log"
+    return "nothing to do" if state == "success" else "nothing recorded"
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])

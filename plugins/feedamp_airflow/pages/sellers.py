@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from feedamp.errors import ConfigurationError
 from feedamp.rules.finding import OPEN
-from feedamp.rules.order import OPEN_PHASES
+from feedamp.rules.order import OPEN_PHASES, is_blocked
 from feedamp.state import overview as state_overview
 from feedamp.state import page_lists, scorecards, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
@@ -152,12 +152,7 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
             "limits": LIMITS_SHOWN,
             "judged_by": JUDGED_BY,
             "parts_of": PARTS_OF,
-            "orders": reader.counted(
-                read.connection,
-                state_overview.listed_orders(
-                    read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
-                ),
-            ),
+            "orders": reader.counted(read.connection, _open_orders(read, seller_id)),
             "findings": reader.counted(
                 read.connection,
                 page_lists.list_findings(
@@ -174,6 +169,16 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
         reader=reader,
         **shown,
     )
+
+
+def _open_orders(read: Reading, seller_id: str) -> state_overview.CountedItems:
+    found = state_overview.listed_orders(
+        read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
+    )
+    for order in found.items:
+        if is_blocked(order["phase"], order["reason"]):
+            order["next_try_at"] = None
+    return found
 
 
 def _stale(read: Reading, seller_ids: Sequence[str]) -> set[str]:
