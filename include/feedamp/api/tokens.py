@@ -307,38 +307,33 @@ class Tokens:
         if self._clock is not None:  # a new pair must be stored in any case
             asked_at = self._clock.corrected(asked_at)
         self._unmark(grant.seller_id, GrantMark.ORPHANED)
+        other_id = self._other_with(answer.access_token, grant.seller_id)
+        foreign = ForeignPairError(
+            f"FeedAMP answered a token call with the access token of seller {other_id}; it is not used.",
+            seller_id=grant.seller_id,
+        )
         pair = JournaledPair(
             seller_id=grant.seller_id,
             generation=grant.generation,
             used_token=used,
             refresh_token=answer.refresh_token,
-            access_token=answer.access_token,
+            access_token=answer.access_token if other_id is None else "",
             expires_in_s=answer.expires_in_s,
             asked_at=asked_at,
             conn_id=grant.conn_id,
             origin=grant.origin,
             consent=grant.consent,
         )
-        other_id = self._other_with(answer.access_token, grant.seller_id)
         try:
             if other_id is not None and not answer.is_rotated:  # nothing is lost with such an answer
                 reservation.release()
-                raise ForeignPairError(
-                    f"FeedAMP answered a token call with the token of seller {other_id}; it is not used.",
-                    seller_id=grant.seller_id,
-                )
+                raise foreign
             is_stored = await self._pairs.store(grant, pair, reservation)
         except ForeignPairError:
             lease.has_open_outcome = False  # nothing came that could be stored
             raise
         if other_id is not None:
-            # A new refresh token that no other seller has came with it, which shows whose answer it is.
-            log.warning(
-                "FeedAMP gave sellers %s and %s the same access token, though each has a refresh token of its own. It is used: "
-                "ask FeedAMP whether it gives one to all.",
-                grant.seller_id,
-                other_id,
-            )
+            raise foreign  # the new refresh token is stored, and the next request for a token sends it
         if not answer.access_token:  # the next request for a token sends the new refresh token
             raise UnclearError(
                 "FeedAMP answered a token call without an access token; its refresh token is stored.",
