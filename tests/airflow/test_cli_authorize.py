@@ -18,7 +18,8 @@ from console import SELLER
 
 from feedamp.api import pair_storage
 from feedamp.api.token_journal import JournaledPair
-from feedamp.state import grants
+from feedamp.errors import StoreAwayError
+from feedamp.state import grants, overview
 from feedamp.state.schema import authorizations
 
 
@@ -60,6 +61,21 @@ def test_a_consent_becomes_a_grant_that_works(shop):
     grant = the_grant(shop)
     secrets = (grant.refresh_token, grant.access_token, shop.sandbox.client_secret)
     assert not [secret for secret in secrets if secret in done.out + done.err]
+
+
+def test_a_state_that_is_away_once_the_grant_is_stored_makes_it_no_failure(shop, monkeypatch):
+    code_and_state, watermarks = consent(ask_for_url(shop)), overview.seller_watermarks
+
+    def away(connection):
+        if the_grant(shop):
+            raise StoreAwayError("The state database does not answer.")
+        return watermarks(connection)
+
+    monkeypatch.setattr(overview, "waiting_by_seller", away)
+    monkeypatch.setattr(overview, "seller_watermarks", away)
+    done = authorize(shop, *code_and_state)
+    assert (done.code, f"seller {SELLER}: connected" in done.out) == (0, True)
+    assert "is not known (StoreAwayError)" in done.err
 
 
 def test_only_a_digest_of_the_state_is_stored(shop):

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
@@ -48,8 +50,12 @@ def names_who_is_read_again(resources: Resources, out: Output) -> Iterator[None]
     with resources.state.read() as connection:
         before = overview.seller_watermarks(connection)
     yield
-    with resources.state.read() as connection:
-        removed = sorted(before.keys() - overview.seller_watermarks(connection).keys())
+    try:
+        with resources.state.read() as connection:
+            removed = sorted(before.keys() - overview.seller_watermarks(connection).keys())
+    except (FeedAmpError, SQLAlchemyError) as error:  # what was done is stored
+        out.complain(f"Whose orders the next extraction reads again is not known ({type(error).__name__}).")
+        return
     if removed:
         out.complain(
             f"The next extraction reads all orders of {counted(len(removed), 'seller')} again ({_first(removed)}), "

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import re
 import secrets
 import sys
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from feedamp import errors
 from feedamp.api.account import FeedAmpAccount, check_origin
@@ -187,7 +188,9 @@ def _connect(
     compared = _compare(resources, seller, out, force=given.force)
     if compared is not None and compared.is_set_aside:
         return _take_set_aside(resources, seller, out) if given.force else REFUSED
-    with resources.state.read() as connection:
+    waiting = 0
+    # The grant is stored, whatever becomes of the state now.
+    with contextlib.suppress(errors.FeedAmpError, SQLAlchemyError), resources.state.read() as connection:
         waiting = overview.waiting_by_seller(connection).get(seller.seller_id, 0)
     orders = f"; the next run sends {counted(waiting, 'waiting order')}" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
