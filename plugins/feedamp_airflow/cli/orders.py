@@ -92,7 +92,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
         rejected = [replace(one, reasons=without_answers(one.reasons)) for one in rejected]
         out.complain(ELSEWHERE)
     if shown is None:
-        was_erased = f": it was erased on {moment(erased_at)}" if erased_at else ""
+        was_erased = f": it or its seller was erased on {moment(erased_at)}" if erased_at else ""
         out.complain(f"The ledger has no order {given.number} of seller {given.seller}{was_erased}.")
         for reject in rejected:
             out.complain(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")

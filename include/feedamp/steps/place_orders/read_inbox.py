@@ -28,7 +28,8 @@ def intake(resources: Resources, run: Run) -> StepResult:
     with resources.state.read() as connection:
         taken = [Taken(*version) for version in inbox_files.taken_files(connection)]
     found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=taken)
-    if not found.exists and taken and resources.inbox.is_local:
+    # Who has moved on to a query may have removed the folder.
+    if not found.exists and taken and resources.inbox.is_local and resources.order_query is None:
         message = (
             f"The folder {resources.settings.inbox_url} is away, although files were taken from the inbox before: mount it, or "
             "make an empty one if no more files will come."
