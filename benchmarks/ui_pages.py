@@ -60,7 +60,8 @@ PAGES = (
     "reconciliation",
 )
 ROWS_AT_ONCE = 5_000
-BODY = '{"customer":{"full_name":"Robin Vale"},"order_lines":[' + ",".join(['{"sku":"LAMP"}'] * 60) + "]}"
+LINES = ",".join(f'{{"mp_line_number":"L-{number}","sku":"LAMP"}}' for number in range(60))
+BODY = f'{{"customer":{{"full_name":"Robin Vale"}},"order_lines":[{LINES}]}}'
 
 
 def fill(url: str, seller_count: int, order_count: int) -> None:
