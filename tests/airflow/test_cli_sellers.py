@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import closing
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from console import SELLER
+from postgres import others_connected
 
 from feedamp.state import State, grants, schema
 from feedamp_airflow import wiring
@@ -253,18 +253,5 @@ def test_the_list_for_people_shows_no_secret(feedamp_env):
 
 def test_an_import_leaves_no_connection_to_the_state_open(state_on_postgres):
     console = state_on_postgres
-    console.resources.state.engine.dispose()
     assert console.run("sellers", "import", console.sellers_file()).code == 0
-    left = sa.text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    give_up_at = time.monotonic() + 2
-    while True:
-        with console.resources.state.engine.connect() as connection:
-            count = connection.execute(left).scalar_one()
-        if (
-            not count or time.monotonic() > give_up_at
-        ):  # the server takes a moment to notice that one was closed
-            break
-        time.sleep(0.02)
-    assert count == 0
+    assert others_connected(console.resources.state) == 0

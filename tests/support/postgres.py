@@ -214,3 +214,19 @@ def _is_waiting(state: State) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with state.engine.connect() as connection:
         return bool(connection.execute(sa.text(query)).scalar_one())
+
+
+def others_connected(state: State) -> int:
+    """How many clients besides this state are still connected to its database; the server notices a closed one a moment later."""
+    state.engine.dispose()
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        with state.engine.connect() as connection:
+            count = connection.execute(sa.text(query)).scalar_one()
+        if not count or time.monotonic() > give_up_at:
+            return int(count)
+        time.sleep(0.02)
