@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -9,10 +10,12 @@ from feedamp.api.account import REQUESTS_PER_SECOND, FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
+from feedamp.rules.secret_words import looks_secret
 
 if TYPE_CHECKING:
     from feedamp.warehouse.postgres_address import PostgresAddress
 
+_CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")  # as Airflow 3.3.2 takes it (models/connection.py)
 _Number = TypeVar("_Number", int, float)
 # Extras of a Postgres connection that are passed on to libpq; Airflow's others (cursor, iam, …) are ignored.
 _LIBPQ_EXTRAS = (
@@ -40,6 +43,23 @@ class AirflowConnection(Protocol):
     @property
     def extra_dejson(self) -> dict[str, Any]:
         """Extras as a dict."""
+
+
+def check_conn_id(text: str) -> None:
+    """Raises a ConfigurationError, which does not repeat it, if a text is no id of a connection or looks like a secret.
+
+    In a task an id becomes a part of a URL that Airflow's API server writes to its log, and secrets backends are given it.
+    """
+    if looks_secret(text):
+        raise ConfigurationError(
+            "What was given as the id of a connection looks like a token or another secret, so it was not looked up and is not "
+            "repeated here."
+        )
+    if not _CONN_ID.fullmatch(text):
+        raise ConfigurationError(
+            "What was given as the id of a connection cannot be one, so it was not looked up and is not repeated here: Airflow "
+            "takes letters, digits and any of # ! ( ) - . : / \\ _, up to 250 of them."
+        )
 
 
 def libpq_options(connection: AirflowConnection) -> dict[str, str]:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import io
 import logging
-import re
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.log import mask_secret
 
 from feedamp.errors import ConfigurationError
+from feedamp.rules.secret_words import looks_secret
 
 if TYPE_CHECKING:  # a DAG file must not import what only a command needs
     from feedamp_airflow.cli.output import Output
@@ -62,10 +62,6 @@ ACTIONS = {
 # They write where the worker may write, read what only a shell has, print documents with FeedAMP's own words, or say what
 # only the operator of all processes knows.
 NOT_OFFERED = ("--csv", "--json", "-", "--restarted")
-_SECRET_NAMES = re.compile(r"(?i)refresh_token|access_token|client_secret|bearer\s|[?&](?:code|state)=")
-_JWT = re.compile(r"\bey[\w-]{10,}\.[\w-]{10,}")
-_LONG_RUN = re.compile(r"(?<![\w./=+-])[\w=+-]{32,}(?![\w./=+-])")
-_HASH_OR_UUID = re.compile(r"[0-9a-fA-F-]+")
 
 
 def params() -> dict[str, Param]:
@@ -162,7 +158,7 @@ def _words(given: Any) -> list[str]:
 def _refuse_secrets(words: Sequence[str]) -> None:
     """Raises a ConfigurationError, which does not repeat it, if a word looks like a secret or asks for what is not offered."""
     for word in words:
-        if _looks_secret(word):
+        if looks_secret(word):
             mask_secret(word)
             raise ConfigurationError(
                 "Param arguments holds what looks like a token or another secret, so nothing was run. Airflow has stored it with "
@@ -171,16 +167,6 @@ def _refuse_secrets(words: Sequence[str]) -> None:
         option = word.partition("=")[0]
         if option in NOT_OFFERED:
             raise ConfigurationError(f"{option} works only on a command line.")
-
-
-def _looks_secret(word: str) -> bool:
-    """Whether a word names a secret, is a JWT, or has a long run of letters and digits that is neither a hash nor a UUID."""
-    if _SECRET_NAMES.search(word) or _JWT.search(word):
-        return True
-    return any(
-        re.search(r"\d", found) and re.search(r"[A-Za-z]", found) and not _HASH_OR_UUID.fullmatch(found)
-        for found in _LONG_RUN.findall(word)
-    )
 
 
 def _run_command(argv: Sequence[str], out: Output) -> int:

@@ -27,7 +27,13 @@ from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pie
 from feedamp.storage import shown_url
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
-from feedamp_airflow.account import AirflowConnection, libpq_options, read_account, read_postgres
+from feedamp_airflow.account import (
+    AirflowConnection,
+    check_conn_id,
+    libpq_options,
+    read_account,
+    read_postgres,
+)
 from feedamp_airflow.config import Options, default_state_file, read_options
 from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.storages import needs_extra, open_store
@@ -408,9 +414,11 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
     """A connection by its id: a task asks its supervisor, any other process looks it up as Airflow's server does.
 
     Raises:
-        ConfigurationError: it is there, but cannot be read; or outside a task: there is no such connection.
+        ConfigurationError: it is there, but cannot be read; or outside a task: there is no such connection. Or the text is no
+            id of a connection: then it is neither looked up nor repeated.
         TransientError: in a task, after attempts for `patience_s`: it could not be read.
     """
+    check_conn_id(conn_id)
     if _is_task():
         return _connection_of_task(conn_id, patience_s=patience_s)
     try:

@@ -132,6 +132,7 @@ def test_a_secret_is_refused_and_not_repeated(console, word):
         "0a1b" * 8,
         "8b0e5f7c-2c54-4a4e-9d3c-1a2b3c4d5e6f",
         "agreed with the seller on 2026-03-04 by phone",
+        "--conn-id=feedamp_production_marketplace_eu_west_1",
         "/opt/airflow/files/a_rather_long_name_of_a_file_2026-03-04_of_sellers.jsonl",
     ],
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from airflow.models.connection import Connection
 from console import SELLER
 from postgres import others_connected
 
@@ -135,6 +137,11 @@ def test_a_changed_name_counts_as_updated_and_a_missing_one_stays(console):
             id="a token for a connection",
         ),
         pytest.param(
+            f'{{"seller_id": "tok-{"9z" * 16}", "refresh_token": "S9"}}',
+            "line 2: seller_id: looks like a token, and refresh_token does not",
+            id="a token for a seller",
+        ),
+        pytest.param(
             '{"seller_id": "S\\u20299", "refresh_token": "tok-9"}',
             "control character",
             id="a line break of Unicode",
@@ -149,6 +156,52 @@ def test_a_bad_line_is_named_without_its_token_and_the_others_go_on(console, lin
     assert (done.code, done.out) == (1, "added 2, updated 0, unchanged 0, refused 1\n")
     assert words in done.err
     assert "tok-9" not in done.err
+
+
+TOKEN = "rt-" + "0a1b" * 8
+NO_IDS = [
+    pytest.param(TOKEN, id="a token"),
+    pytest.param("tok~9", id="no form of an id"),
+    pytest.param("tok-9x" * 42, id="more than 250"),
+]
+
+
+@pytest.mark.parametrize("text", NO_IDS)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("sellers", "import"),
+        ("sellers", "add", "S9", "--conn-id"),
+        ("sellers", "confirm-host", "--yes", "--conn-id"),
+    ],
+)
+def test_what_is_no_id_of_a_connection_is_not_looked_up(console, monkeypatch, argv, text):
+    asked, look_up = [], Connection.get_connection_from_secrets
+    monkeypatch.setattr(
+        Connection, "get_connection_from_secrets", lambda conn_id: asked.append(conn_id) or look_up(conn_id)
+    )
+    last = text if argv[-1] == "--conn-id" else console.sellers_file(row(conn_id=text))
+    done = console.run(*argv, last)
+    assert done.code == (1 if argv[-1] == "import" else 2)
+    assert (
+        text in asked,
+        text in done.out + done.err,
+        "conn_id" in done.err or "id of a connection" in done.err,
+    ) == (
+        False,
+        False,
+        True,
+    )
+    assert console.run("sellers", "list", "--json").json == []
+
+
+def test_a_hash_for_a_connection_is_looked_up_only_if_a_seller_has_it(console, monkeypatch):
+    uuid = "8b0e5f7c-2c54-4a4e-9d3c-1a2b3c4d5e6f"
+    monkeypatch.setenv(f"AIRFLOW_CONN_{uuid.upper()}", os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"])
+    refused = console.import_rows(row(conn_id=uuid))
+    assert (refused.code, "line 1: conn_id: looks like a token" in refused.err) == (1, True)
+    assert console.run("sellers", "add", "S9", "--conn-id", uuid).code == 0
+    assert console.import_rows(row(conn_id=uuid)).code == 0
 
 
 @pytest.mark.parametrize("seller", ["S\n9", "S\x1b[2J9", "S\x7f9", "S\x859", "S\u202e9"])

@@ -13,6 +13,7 @@ from feedamp.order_body.reject_reasons import BadValueError
 from feedamp.order_body.values import seller_id
 from feedamp.resources import Resources
 from feedamp.rules.origin import contradicting, others
+from feedamp.rules.secret_words import looks_secret
 from feedamp.state import consents, grants, sellers
 from feedamp.state.sellers import ACTIVE, Seller
 
@@ -70,6 +71,8 @@ def read_line(line: bytes) -> Enrollment | Refusal:
         fault = _fault(name, row.get(name))
         if fault is not None:
             return Refusal(name, fault)
+    if looks_secret(row["seller_id"]) and not looks_secret(row["refresh_token"], may_be_hash=False):
+        return Refusal("seller_id", "looks like a token, and refresh_token does not; correct the two")
     return Enrollment(**row)
 
 

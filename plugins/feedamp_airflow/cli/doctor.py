@@ -27,6 +27,7 @@ from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_co
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage, shown_url
 from feedamp_airflow import config, telling
+from feedamp_airflow.account import check_conn_id
 from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.accounts import examine as examine_accounts
@@ -84,6 +85,7 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 def test_connection(given: argparse.Namespace, out: Output) -> int:
     """What the Test button of Airflow's form does, with a connection as it is saved; the default one if none is named."""
     conn_id = given.conn_id or Options().conn_id
+    check_conn_id(conn_id)  # before it is repeated
     hook = FeedAmpHook(conn_id)
     hook.lock_wait_s = running.lock_wait_s.get() or hook.lock_wait_s
     works, sentence = hook.test_connection()

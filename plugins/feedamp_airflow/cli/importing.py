@@ -25,6 +25,7 @@ from feedamp.errors import (
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import contradicting, not_confirmed
+from feedamp.rules.secret_words import looks_secret
 from feedamp.run import Run
 from feedamp.state import consents, grants, known_orders, sellers
 from feedamp.state.sellers import Seller
@@ -150,8 +151,13 @@ class _Accounts:
 def _connection_check(resources: Resources) -> Callable[[str], Refusal | None]:
     """A function that says why no new token is stored for a connection: unusable, or grants of another server."""
 
+    with resources.state.read() as connection:
+        known = {resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))}
+
     @functools.cache
     def fault(conn_id: str) -> Refusal | None:
+        if conn_id not in known and looks_secret(conn_id, may_be_hash=False):
+            return Refusal("conn_id", "looks like a token, so no connection was looked up")
         try:
             origin = resources.connection(conn_id).endpoint.origin
         except (ConfigurationError, TransientError) as error:
