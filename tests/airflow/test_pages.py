@@ -448,6 +448,7 @@ def test_a_day_that_is_not_over_was_not_found_empty(browse, filled):
         assert f"<h2>{day}: {status}</h2>" in shown
         cell = rf'<a class="{status.replace(" ", "-")}" [^>]*day={day}[^>]*>.*<br>{status}</a>'
         assert re.search(cell, shown), day
+        assert ("no order of that day to compare" in shown) is (status == "empty")
 
 
 def test_pages_do_not_wait_for_who_writes(browse, filled):

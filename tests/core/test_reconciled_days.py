@@ -95,6 +95,9 @@ ALL = checked(ALL_SELLERS, Counts())
         pytest.param([], "never checked", [], id="no run"),
         pytest.param([ALL, checked("S1"), checked("S2")], "clean", [], id="a run for all"),
         pytest.param(
+            [ALL, *(checked(one, Counts()) for one in ("S1", "S2"))], "empty", [], id="orders that are gone"
+        ),
+        pytest.param(
             [ALL, checked("S1")], "incomplete", ["S2"], id="a run for all while a seller was paused"
         ),
         pytest.param(
@@ -163,6 +166,13 @@ def reported(
             now=NOON,
         )
     )
+
+
+def test_a_day_whose_only_seller_was_erased_is_empty_not_clean() -> None:
+    [day] = report_days(
+        DAY_1, DAY_1, [ALL], not_compared=[], known_sellers=["S1"], first_order=DAY_1, now=NOON
+    )
+    assert (day.status, day.checked, day.not_checked) == ("empty", [], [])
 
 
 def test_days_before_the_first_order_and_in_the_future_are_empty_not_clean() -> None:

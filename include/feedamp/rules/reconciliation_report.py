@@ -29,11 +29,16 @@ ACTION_REQUIRED = (Status.NEVER_CHECKED, Status.DIFFERING, Status.INCOMPLETE)
 
 
 def status_of(counts: Counts, *, is_whole: bool = True) -> Status:
-    """The status of what was compared; `is_whole`: no seller was left out."""
+    """The status of what was compared; `is_whole`: no seller was left out.
+
+    Without an order, nothing was found to be right: such a day is empty, also if it had orders that were erased since.
+    """
     if counts.left:
         return Status.DIFFERING
     if counts.remaining or counts.unread or not is_whole:
         return Status.INCOMPLETE
+    if not counts.compared and not counts.found:
+        return Status.EMPTY
     return Status.REPAIRED if counts.differences else Status.CLEAN
 
 

@@ -40,10 +40,10 @@ shown, from FeedAMP by number, loads, and compares once more. It sends no order.
 Exit code 1 if anything is missing."""
 _REPORT = """Reads the state only, so it works while the warehouse is in use. Each day of the range is one of
 
-  empty          before the first known order, or not over yet
+  empty          without an order: before the first known one, none to compare (or none any more), or not over yet
   never checked  no reconciliation of it is known, or only from before it was over
   differing      differences are left
-  incomplete     not everything was compared: a run stopped, a seller failed or was not asked for, an order is unreadable
+  incomplete     the comparison failed in part: a run stopped, a seller failed or was not asked for, an order is unreadable
   repaired       all differences were repaired
   clean          no difference
 
