@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import html
 import json
 import logging
@@ -10,12 +11,15 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
+from airflow.sdk.exceptions import ParamValidationError
 from airflow_env import ROOT
 from console import SELLER
+from doc_blocks import cells
 from filled_pages import PLANTED, UNREPEATED, plant
 
 from feedamp.state import schema, sellers
 from feedamp_airflow import admin
+from feedamp_airflow.cli.commands import parser
 from feedamp_airflow.pages.app import app
 
 TOKEN = "rt-" + "0a1b" * 8
@@ -249,6 +253,30 @@ def test_no_word_of_others_is_in_a_page_or_log_that_viewers_read(browse, feedamp
 
 # What these say to an editor has words of others.
 TELLING = ("status", "doctor", "read-only", "lake verify", "adopt")
+
+
+def test_security_names_each_command_with_who_may_run_it():
+    rows = cells(ROOT / "docs" / "security.md", "### By command")
+    named = {row[0]: re.findall("`(.+?)`", row[1]) for row in rows if row[0].startswith(("may", "has"))}
+    by_admin = [name for who, names in named.items() if "feedamp_admin" in who for name in names]
+    by_shell = [name for who, names in named.items() if "a shell" in who for name in names]
+    assert sorted(by_admin) == sorted(admin.ACTIONS)
+    assert sorted(by_shell) == sorted(_commands(parser()))
+
+
+def _commands(command, *name):
+    """The names of all commands; what `sandbox` takes is parsed elsewhere."""
+    below = [action.choices for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        return [" ".join(name)]
+    return [found for verb, one in below[0].items() for found in _commands(one, *name, verb)]
+
+
+def test_only_actions_are_run(feedamp_env):
+    feedamp_env.deliver("orders.jsonl", "M-1")
+    with pytest.raises(ParamValidationError):
+        feedamp_env.env.run_dag("admin", action="orders erase", arguments=[SELLER, "M-1", "--yes"])
+    assert feedamp_env.run("orders", "show", SELLER, "M-1").code == 0
 
 
 def test_the_table_has_every_action_and_every_route():

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pendulum
@@ -19,8 +20,9 @@ from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.timetables.base import TimeRestriction
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
-from airflow_env import dag_bag
+from airflow_env import ROOT, dag_bag
 from console import BAD_NUMBER, SELLER
+from doc_blocks import cells
 from env import fulfillments, shipment
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -256,6 +258,54 @@ def test_no_route_but_the_callback_is_open():
         "/connect/extract",
         "/reconciliation/backfill",
     }
+
+
+RIGHTS = {
+    "everyone": (),
+    "plugins": (may_view.dependency,),
+    "connection": (may_view.dependency, actions.may_change.dependency),
+}
+TEMPLATES = Path(pages.__file__).parent / "templates"
+
+
+def test_each_page_and_form_asks_for_the_right_that_security_names(browse, filled):
+    rows = cells(ROOT / "docs" / "security.md", "### By page and form")[2:]
+    who = {row[0].split("`")[1]: row[1] for row in rows}
+    forms = {row[0].split("`")[1]: re.findall("`(.+?)`", row[2]) for row in rows}
+    shown = [
+        route for route in app.routes if "GET" in route.methods and route.endpoint != actions.begin_again
+    ]
+    asks = {
+        route.path.replace(":path}", "}").rstrip("/") or "/": {
+            dependency.call for dependency in route.dependant.dependencies
+        }
+        & set(RIGHTS["connection"])
+        for route in shown
+    }
+    assert {path: set(RIGHTS[right]) for path, right in who.items()} == asks
+    taken = {route.path.lstrip("/") for route in app.routes if "POST" in route.methods} - {"do/{name}"}
+    assert {form for some in forms.values() for form in some} == taken | {f"do/{n}" for n in actions.COMMANDS}
+    for path, some in forms.items():  # a form stands in the template of its page
+        noun = "seller" if path == "/sellers/{seller_id}" else path.rpartition("/")[2] or "overview"
+        file = TEMPLATES / f"{noun}.html"
+        text = file.read_text("utf-8") if file.exists() else ""
+        found = " ".join(re.findall(r'method="post" action="{{ base }}/(.+?)">', text))
+        found = re.sub(r'do/{{ "(\w+)" .* "(\w+)" }}', r"do/\1 do/\2", found)
+        assert sorted(found.split()) == sorted(some), path
+    given = {"{seller_id}": SELLER, "{key}": f"{SELLER}/M-1", "{name}": "feedamp.css"}
+    for path, right in who.items():
+        address = f"/feedamp{re.sub('{.+}', lambda found: given[found[0]], path)}"
+        codes = [browse(address, role).status_code for role in (None, "viewer", "op")]
+        if right == "everyone":
+            assert not {401, 403} & set(codes), path
+        else:
+            assert codes == [401, 200 if right == "plugins" else 403, 200], path
+    for form in {form for some in forms.values() for form in some}:
+        codes = [
+            browse.send(f"/feedamp/{form}", "", role, pages.form_signer().dumps(role)).status_code
+            for role in ("viewer", "op")
+        ]
+        assert (codes[0], codes[1] in (401, 403)) == (403, False), form
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

@@ -166,6 +166,13 @@ def test_a_password_in_an_address_is_masked_in_logs(airflow_env):
     assert "sesame" not in said
 
 
+def test_the_journal_is_beside_a_file_and_otherwise_in_the_lake(airflow_env):
+    folder, options = airflow_env.folder, read_options()
+    urls = (f"sqlite:///{folder}/state.db", "postgresql+psycopg://db/feedamp")
+    found = [wiring._journal_url(options, url) for url in urls]
+    assert found == [f"{folder}/journal", f"{options.lake_url}/_journal"]
+
+
 def test_a_state_that_is_no_file_needs_a_key(airflow_env):
     airflow_env.set_options(state_url="postgresql+psycopg://no one@127.0.0.1:1/feedamp")
     with pytest.raises(ConfigurationError, match="encryption_key is required"):

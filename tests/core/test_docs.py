@@ -22,7 +22,7 @@ from typing import Any, get_args
 import duckdb
 import pytest
 import yaml
-from doc_blocks import FENCE, blocks
+from doc_blocks import FENCE, blocks, cells
 from order_samples import inbox_file
 
 from feedamp.inbox import BadRow, OrderRow, read_rows
@@ -43,12 +43,6 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 RULES = BodyRules()
 
 
-def cells(page: Path) -> list[list[str]]:
-    """Rows of all tables of a page as their cells."""
-    lines = FENCE.sub("", page.read_text("utf-8")).splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-
-
 def by_name(path: str) -> Any:
     """A module of the Airflow side that imports nothing of Airflow; a plain import is not for the core."""
     return importlib.import_module(path)
@@ -57,6 +51,8 @@ def by_name(path: str) -> Any:
 # Security
 
 NAMED_TEST = re.compile(r"`(test_\w+\.py) › (test_\w+)`")
+# The test of a row, perhaps after the word for what it proves; or that of the row above; or why there is none.
+IS_TESTED = re.compile(rf"(?:[a-z ,]+: )?{NAMED_TEST.pattern}|the same\b|nothing to test: \w")
 
 
 def test_each_claim_on_security_names_tests_that_are_there():
@@ -69,11 +65,16 @@ def test_each_claim_on_security_names_tests_that_are_there():
         for test in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text("utf-8"), re.MULTILINE)
     }
     assert [one for one in named if one not in there] == []
-    claims = [row for row in cells(DOCS / "security.md") if len(row) in (2, 3) and set(row[-1]) != {"-"}]
-    without = [row[0] for row in claims if row[-1] != "test" and not NAMED_TEST.search(row[-1])]
-    assert without == [
-        "whoever writes DAG files, or has a shell as Airflow's user"
-    ]  # they are trusted with all
+    tables = re.findall(r"(?m)(?:^\|.*\n)+", page)
+    assert len(tables) > 5
+    for table in tables:
+        head, _, *rows = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+        ]
+        assert head[-1] == "test"
+        assert [row for row in rows if len(row) != len(head)] == []
+        assert [row[0] for row in rows if not IS_TESTED.match(row[-1])] == []
+        assert not rows[0][-1].startswith("the same")
     answers = page.partition("## Something leaked")[2].split("\n**")[1:]
     assert [answer.partition(".")[0] for answer in answers if not NAMED_TEST.search(answer)] == []
 

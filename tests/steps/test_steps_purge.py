@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from env import SELLER, Env, shipment
+from leaks import hits, parquet_cells
 
 from feedamp.rules.stored_body import FULL, REDACTED
 from feedamp.state import ledger, schema
@@ -52,7 +54,10 @@ def test_nothing_personal_of_a_closed_order_is_left_after_its_days(closed):
     assert purge(closed)["bodies"] == 1
     assert personal_rows(closed) == {"orders": 1}  # M-2 is still to be closed with its body
     assert (closed.order("M-1").body_kind, closed.order("M-2").body_kind) == (REDACTED, FULL)
+    # What lake and warehouse have stays until a person erases it.
     assert closed.rows("SELECT count(*) FROM orders WHERE customer_full_name = 'Robin Vale'") == [(2,)]
+    in_lake = hits(parquet_cells(Path(closed.resources.lake.root)), PERSONAL)
+    assert ("orders.customer_full_name", "robin vale") in in_lake
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ async def test_a_pair_waits_in_the_journal_while_the_state_is_locked():
         assert (pair.used_token, pair.consent is not None) == (before, True)
         assert not stall.is_over.is_set()
         assert pair.refresh_token.encode() not in files_of(wire)[0].read_bytes()
-        assert files_of(wire)[0].stat().st_mode & 0o777 == 0o600
+        paths = (files_of(wire)[0], folder_of(wire))
+        assert [path.stat().st_mode & 0o777 for path in paths] == [0o600, 0o700]
         token = await refresh
         assert (wire.grant().refresh_token, token.value) == (pair.refresh_token, pair.access_token)
         assert files_of(wire) == []
