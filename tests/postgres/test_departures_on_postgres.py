@@ -1,34 +1,125 @@
-"""Erasure with the state on Postgres: no table and no statistic keeps a word, also beside steps that are at work."""
+"""Erasure on Postgres: no file of the server keeps a byte, also beside steps that are at work and other sessions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from departing import CUSTOMER, GONE, STAYS, WORDS, live, seen_in_state
 from env import SELLER, open_env
+from leaks import hits
+from postgres_warehouses import address_of
 
+from feedamp import postgres_files
 from feedamp.errors import FeedAmpError
 from feedamp.state import State, departures
+from feedamp.state.erasures import Store
 from feedamp.steps import depart
+from feedamp.warehouse.postgres import PostgresWarehouse
 
 
 def erase(env, number):
     return depart.erase(env.resources, SELLER, number, asked_by="ops")
 
 
-def test_an_erased_order_and_seller_leave_no_word_in_tables_and_statistics(tmp_path, url):
+@contextmanager
+def asking(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A session of its own, each statement by itself."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        yield connection
+
+
+def leave_unpacked(url: str) -> None:
+    """Long values are stored as they are from now on, where a search finds them."""
+    with asking(url) as connection:
+        texts = connection.execute(
+            "SELECT attrelid::regclass, attname FROM pg_attribute WHERE attstorage = 'x' AND attrelid >= 16384 "
+            "AND attrelid IN (SELECT oid FROM pg_class WHERE relkind = 'r')"
+        )
+        for table, column in texts.fetchall():
+            connection.execute(f"ALTER TABLE {table} ALTER {column} SET STORAGE EXTERNAL")
+
+
+def test_an_erased_order_and_seller_leave_no_byte_in_files_of_the_server(tmp_path, server, url):
+    urls = url, server.database()
+    warehouse = PostgresWarehouse(address_of(urls[1]))
+    with warehouse.session():
+        pass
+    for one in urls:
+        leave_unpacked(one)
+
+    def found(words: tuple[str, ...]) -> dict[str, set[str]]:
+        places: dict[str, set[str]] = {word.lower(): set() for word in words}
+        for one in urls:
+            for place, word in hits(server.files(one), words):
+                places[word].add(place)
+        return places
+
     with open_env(tmp_path, state_url=url) as env:
-        live(env)
-        with env.state.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("ANALYZE")  # whose samples hold names
-        assert set(WORDS) - {GONE.lower()} <= set(seen_in_state(env))
+        env.use(warehouse)
+        live(env, delivery_notes="behind the moonflower " * 120)
+        env.load()
+        for one in urls:
+            with asking(one) as connection:
+                connection.execute("ANALYZE")  # whose samples hold names
+        before = found(WORDS)
+        assert all(before.values()), before
+        assert {"feedamp.orders", "pg_statistic"} <= before["xanthippe"]
+        assert any(place.startswith("pg_toast.") for place in before["moonflower"])
+        assert {"orders", "orders_pkey", "feedamp.placements_pkey"} <= before[GONE.lower()]
         assert erase(env, GONE).unfinished == {}
-        assert seen_in_state(env, (GONE,)) == []
+        assert found((GONE,)) == {GONE.lower(): set()}
+        assert STAYS in [number for (number,) in env.rows("SELECT mp_order_number FROM orders")]
         assert erase(env, None).unfinished == {}
-        assert seen_in_state(env, (*WORDS, STAYS, SELLER)) == []
+        assert not any(found((*WORDS, STAYS)).values())
+    assert hits(server.log_files(), WORDS)
+    assert hits(server.log_files(is_over=True), (*WORDS, STAYS)) == []
+
+
+SEES, USES = "REPEATABLE READ", "READ COMMITTED"
+
+
+@pytest.mark.parametrize("level", [SEES, USES])
+def test_bytes_that_another_session_keeps_are_said_to_be_left(tmp_path, server, url, monkeypatch, level):
+    monkeypatch.setattr(postgres_files, "TRANSACTIONS_WAIT_S", 0.1)
+    monkeypatch.setattr(postgres_files, "_LOCK_WAIT_S", 0.1)
+    urls = url, server.database()
+    with open_env(tmp_path, state_url=url) as env, ExitStack() as others:
+        env.use(PostgresWarehouse(address_of(urls[1])))
+        env.placed(GONE, "M-2", **CUSTOMER)
+        env.load()
+        for one, table in zip(urls, ("findings", "feedamp.findings"), strict=True):
+            other = others.enter_context(asking(one))
+            other.execute(f"BEGIN ISOLATION LEVEL {level}")
+            other.execute(f"SELECT count(*) FROM {table if level == USES else 'pg_class'}")
+            others.callback(other.execute, "COMMIT")
+        unfinished = erase(env, GONE).unfinished
+        assert set(unfinished) == {Store.STATE, Store.WAREHOUSE}
+        for told in unfinished.values():
+            assert "are still in files" in told
+            assert ("findings was in use" in told) if level == USES else ("session " in told)
+        others.close()
+        assert erase(env, GONE).unfinished == {}
+        assert [hit for one in urls for hit in hits(server.files(one), (GONE,))] == []
+
+
+def test_a_user_who_does_not_own_the_database_is_told_what_stays(url, caplog):
+    with asking(url) as connection:
+        role = f"guest_{url.rpartition('/')[2]}"
+        connection.execute(f"CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role}")
+        connection.execute("CREATE TABLE own (id int)")
+
+        def run(sql: str) -> list[tuple[Any, ...]]:
+            done = connection.execute(sql)
+            return done.fetchall() if done.description else []
+
+        postgres_files.rewrite_tables(["own"], run)
+    assert "Have its owner run: VACUUM FULL pg_catalog.pg_statistic" in caplog.text
 
 
 def test_an_order_that_is_delivered_while_it_is_erased_does_not_stay(tmp_path, url):

@@ -43,11 +43,12 @@ WORDS = (*PERSONAL, GONE, GONE.lower())
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
-def live(env: Env) -> None:
+def live(env: Env, **changes: Any) -> None:
     """`GONE` was rejected, taken, placed, found faulty, reported, reconciled; `STAYS` the same under another number."""
+    customer = CUSTOMER | changes
     for number in (STAYS, GONE):
-        env.deliver(number, currency="dollars", **CUSTOMER)
-        env.deliver(number, **CUSTOMER)
+        env.deliver(number, currency="dollars", **customer)
+        env.deliver(number, **customer)
     env.deliver("O-1", seller=OTHER)
     env.drop("unread.jsonl", env.body("U-1"))
     with (env.inbox / "unread.jsonl").open("a") as file:
@@ -62,7 +63,7 @@ def live(env: Env) -> None:
     env.read()
     env.sandbox.set_fulfillments(SELLER, GONE, [])
     env.reconcile(repair=True)
-    env.deliver(GONE, currency="dollars", **CUSTOMER)  # a reject that stays open
+    env.deliver(GONE, currency="dollars", **customer)  # a reject that stays open
 
 
 def rows_of(env: Env, *, without: str = GONE) -> Rows:

@@ -61,6 +61,34 @@ class Server:
         """Removes a database that `database` or `lasting_database` made."""
         self._maker.execute(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
 
+    def files(self, url: str) -> Iterator[tuple[str, str]]:
+        """Name and content of every file of a database, and of the server but for its log (WAL); tables go by their names."""
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("CHECKPOINT")  # what is in memory only, and files of dropped tables
+            number = connection.execute(
+                "SELECT oid FROM pg_database WHERE datname = current_database()"
+            ).fetchone()
+            named = connection.execute("SELECT pg_relation_filepath(oid), oid::regclass::text FROM pg_class")
+            tables = dict(named.fetchall())
+        of_others = (path for path in (self._data / "base").iterdir() if path.name != str(*number or ()))
+        for path in self._files_below(self._data, {*of_others, self._data / "pg_wal"}):
+            name = str(path.relative_to(self._data))
+            yield tables.get(name.partition(".")[0], name), path.read_bytes().decode("latin-1")
+
+    def log_files(self, *, is_over: bool = False) -> Iterator[tuple[str, str]]:
+        """Name and content of every segment of the log; with `is_over`, after a new one has begun and the old ones have gone."""
+        if is_over:
+            self._maker.execute("SELECT pg_switch_wal()")
+            self._maker.execute("CHECKPOINT")
+        for path in self._files_below(self._data / "pg_wal", set()):
+            yield path.name, path.read_bytes().decode("latin-1")
+
+    @staticmethod
+    def _files_below(folder: Path, without: set[Path]) -> Iterator[Path]:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and without.isdisjoint(path.parents):
+                yield path
+
     def crash(self) -> None:
         """Stops the server as kill -9 would: every connection breaks, and the start recovers from the log."""
         self._maker.close()
@@ -142,6 +170,7 @@ def serving() -> Iterator[Server]:
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
+        "wal_recycle": "off",  # a segment that is done goes, instead of being renamed with what it has
         "timezone": "America/New_York",  # not UTC, so that no one leans on the server's zone
     }
 

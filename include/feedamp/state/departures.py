@@ -8,7 +8,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode
 from feedamp.errors import BusyError, FeedAmpError
+from feedamp.postgres_files import rewrite_tables
 from feedamp.rules.erased import is_number
 from feedamp.state import leases, reconciliation_days
 from feedamp.state.database import State
@@ -162,18 +163,18 @@ def drop_mentions(connection: Connection, seller_id: str, mp_order_number: str |
 def rewrite(state: State) -> None:
     """Rewrites the database without what was deleted. Safe to repeat.
 
-    SQLite: the file has only what is stored, and the log beside it is empty. Postgres: deleted rows are freed, and the
+    SQLite: the file has only what is stored, and the log beside it is empty. Postgres: the same of its tables, and the
     samples of its statistics are taken again; its log, replicas and backups keep what they have.
 
     Raises:
-        BusyError: another process has used the SQLite file all the time.
+        BusyError: other processes have used the SQLite file, or a table on the server, all the time.
         FeedAmpError: the database could not do it, for example because its disk is full.
     """
     try:
         if state.is_sqlite:
             _rewrite_file(state)
         else:
-            _free_rows(state)
+            _rewrite_server(state)
     except (sa.exc.DBAPIError, state.engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error
         code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
@@ -183,21 +184,25 @@ def rewrite(state: State) -> None:
             where, needs = url.database, f"The copy needs up to {size_mb} MB of free disk there: make room"
         else:
             where = f"Postgres {url.host}:{url.port}/{url.database}"
-            needs = "It needs free disk for the server's log only: look at what the server lacks"
+            needs = "The copy of a table needs as much free disk there as the table: look at what the server lacks"
         raise FeedAmpError(
             f"The rows are deleted, but the state {where} has not let go of their bytes ({type(cause).__name__} "
             f"{code or ''}). {needs}, then repeat the command."
         ) from error
 
 
-def _free_rows(state: State) -> None:
+def _rewrite_server(state: State) -> None:
     for table in metadata.sorted_tables:
         with state.begin() as connection:
             _take_samples(connection, table)
     with state.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for table in metadata.sorted_tables:
-            # By default, entries of few deleted rows stay in the indexes.
-            connection.exec_driver_sql(f"VACUUM (INDEX_CLEANUP ON) {table.name}")
+
+        def run(sql: str) -> Sequence[Sequence[Any]]:
+            done = connection.exec_driver_sql(sql)
+            return done.all() if done.returns_rows else ()
+
+        # All of them, because an earlier version of a row may be in any.
+        rewrite_tables([table.name for table in metadata.sorted_tables], run)
 
 
 def _take_samples(connection: Connection, table: sa.Table) -> None:

@@ -15,6 +15,7 @@ from adbc_driver_manager import dbapi
 
 from feedamp.errors import BeingLoadedError, ConfigurationError, IncompleteError, MisfitError, StoreAwayError
 from feedamp.lake.store import Lake
+from feedamp.postgres_files import rewrite_tables
 from feedamp.tables import CHILDREN, ORDERS, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
@@ -138,17 +139,15 @@ class PostgresWarehouse:
             return session.replace_all(lake, set_aside)
 
     def erase(self, seller_id: str, mp_order_number: str | None = None) -> dict[str, int]:
-        """As `Warehouse.erase`: deletes the rows, vacuums their tables, and takes new statistics, which hold sample values.
+        """As `Warehouse.erase`: deletes the rows, takes new statistics, which hold sample values, and rewrites the tables.
 
-        Readers are not blocked. Rows that a transaction of before still sees, and free space inside of pages, stay until they
-        are used again; `VACUUM FULL` rewrites the files.
+        Readers of a table wait while it is written. Raises a BusyError if other sessions use it, or see the rows, all the time.
         """
         with self.session() as session:
             deleted = session.erase(seller_id, mp_order_number)
             relations = erasable(self._tables, ORDERS.key[:1])
             with closing(PostgresEngine(self.address)) as engine:
-                for relation in relations:
-                    engine.forget_deleted(relation)
+                engine.forget_deleted(relations)
         return deleted
 
     def _once_there(self, connect: Callable[[], _Result]) -> _Result:
@@ -321,8 +320,24 @@ class PostgresEngine:
             raise IncompleteError(f"The server took {copied} of {given} rows of {table.name}.")
         self.execute(f"ANALYZE pg_temp.{name}")
 
-    def forget_deleted(self, relation: str) -> None:
-        """Vacuums a table, given with its schema, and takes new statistics, which hold values of its rows."""
+    def forget_deleted(self, relations: Sequence[str]) -> None:
+        """Rewrites tables, given with their schema, as they are now, with new statistics; raises as `rewrite_tables`."""
+        for relation in relations:
+            self._take_samples(relation)
+        with (
+            self._translated(),
+            closing(self._driver.connect(self._address.conninfo, autocommit=True)) as other,
+        ):
+            with closing(other.cursor()) as cursor:
+
+                def run(sql: str) -> list[tuple[Any, ...]]:
+                    cursor.execute(sql)
+                    return cursor.fetchall() if sql.startswith("SELECT") else []
+
+                rewrite_tables(relations, run)
+
+    def _take_samples(self, relation: str) -> None:
+        """Takes new statistics of a table, which hold values of its rows."""
         schema, _, name = relation.partition(".")
         with self.transaction():
             [found] = self.rows(f"SELECT EXISTS (SELECT 1 FROM {relation}) AS any")
@@ -336,11 +351,6 @@ class PostgresEngine:
             self.execute(f"ANALYZE {relation}")
             if not found["any"]:
                 self.execute(f"DELETE FROM {relation}")
-        with self._translated():
-            with closing(self._driver.connect(self._address.conninfo, autocommit=True)) as other:
-                with closing(other.cursor()) as cursor:
-                    # By default, entries of few deleted rows stay in the indexes.
-                    cursor.execute(f"VACUUM (INDEX_CLEANUP ON) {relation}")
 
     def recovers_from(self, error: Exception) -> bool:
         """Connects again if the connection is lost; a statement that ends the server every time is given up."""
