@@ -299,10 +299,10 @@ async def test_a_generation_that_was_replaced_is_not_refreshed(wire, monkeypatch
     late = wire.other_tokens()
     hold = wire.state.leases.hold
 
-    def after_the_others(name):
+    def after_the_others(name, **options):
         monkeypatch.undo()
         asyncio.run(refreshed_elsewhere())
-        return hold(name)
+        return hold(name, **options)
 
     async def refreshed_elsewhere():
         async with Transport(wire.transport.endpoint) as transport:

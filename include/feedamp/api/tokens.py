@@ -6,6 +6,7 @@ rotated refresh token is persisted before its access token is used.
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
+from queue import Empty, SimpleQueue
 
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint, TokenPair
@@ -103,7 +105,12 @@ class Tokens:
         # Set once: no seller of the connection is tried any more.
         self._refused_client: ClientRefusedError | None = None
         self._threads = ThreadPoolExecutor(REFRESHES_AT_ONCE, thread_name_prefix="feedamp-refresh")
-        self._refreshes: set[asyncio.Future[bool]] = set()  # those under way
+        # Event loops that no refresh is using.
+        self._loops: SimpleQueue[asyncio.AbstractEventLoop] = SimpleQueue()
+        self._close_loops = weakref.finalize(self, _close, self._loops)
+        self._refreshes: set[asyncio.Future[Token | None]] = set()  # those under way
+        self._wanted: set[str] = set()  # sellers whose grants are read next
+        self._reading: asyncio.Task[dict[str, Grant] | Exception] | None = None
         self._marks: dict[str, tuple[GrantMark, Version]] = {}  # by seller, with the version that it is about
 
     @property
@@ -121,11 +128,13 @@ class Tokens:
             ConfigurationError: the grant was issued by another server than the connection leads to, or the clock is refused.
             TransientError: no answer, or the account still has to be compared; the grant is not affected.
         """
-        async with self._locks.setdefault(seller_id, asyncio.Lock()):
+        while True:  # first without the lock, whose turns cost as much as the rest
             cached = self._cache.get(seller_id)
             if cached is not None and self._now() < cached.good_until:
                 return cached
-            return await self._obtain(seller_id, stale_version=None, to_compare=to_compare)
+            async with self._locks.setdefault(seller_id, asyncio.Lock()):
+                if self._cache.get(seller_id) is cached:
+                    return await self._obtain(seller_id, stale_version=None, to_compare=to_compare)
 
     async def replace(self, seller_id: str, stale: Token, *, to_compare: bool = False) -> Token:
         """A token newer than `stale`, to which FeedAMP answered 401; raises as `live`."""
@@ -186,6 +195,7 @@ class Tokens:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(self._refreshes)
         self._threads.shutdown(wait=False)
+        self._close_loops()
 
     def newly_lost(self) -> list[str]:
         """Sellers marked `needs_authorization` because their newest token was lost with a process; each is named once.
@@ -211,7 +221,7 @@ class Tokens:
         while True:
             if self._clock is not None:
                 self._clock.raise_if_refused()
-            grant = await in_daemon_thread(self._read, seller_id)
+            grant = await self._read_with_others(seller_id)
             for issued_by in others([grant.origin], self._endpoint.origin):
                 raise ConfigurationError(
                     not_confirmed(self.conn_id, issued_by=issued_by, origin=self._endpoint.origin),
@@ -260,7 +270,7 @@ class Tokens:
         self._refreshes.add(refresh)
         refresh.add_done_callback(self._refreshes.discard)
         try:
-            is_current = await asyncio.shield(refresh)
+            token = await asyncio.shield(refresh)
         except BaseException:
             # The process of a task ends without waiting for threads. A task group cancels again what it has cancelled.
             while not refresh.done():
@@ -269,31 +279,41 @@ class Tokens:
             raise
         if self._clock is not None:
             self._clock.raise_if_refused()
-        newest = await in_daemon_thread(self._read, grant.seller_id)
-        # If another grant has replaced this one, the caller checks it first: it may be set aside, or not compared yet.
-        is_next = newest.version == (grant.consent, grant.generation + 1)
-        return _token_of(newest) if is_current and is_next else None
+        return token
 
-    def _refresh_alone(self, grant: Grant) -> bool:
-        """As `_refresh_and_store`, under the lease; False if another process has changed the grant before that."""
-        busy = BusyError(
-            "Another process has been refreshing this seller's token for too long.", seller_id=grant.seller_id
-        )
-        with self._state.leases.hold(leases.of_refresh(grant.seller_id)) as lease:
+    def _refresh_alone(self, grant: Grant) -> Token | None:
+        """As `_refresh_and_store`, under the lease; None if another process has changed the grant before that."""
+        seller_id, stored = grant.seller_id, list[Version | None]()
+        with self._state.leases.hold(
+            leases.of_refresh(seller_id),
+            of=[seller_id],
+            once_taken=lambda connection: stored.append(grants.version_of(connection, seller_id)),
+        ) as lease:
             if lease is None:
-                raise busy
-            if self._read(grant.seller_id).version != grant.version:
-                return False
+                raise BusyError(
+                    "Another process has been refreshing this seller's token for too long.",
+                    seller_id=seller_id,
+                )
+            if stored != [grant.version]:
+                return None
             if lease.was_left:
-                self._marks[grant.seller_id] = (GrantMark.ORPHANED, grant.version)
-            return asyncio.run(self._refresh_and_store(grant, lease))
+                self._marks[seller_id] = (GrantMark.ORPHANED, grant.version)
+            # A loop for each refresh would cost as much as its requests: to close one, Python goes through all tasks of the process.
+            try:
+                loop = self._loops.get_nowait()
+            except Empty:
+                loop = asyncio.new_event_loop()
+            try:
+                return loop.run_until_complete(self._refresh_and_store(grant, lease))
+            finally:
+                self._loops.put(loop)
 
-    async def _refresh_and_store(self, grant: Grant, lease: Lease) -> bool:
-        """Whether the grant has new tokens; False if pairs of the journal or another grant were stored instead."""
+    async def _refresh_and_store(self, grant: Grant, lease: Lease) -> Token | None:
+        """The new token; None if pairs of the journal or another grant were stored instead: what is stored has to be read."""
         asked_at = self._state.now()
         try:
             if self._pairs.take_in(grant.seller_id):
-                return False  # the caller reads the stored grant again
+                return None
             reservation = self._pairs.reserve(grant.seller_id)
             try:
                 used, answer = await self._ask(grant, lease)
@@ -302,7 +322,7 @@ class Tokens:
                 raise
         except AuthorizationError as error:
             self._refused(grant, error)
-            return False
+            return None
         lease.has_open_outcome = True
         if self._clock is not None:  # a new pair must be stored in any case
             asked_at = self._clock.corrected(asked_at)
@@ -339,7 +359,17 @@ class Tokens:
                 "FeedAMP answered a token call without an access token; its refresh token is stored.",
                 seller_id=grant.seller_id,
             )
-        return is_stored
+        if (
+            not is_stored
+        ):  # the caller checks the grant that has replaced this one: it may not be compared yet
+            return None
+        lease.is_released = True  # with the tokens
+        version = (grant.consent, grant.generation + 1)
+        return Token(
+            answer.access_token,
+            version,
+            _good_until(asked_at + timedelta(seconds=answer.expires_in_s), answer.expires_in_s),
+        )
 
     def _other_with(self, access_token: str, seller_id: str) -> str | None:
         """Another seller for whom this process uses the same access token."""
@@ -417,13 +447,41 @@ class Tokens:
         now = self._state.now()
         return now if self._clock is None else self._clock.corrected(now)
 
+    async def _read_with_others(self, seller_id: str) -> Grant:
+        """As `_read`, in a thread, in one transaction with those that are asked for at the same moment."""
+        if not self._wanted or self._reading is None:
+            self._reading = asyncio.create_task(self._read_wanted())
+        self._wanted.add(seller_id)
+        found = await asyncio.shield(self._reading)
+        if isinstance(found, Exception):
+            raise found
+        # One that is missing or cannot be decrypted is read alone: that says why.
+        return self._noted(found[seller_id]) if seller_id in found else self._read(seller_id)
+
+    async def _read_wanted(self) -> dict[str, Grant] | Exception:
+        await asyncio.sleep(0)
+        wanted, self._wanted = self._wanted, set()
+
+        def read() -> dict[str, Grant]:
+            with self._state.read() as connection:
+                found = grants.read_many(connection, self._cipher, wanted)
+                return {seller_id: grant for seller_id, grant in found if grant is not None}
+
+        try:
+            return await in_daemon_thread(read)
+        except Exception as error:  # noqa: BLE001 - raised where each of them waits
+            return error
+
     def _read(self, seller_id: str) -> Grant:
         with self._state.read() as connection:
             grant = grants.read(connection, self._cipher, seller_id)
         if grant is None:
             raise AuthorizationError("The seller has no grant yet.", seller_id=seller_id)
+        return self._noted(grant)
+
+    def _noted(self, grant: Grant) -> Grant:
         if grant.disowned_at is not None and self._mark(grant) is None:
-            self._marks[seller_id] = (GrantMark.DISOWNED, grant.version)
+            self._marks[grant.seller_id] = (GrantMark.DISOWNED, grant.version)
         return grant
 
     def _mark(self, grant: Grant) -> GrantMark | None:
@@ -452,8 +510,17 @@ class Tokens:
         return token
 
 
+def _close(loops: SimpleQueue[asyncio.AbstractEventLoop]) -> None:
+    while not loops.empty():
+        loops.get_nowait().close()
+
+
 def _token_of(grant: Grant) -> Token | None:
     if not grant.access_token or grant.access_expires_at is None:
         return None
-    margin_s = min(RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE * (grant.expires_in_s or 0))
-    return Token(grant.access_token, grant.version, grant.access_expires_at - timedelta(seconds=margin_s))
+    good_until = _good_until(grant.access_expires_at, grant.expires_in_s or 0)
+    return Token(grant.access_token, grant.version, good_until)
+
+
+def _good_until(expires_at: datetime, expires_in_s: int) -> datetime:
+    return expires_at - timedelta(seconds=min(RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE * expires_in_s))

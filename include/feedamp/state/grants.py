@@ -55,13 +55,21 @@ class Grant:
         return self.issued_at + REFRESH_TOKEN_LIFE
 
 
-_ONE = sa.select(grants).where(grants.c.seller_id == sa.bindparam("of_seller"))
+_IS_ONE = grants.c.seller_id == sa.bindparam("of_seller")
+_ONE = sa.select(grants).where(_IS_ONE)
+_VERSION = sa.select(grants.c.consent, grants.c.generation).where(_IS_ONE)
 
 
 def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant | None:
     """The seller's grant with decrypted tokens, or None."""
     row = connection.execute(_ONE, {"of_seller": seller_id}).first()
     return None if row is None else _grant(row, cipher)
+
+
+def version_of(connection: Connection, seller_id: str) -> Version | None:
+    """The version of the seller's grant; None without one."""
+    row = connection.execute(_VERSION, {"of_seller": seller_id}).first()
+    return None if row is None else (row.consent, row.generation)
 
 
 def read_many(

@@ -159,12 +159,23 @@ class Leases:
         self._wake = threading.Event()
 
     @contextmanager
-    def hold(self, name: str) -> Iterator[Lease | None]:
-        """Takes a lease, renews it by heartbeat during the block, and releases it; None if another process holds it."""
+    def hold(
+        self,
+        name: str,
+        *,
+        of: Collection[str] = (),
+        once_taken: Callable[[Connection], None] = lambda connection: None,
+    ) -> Iterator[Lease | None]:
+        """Takes a lease, renews it by heartbeat during the block, and releases it; None if another process holds it.
+
+        `once_taken` is called in the transaction that takes it, which is of these sellers, as `State.begin` says.
+        """
         asked_at = self.elapsed()
         try:
-            with self._begin() as connection:
+            with self._begin(of=of) as connection:
                 taken = self.take(connection, [name], asked_at=asked_at)
+                if taken:
+                    once_taken(connection)
         except STATE_ERRORS:
             self._sightings.pop(name, None)
             raise
