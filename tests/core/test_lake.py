@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,12 +24,12 @@ from hypothesis import strategies as st
 
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
 from feedamp.lake import writer as lake_module
-from feedamp.lake.flatten import VALUE_COLUMNS, order_values, rows_of
+from feedamp.lake.flatten import order_columns, rows_of
 from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress, joined
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.models import Customer, LineFulfillment, Order, OrderLine, Shipment
+from feedamp.models import Cancellation, Customer, LineFulfillment, Order, OrderLine, ReadOrder, Shipment
 from feedamp.storage import Storage
 from feedamp.tables import RECORDED_AT, WRITER_VERSION
 
@@ -321,6 +322,31 @@ SHOWN = Order(
     fulfillments=(LineFulfillment(mp_line_number="A", shipments=(Shipment(quantity=1, shipped_date=DAY),)),),
     extra={"gift": True},
 )
+KINDS = [
+    SHOWN,
+    Order(mp_order_number="M-2", fulfillments=()),
+    msgspec.structs.replace(
+        SHOWN,
+        mp_order_number="M-3",
+        purchase_date=None,
+        order_lines=(
+            OrderLine(mp_line_number="A", quantity=1),
+            OrderLine(mp_line_number="B", shipping_price=Decimal("1.00001")),
+            OrderLine(mp_line_number="A", quantity=7, extra={"taxes": [{"type": "ITEM", "amount": 1}]}),
+        ),
+    ),
+    Order(
+        mp_order_number="M-4",
+        fulfillments=(
+            LineFulfillment(mp_line_number="X", shipments=(Shipment(quantity=2), Shipment(carrier="ups"))),
+            LineFulfillment(mp_line_number="Y", cancellations=(Cancellation(quantity=2),)),
+            LineFulfillment(
+                mp_line_number="X", shipments=(Shipment(),), cancellations=(Cancellation(reason="lost"),)
+            ),
+        ),
+    ),
+    Order(mp_order_number="M-5", order_lines=(OrderLine(mp_line_number="A"),)),
+]
 
 
 @pytest.mark.parametrize("key", [pytest.param(None, id="in clear"), pytest.param(b"a key", id="masked")])
@@ -328,22 +354,27 @@ def test_rows_appended_by_column_are_those_that_are_appended_one_by_one(
     lake: Lake, key: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lake_module, "LOOSE_BATCHES", 2)
-    orders = [
-        order_values("S1", msgspec.structs.replace(SHOWN, mp_order_number=f"M-{n}"), read_at=MOMENT)
-        for n in range(5)
+    many = [
+        order_columns("S1", [ReadOrder(order, MOMENT + timedelta(seconds=n)) for order in orders])
+        for n, orders in enumerate([KINDS, KINDS[:1], KINDS[3:]])
     ]
     by_column, by_row = (writer(lake, slug, Privacy(key)) for slug in ("columns", "rows"))
-    for values in orders:
-        by_column.append_values(values)
-        by_row.append_all(rows_of(values))
+    for found in many:
+        by_column.append_columns(found)
+        by_row.append_all(rows_of(found))
     manifests = publish(by_column), publish(by_row)
     first, second = (
         {file.table: pq.read_table(lake.absolute(file.path)) for file in manifest.files}
         for manifest in manifests
     )
-    assert {table: len(rows) for table, rows in first.items()} == dict.fromkeys(
-        ("orders", "order_lines", "shipments", "snapshots"), 5
-    )
+    assert {table: len(rows) for table, rows in first.items()} == {
+        "orders": 8,
+        "snapshots": 8,
+        "order_lines": 10,
+        "order_taxes": 1,
+        "shipments": 9,
+        "cancellations": 4,
+    }
     assert first == second
     assert all(rows.schema.equals(second[table].schema, check_metadata=True) for table, rows in first.items())
 
@@ -365,11 +396,11 @@ def test_a_column_that_cannot_hold_a_value_takes_no_row(
     lake: Lake, table: str, column: str, value: Any
 ) -> None:
     opened = writer(lake)
-    values = order_values("S1", SHOWN, read_at=MOMENT)
-    changed = dict(zip(VALUE_COLUMNS[table], values[table][0], strict=True)) | {column: value}
+    found = order_columns("S1", [ReadOrder(SHOWN, MOMENT)])
+    tables = found.tables | {table: found.tables[table] | {column: [value]}}
     with pytest.raises(MisfitError, match=f"{table}.{column} cannot hold one of its values"):
-        opened.append_values(values | {table: [*values[table], tuple(changed.values())]})
-    opened.append_values(values)
+        opened.append_columns(replace(found, tables=tables))
+    opened.append_columns(found)
     assert {file.table: file.rows for file in publish(opened).files} == dict.fromkeys(
         ("orders", "order_lines", "shipments", "snapshots"), 1
     )

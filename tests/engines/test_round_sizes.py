@@ -19,10 +19,10 @@ from feedamp.lake import (
     schema_evolution,
     writer,
 )
-from feedamp.lake.flatten import order_values
 from feedamp.lake.manifest import SellerProgress as LakeSweep
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
+from feedamp.models import ReadOrder
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
@@ -118,7 +118,7 @@ class Chain:
         for _ in range(count):
             number = f"X-{len(self._shown)}"
             self._shown.add(number)
-            task.take([order_values("S1", order(3, mp_order_number=number), read_at=read_at)])
+            task.take("S1", [ReadOrder(order(3, mp_order_number=number), read_at)])
         task.publish([LakeSweep(seller_id="S1", complete=True, watermark=read_at)])
         self._watermark = read_at
 

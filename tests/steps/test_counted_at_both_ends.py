@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -21,14 +21,14 @@ from env import OTHER, SELLER, Env, shipment
 from fsspec.implementations.local import LocalFileSystem
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake.flatten import VALUE_COLUMNS, Values, order_values
+from feedamp.lake import flatten
+from feedamp.lake.flatten import OrderColumns, order_columns
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.models import Order
+from feedamp.models import ReadOrder
 from feedamp.state import manifests, outbox, schema
 from feedamp.steps.compact import compact
-from feedamp.steps.extract_fulfillments import extract as extract_module
 from feedamp.steps.extract_fulfillments import publisher
 from feedamp.steps.load import load_what_is_whole
 from feedamp.storage import Storage
@@ -96,17 +96,19 @@ def test_a_value_that_no_column_holds_costs_its_own_order_only(
 ) -> None:
     """If such a value got into a file, the other rows of the file would be lost too."""
 
-    def with_fault(seller_id: str, order: Order, **more: Any) -> Values:
-        values = order_values(seller_id, order, **more)
-        if order.mp_order_number == "M-1":
-            shipment = list(values["shipments"][0])
-            shipment[VALUE_COLUMNS["shipments"].index("quantity")] = 2**70
-            values["shipments"] = [tuple(shipment)]
-        return values
+    def with_fault(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
+        found = order_columns(seller_id, read)
+        for at, number in enumerate(found.key["mp_order_number"]):
+            if number == "M-1":
+                quantities = list(found.tables["shipments"]["quantity"])
+                quantities[at] = 2**70
+                found.tables["shipments"]["quantity"] = quantities
+        return found
 
     shipped(env, "M-1", "M-2")
     shipped(env, "N-1", seller=OTHER)
-    monkeypatch.setattr(extract_module, "order_values", with_fault)
+    monkeypatch.setattr(publisher, "order_columns", with_fault)
+    monkeypatch.setattr(flatten, "order_columns", with_fault)
     result = env.extract()
     monkeypatch.undo()
     env.load()

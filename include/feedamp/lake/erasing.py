@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from feedamp.rules.erased import Erased, is_number
 from feedamp.tables import ORDERS, REJECTED_ORDERS, Row
@@ -48,13 +48,3 @@ def rows_without_erased(rows: Iterable[Row], erased: Erased, table: str) -> list
 def spellings(delivered: Iterable[str], mp_order_number: str) -> list[str]:
     """Those of the numbers of rejected rows that mean the order."""
     return [one for one in delivered if is_number(one, mp_order_number)]
-
-
-def values_without_erased(
-    rows: Sequence[tuple[Any, ...]], names: Sequence[str], erased: Erased
-) -> Sequence[tuple[Any, ...]]:
-    """As `without_erased`, of rows of orders as tuples in the order of `names`."""
-    if not erased:
-        return rows
-    seller, number = names.index(SELLER), names.index(NUMBER)
-    return [row for row in rows if not erased.has(row[seller], row[number])]

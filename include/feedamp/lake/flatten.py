@@ -1,20 +1,23 @@
-"""PURE: turns orders into rows of the lake tables.
+"""PURE: turns orders into rows of the lake tables, by column.
 
-Rows are made as tuples, which become columns without a dict in between; `rows_of` makes dicts by column name of them. Of
-two rows of one order, the one with the later `recorded_at` is newer.
+Of many orders each column is one list, and no object is made for a row; `rows_of` makes rows as dicts of them. Of two rows
+of one order, the one with the later `recorded_at` is newer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import Any
 
 from feedamp import carriers
-from feedamp.codec import content_hash, encode, encoded_hash
-from feedamp.models import Address, Cancellation, Customer, LineFulfillment, Order, OrderLine, Shipment
+from feedamp.codec import encode, encode_each, encoded_hash
+from feedamp.models import Address, Cancellation, Customer, Order, OrderLine, ReadOrder, Shipment
 from feedamp.money import fitted
-from feedamp.rules.units import count_units
+from feedamp.rules.units import shipped_and_cancelled
 from feedamp.tables import (
     CANCELLATIONS,
     ORDER_DISCOUNTS,
@@ -29,8 +32,7 @@ from feedamp.tables import (
 )
 
 MOST_EXTRA_BYTES = 64 << 10
-Values = dict[str, list[tuple[Any, ...]]]
-"""Rows by table, each as a tuple in the order of `VALUE_COLUMNS`."""
+Columns = dict[str, Sequence[Any]]
 
 # Fields of an order that are columns of the same name.
 _ORDER_COLUMNS = tuple(
@@ -38,167 +40,174 @@ _ORDER_COLUMNS = tuple(
     for name in Order.__struct_fields__
     if name in ORDERS.names and name not in ("mp_order_number", "extra")
 )
-_KEY = ("seller_id", "mp_order_number", RECORDED_AT, SNAPSHOT_HASH)
-_LINE = (*_KEY, "mp_line_number")
-VALUE_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    ORDERS.name: (
-        *(*_KEY, "extracted_at", "extra"),
-        *("units_ordered", "units_shipped", "units_cancelled", "units_pending", "units_over"),
-        *_ORDER_COLUMNS,
-        *(f"customer_{name}" for name in Customer.__struct_fields__),
-        *(f"shipping_address_{name}" for name in Address.__struct_fields__),
-    ),
-    ORDER_LINES.name: (
-        *(*_LINE, "sku", "product_name", "quantity", "unit_price", "shipping_price"),
-        *("units_shipped", "units_cancelled", "units_pending", "extra"),
-    ),
-    ORDER_TAXES.name: (*_LINE, "tax_index", "name", "amount", "extra"),
-    ORDER_DISCOUNTS.name: (*_LINE, "discount_index", "name", "amount", "extra"),
-    SHIPMENTS.name: (*_LINE, "shipment_index", "carrier_id", "tracking_check", *Shipment.__struct_fields__),
-    CANCELLATIONS.name: (*_LINE, "cancellation_index", *Cancellation.__struct_fields__),
-    SNAPSHOTS.name: (*_KEY, "snapshot"),
-}
-_of_order = attrgetter(*_ORDER_COLUMNS)
-_of_customer = attrgetter(*Customer.__struct_fields__)
-_of_address = attrgetter(*Address.__struct_fields__)
-_of_shipment = attrgetter(*Shipment.__struct_fields__)
-_of_cancellation = attrgetter(*Cancellation.__struct_fields__)
+_UNITS = ("units_ordered", "units_shipped", "units_cancelled", "units_pending", "units_over")
+_PRICES = ("unit_price", "shipping_price")
+_AMOUNTS = {"taxes": (ORDER_TAXES.name, "tax_index"), "discounts": (ORDER_DISCOUNTS.name, "discount_index")}
+_PARTS = {SHIPMENTS.name: Shipment, CANCELLATIONS.name: Cancellation}
+_NOT_ORDERED = OrderLine(mp_line_number="")
 
 
-def order_values(seller_id: str, order: Order, *, read_at: datetime) -> Values:
-    """Rows of an order read from FeedAMP: orders and its children, and snapshots."""
+@dataclass(frozen=True)
+class OrderColumns:
+    """Rows of orders of one seller, by column.
+
+    `key` has a value for each order, which its rows of all tables share; `tables` has the further columns of each table.
+    `orders_of` has the position of its order for each row of a table; orders and snapshots have one row an order.
+    """
+
+    key: Columns
+    tables: dict[str, Columns]
+    orders_of: dict[str, Sequence[int]]
+
+
+def order_columns(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
+    """Rows of orders read from FeedAMP: orders and their children, and snapshots."""
+    orders, read_at = [one.order for one in read], [one.read_at for one in read]
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
-    snapshot_hash = content_hash(order)
-    values = _order_and_lines(seller_id, order, read_at, snapshot_hash, extracted_at=read_at)
-    number, fulfillments = order.mp_order_number, order.fulfillments or ()
-    key = (seller_id, number, read_at, snapshot_hash)
-    values[SHIPMENTS.name] = _shipments(key, fulfillments)
-    values[CANCELLATIONS.name] = _cancellations(key, fulfillments)
-    snapshot = encode(order.snapshot())
-    values[SNAPSHOTS.name] = [(seller_id, number, read_at, encoded_hash(snapshot), snapshot.decode())]
-    return values
+    hashes = list(map(encoded_hash, encode_each(orders)))
+    found = _orders_and_lines(seller_id, orders, read_at, hashes)
+    found.tables[ORDERS.name]["extracted_at"] = read_at
+    for table in _PARTS:
+        _add_parts(found, orders, table)
+    snapshots = encode_each([order.snapshot() for order in orders])
+    found.tables[SNAPSHOTS.name] = {
+        SNAPSHOT_HASH: list(map(encoded_hash, snapshots)),
+        "snapshot": [snapshot.decode() for snapshot in snapshots],
+    }
+    return found
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
-    """As `order_values`, each row a dict by column name."""
-    return rows_of(order_values(seller_id, order, read_at=read_at))
+    """The rows of one order, each a dict by column name."""
+    return rows_of(order_columns(seller_id, [ReadOrder(order, read_at)]))
 
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
     """Rows of an order that was placed and not yet read from FeedAMP; any snapshot replaces them."""
-    rows = rows_of(_order_and_lines(seller_id, order, placed_at, "", extracted_at=None))
+    rows = rows_of(_orders_and_lines(seller_id, [order], [placed_at], [""]))
     for row in rows[ORDERS.name]:
-        del row["extracted_at"], row[SNAPSHOT_HASH]  # the merge knows by their absence that nothing was read
+        del row[SNAPSHOT_HASH]  # the merge knows by its absence that nothing was read
     return rows
 
 
-def rows_of(values: Values) -> Rows:
+def rows_of(found: OrderColumns) -> Rows:
     """The same rows as dicts by column name."""
-    return {
-        table: [dict(zip(VALUE_COLUMNS[table], row, strict=True)) for row in rows]
-        for table, rows in values.items()
-    }
-
-
-def joined(orders: Iterable[Values]) -> Values:
-    """The rows of several orders."""
-    all_values: Values = {table: [] for table in VALUE_COLUMNS}
-    for values in orders:
-        for table, rows in values.items():
-            all_values[table] += rows
-    return all_values
-
-
-def _shipments(key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    first: dict[str, int] = {}
-    for entry in fulfillments:
-        number = entry.mp_line_number
-        # A line may have two entries; the index continues, so that every row has a unique key.
-        index = first.get(number, 0)
-        for shipment in entry.shipments:
-            verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
-            # `_value_` is what `str` gives, which takes ten times as long.
-            rows.append(
-                (*key, number, index, verdict.carrier_id, verdict.status._value_, *_of_shipment(shipment))
-            )
-            index += 1
-        first[number] = index
-    return rows
-
-
-def _cancellations(key: tuple[Any, ...], fulfillments: Iterable[LineFulfillment]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    first: dict[str, int] = {}
-    for entry in fulfillments:
-        if entry.cancellations:
-            number = entry.mp_line_number
-            start = first.get(number, 0)
-            rows += [
-                (*key, number, index, *_of_cancellation(cancellation))
-                for index, cancellation in enumerate(entry.cancellations, start)
-            ]
-            first[number] = start + len(entry.cancellations)
-    return rows
-
-
-def _order_and_lines(
-    seller_id: str,
-    order: Order,
-    recorded_at: datetime,
-    snapshot_hash: str,
-    *,
-    extracted_at: datetime | None,
-) -> Values:
-    key = (seller_id, order.mp_order_number, recorded_at, snapshot_hash)
-    lines = {line.mp_line_number: line for line in order.order_lines}
-    units = count_units(
-        {number: line.quantity or 0 for number, line in lines.items()}, order.fulfillments or ()
-    )
-    totals = [0] * 5
-    of_lines: list[tuple[Any, ...]] = []
-    for number, of_line in units.items():
-        ordered, shipped, cancelled = of_line
-        left = ordered - shipped - cancelled
-        pending = max(0, left)
-        totals[0] += ordered
-        totals[1] += shipped
-        totals[2] += cancelled
-        totals[3] += pending
-        totals[4] += pending - left
-        counts = (shipped, cancelled, pending)
-        line = lines.get(number)
-        if line is None:
-            of_lines.append((*key, number, None, None, ordered, None, None, *counts, None))
-            continue
-        extra = dict(line.extra) if line.extra else {}
-        unit_price = _money("unit_price", line.unit_price, extra)
-        shipping_price = _money("shipping_price", line.shipping_price, extra)
-        of_lines.append(
-            (
-                *(*key, number, line.sku, line.product_name, ordered, unit_price, shipping_price),
-                *(*counts, _json(extra)),
-            )
+    rows: Rows = {}
+    for table, columns in found.tables.items():
+        of = found.orders_of.get(table)
+        key = (
+            found.key
+            if of is None
+            else {name: [values[at] for at in of] for name, values in found.key.items()}
         )
-    row = (
-        *(*key, extracted_at, _json(order.extra)),
-        *totals,
-        *_of_order(order),
-        *_of_customer(order.customer),
-        *_of_address(order.shipping_address),
-    )
-    further = {number: line for number, line in lines.items() if line.extra}
+        every = key | columns
+        rows[table] = [dict(zip(every, row, strict=True)) for row in zip(*every.values(), strict=True)]
+    return rows
+
+
+def _orders_and_lines(
+    seller_id: str, orders: Sequence[Order], recorded_at: Sequence[datetime], hashes: Sequence[str]
+) -> OrderColumns:
+    key: Columns = {
+        "seller_id": [seller_id] * len(orders),
+        "mp_order_number": [order.mp_order_number for order in orders],
+        RECORDED_AT: recorded_at,
+        SNAPSHOT_HASH: hashes,
+    }
+    of_orders: Columns = {
+        "extra": [_json(order.extra) if order.extra else None for order in orders],
+        **_fields(_ORDER_COLUMNS, orders),
+        **_fields(Customer.__struct_fields__, [order.customer for order in orders], "customer_"),
+        **_fields(
+            Address.__struct_fields__, [order.shipping_address for order in orders], "shipping_address_"
+        ),
+    }
+    found = OrderColumns(key, {ORDERS.name: of_orders}, {})
+    of_orders |= _add_lines(found, orders)
+    return found
+
+
+def _fields(names: Sequence[str], values: Iterable[Any], prefix: str = "") -> Columns:
+    """A column for each of the fields."""
+    columns = _turned(map(attrgetter(*names), values), len(names))
+    return {f"{prefix}{name}": column for name, column in zip(names, columns, strict=True)}
+
+
+def _turned(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) or [()] * width
+
+
+def _add_lines(found: OrderColumns, orders: Sequence[Order]) -> Columns:
+    """Adds the lines, those that were never ordered last; returns columns with the units of the orders."""
+    of, numbers, lines = list[int](), list[str](), list[OrderLine]()
+    shipped, cancelled, ends = list[int](), list[int](), [0]
+    for position, order in enumerate(orders):
+        sent, not_sent = shipped_and_cancelled(order.fulfillments or ())
+        by_number = {line.mp_line_number: line for line in order.order_lines}
+        if not sent.keys() <= by_number.keys():
+            by_number |= {number: _NOT_ORDERED for number in sent if number not in by_number}
+        of += [position] * len(by_number)
+        numbers += by_number
+        lines += by_number.values()
+        shipped += [sent.get(number, 0) for number in by_number]
+        cancelled += [not_sent.get(number, 0) for number in by_number]
+        ends.append(len(lines))
+    ordered = [line.quantity or 0 for line in lines]
+    left = [all_ - gone - lost for all_, gone, lost in zip(ordered, shipped, cancelled, strict=True)]
+    pending = [max(0, units) for units in left]
+    over = [units - more for units, more in zip(pending, left, strict=True)]
+    prices, extras = _prices(lines)
+    found.tables[ORDER_LINES.name] = {
+        "mp_line_number": numbers,
+        **_fields(("sku", "product_name"), lines),
+        "quantity": ordered,
+        **prices,
+        "units_shipped": shipped,
+        "units_cancelled": cancelled,
+        "units_pending": pending,
+        "extra": [_json(extra) if extra else None for extra in extras],
+    }
+    found.orders_of[ORDER_LINES.name] = of
+    _add_amounts(found, of, lines)
     return {
-        ORDERS.name: [row],
-        ORDER_LINES.name: of_lines,
-        ORDER_TAXES.name: list(_amounts(key, further, "taxes")) if further else [],
-        ORDER_DISCOUNTS.name: list(_amounts(key, further, "discounts")) if further else [],
+        name: _sums(units, ends)
+        for name, units in zip(_UNITS, (ordered, shipped, cancelled, pending, over), strict=True)
     }
 
 
-def _amounts(key: tuple[Any, ...], lines: Mapping[str, OrderLine], member: str) -> Iterator[tuple[Any, ...]]:
-    """Rows of the taxes or discounts of all lines; what is not an object remains only in `extra` of its line."""
-    for number, line in lines.items():
+def _sums(units: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """The sum of the units of each order, whose lines end before `ends`."""
+    sums = [0, *accumulate(units)]
+    return [sums[end] - sums[start] for start, end in pairwise(ends)]
+
+
+def _prices(lines: Sequence[OrderLine]) -> tuple[Columns, list[dict[str, Any]]]:
+    """The prices as their columns can hold them, and what is stored as `extra` of each line."""
+    prices, extras = _fields(_PRICES, lines), [line.extra for line in lines]
+    # Of one object each: nearly all lines share their amounts with others.
+    amounts = {id(amount): amount for column in prices.values() for amount in column}
+    odd = {key for key, amount in amounts.items() if amount is not None and _is_inexact(amount)}
+    for name, column in prices.items() if odd else ():
+        for at, amount in enumerate(column):
+            if id(amount) in odd:
+                extras[at] = dict(extras[at])
+                _money(name, amount, extras[at])
+        prices[name] = [_money(name, amount, {}) for amount in column]
+    return prices, extras
+
+
+def _add_amounts(found: OrderColumns, of: Sequence[int], lines: Sequence[OrderLine]) -> None:
+    """Adds the taxes and discounts of all lines; what is not an object remains only in `extra` of its line."""
+    further = [(position, line) for position, line in zip(of, lines, strict=True) if line.extra]
+    for member, (table, index) in _AMOUNTS.items():
+        rows = list(_amounts(further, member))
+        names = ("mp_line_number", index, "name", "amount", "extra")
+        found.orders_of[table], *columns = _turned(rows, 1 + len(names))
+        found.tables[table] = dict(zip(names, columns, strict=True))
+
+
+def _amounts(lines: Iterable[tuple[int, OrderLine]], member: str) -> Iterator[tuple[Any, ...]]:
+    for position, line in lines:
         items = line.extra.get(member)
         for place, item in enumerate(items if isinstance(items, list) else ()):
             if isinstance(item, dict):
@@ -208,7 +217,50 @@ def _amounts(key: tuple[Any, ...], lines: Mapping[str, OrderLine], member: str) 
                 if amount is not None:
                     del extra["amount"]
                     amount = _money("amount", amount, extra)
-                yield (*key, number, place, name, amount, _json(extra))
+                yield position, line.mp_line_number, place, name, amount, _json(extra)
+
+
+def _add_parts(found: OrderColumns, orders: Sequence[Order], table: str) -> None:
+    """Adds the shipments or cancellations, as the table is named, each with its position within its line."""
+    of_entry = attrgetter(table)
+    entries = [
+        (position, entry.mp_line_number, parts)
+        for position, order in enumerate(orders)
+        for entry in order.fulfillments or ()
+        if (parts := of_entry(entry))
+    ]
+    of = [position for position, _, parts in entries for _ in parts]
+    numbers = [number for _, number, parts in entries for _ in parts]
+    all_parts = [part for _, _, parts in entries for part in parts]
+    kind = _PARTS[table]
+    found.orders_of[table] = of
+    found.tables[table] = {
+        "mp_line_number": numbers,
+        f"{table.removesuffix('s')}_index": _indexes(of, numbers),
+        **_fields(kind.__struct_fields__, all_parts),
+    }
+    if kind is Shipment:
+        verdicts = [
+            carriers.check(part.carrier, part.tracking_number, url=part.tracking_url) for part in all_parts
+        ]
+        found.tables[table] |= {
+            "carrier_id": [verdict.carrier_id for verdict in verdicts],
+            # `_value_` is what `str` gives, which takes ten times as long.
+            "tracking_check": [verdict.status._value_ for verdict in verdicts],
+        }
+
+
+def _indexes(of: Sequence[int], numbers: Sequence[str]) -> list[int]:
+    """How many rows of its line are before each row. A line may have two entries; the count continues."""
+    keys = list(zip(of, numbers, strict=True))
+    if len(set(keys)) == len(keys):
+        return [0] * len(keys)
+    before: Counter[tuple[int, str]] = Counter()
+    indexes = []
+    for key in keys:
+        indexes.append(before[key])
+        before[key] += 1
+    return indexes
 
 
 def _decimal(value: Any) -> Decimal | None:
@@ -221,14 +273,18 @@ def _decimal(value: Any) -> Decimal | None:
         return None
 
 
+def _is_inexact(amount: Decimal) -> bool:
+    held = fitted(amount)
+    return held is not amount and (held is None or held != amount)
+
+
 def _money(name: str, amount: Decimal | None, extra: dict[str, Any]) -> Decimal | None:
     """The amount as its column can hold it. If that is not exact, the original amount is stored in `extra`."""
     if amount is None:
         return None
-    held = fitted(amount)
-    if held is not amount and (held is None or held != amount):
+    if _is_inexact(amount):
         extra.setdefault(name, amount if amount.is_finite() else str(amount))
-    return held
+    return fitted(amount)
 
 
 def _json(value: Mapping[str, Any]) -> str | None:

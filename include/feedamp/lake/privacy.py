@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedamp.rules.known_fields import known_part
-from feedamp.tables import LAKE_TABLES, REJECTED_ORDERS, SNAPSHOT_HASH, SNAPSHOTS, Row, Type
+from feedamp.tables import LAKE_TABLES, ORDERS, REJECTED_ORDERS, SNAPSHOT_HASH, SNAPSHOTS, Row, Type
 
 REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")
@@ -42,7 +42,10 @@ class Privacy:
         return hidden
 
     def hide_columns(self, table: str, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-        """Columns of a table of orders as they may be written to the lake: `hide`, of many rows at once."""
+        """Columns of a table of orders as they may be written to the lake: `hide`, of many rows at once.
+
+        The hash that rows share with their order is hidden with that of the order.
+        """
         if self.key is None:
             return columns
         hidden = dict(columns)
@@ -53,7 +56,7 @@ class Privacy:
                     self._pseudonym(value) if is_text and value is not None else None
                     for value in hidden[column.name]
                 ]
-        if table != SNAPSHOTS.name and SNAPSHOT_HASH in hidden:
+        if table == ORDERS.name and SNAPSHOT_HASH in hidden:
             hidden[SNAPSHOT_HASH] = [value and self._pseudonym(value) for value in hidden[SNAPSHOT_HASH]]
         return hidden
 

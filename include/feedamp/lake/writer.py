@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import FeedAmpError, IncompleteError
-from feedamp.lake.erasing import rows_without_erased, values_without_erased, without_erased
-from feedamp.lake.flatten import VALUE_COLUMNS, Values
+from feedamp.lake.erasing import SELLER, rows_without_erased, without_erased
+from feedamp.lake.flatten import OrderColumns
 from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.rewriting import rewritten
 from feedamp.lake.store import Lake, file_path, manifest_path
-from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
+from feedamp.tables import LAKE_TABLES, ORDERS, Row, refuse_misfit
 
 ROWS_PER_GROUP = 10_000
 ROWS_FOR_DICTIONARIES = 5_000
@@ -86,7 +86,7 @@ class LakeWriter:
                 if is_full or len(self._pending[table]) >= min(ROWS_PER_BATCH, ROWS_PER_GROUP):
                     self._pack(table)
 
-    def append_values(self, values: Values) -> None:
+    def append_columns(self, found: OrderColumns) -> None:
         """Appends rows of orders, all or none, as `append_all`; they are checked by column.
 
         Raises:
@@ -94,19 +94,28 @@ class LakeWriter:
             IncompleteError: the writer is broken; nothing it wrote will be published.
         """
         self._refuse_if_broken()
-        batches = {}
-        for table, all_rows in values.items():
-            rows = values_without_erased(all_rows, VALUE_COLUMNS[table], self._erased)
-            self.left_out += len(all_rows) - len(rows)
-            if rows:
-                columns = dict(zip(VALUE_COLUMNS[table], zip(*rows, strict=True), strict=True))
-                batches[table] = LAKE_TABLES[table].batch(
-                    self._privacy.hide_columns(table, columns), len(rows)
-                )
+        key = found.key
+        batches = {ORDERS.name: self._batch(ORDERS.name, key | found.tables[ORDERS.name], len(key[SELLER]))}
+        # As they are in the batch: hidden, and each made once.
+        shared = {name: batches[ORDERS.name].column(name) for name in key}
+        for table, columns in found.tables.items():
+            of = found.orders_of.get(table)
+            if of:
+                positions = pa.array(of, pa.int32())
+                of_rows = {name: values.take(positions) for name, values in shared.items()}
+                batches[table] = self._batch(table, {**of_rows, **columns}, len(of))
+            elif of is None and table != ORDERS.name:
+                batches[table] = self._batch(table, {**shared, **columns}, len(key[SELLER]))
+        kept = {table: without_erased(batch, self._erased, table) for table, batch in batches.items()}
         with self._breaking():
-            for table, batch in batches.items():
-                self.appended[table] += batch.num_rows
-                self._add(table, batch)
+            for table, batch in kept.items():
+                self.left_out += batches[table].num_rows - batch.num_rows
+                if batch.num_rows:
+                    self.appended[table] += batch.num_rows
+                    self._add(table, batch)
+
+    def _batch(self, table: str, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        return LAKE_TABLES[table].batch(self._privacy.hide_columns(table, columns), rows)
 
     def copy(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
         """Appends rows that were in the lake before, as they are; IncompleteError if `batches` could not be read."""

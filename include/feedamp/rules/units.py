@@ -29,8 +29,10 @@ class LineUnits(NamedTuple):
         return self.shipped + self.cancelled == self.ordered
 
 
-def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillment]) -> dict[str, LineUnits]:
-    """Units by line, in the order of `ordered`, then lines that were fulfilled without being ordered.
+def shipped_and_cancelled(
+    fulfillments: Iterable[LineFulfillment],
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Shipped units by line, with each line that has an entry, and cancelled units by line.
 
     Only whole quantities above zero are counted; any other quantity is a `bad_quantity` finding.
     """
@@ -41,6 +43,12 @@ def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillme
         shipped[line] = shipped.get(line, 0) + _counted(entry.shipments)
         if entry.cancellations:
             cancelled[line] = cancelled.get(line, 0) + _counted(entry.cancellations)
+    return shipped, cancelled
+
+
+def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillment]) -> dict[str, LineUnits]:
+    """Units by line, in the order of `ordered`, then lines that were fulfilled without being ordered."""
+    shipped, cancelled = shipped_and_cancelled(fulfillments)
     units = {
         line: LineUnits(count, shipped.get(line, 0), cancelled.get(line, 0))
         for line, count in ordered.items()

@@ -18,7 +18,6 @@ from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, fetch_c
 from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
 from feedamp.api.pagination import READS_AGAIN, OrderPages, PageDrift
 from feedamp.errors import IncompleteError, TransientError, UnclearError
-from feedamp.lake.flatten import Values, order_values
 from feedamp.lake.manifest import SellerProgress
 from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
@@ -389,22 +388,12 @@ class _SellerReader(SellerJob):
         if len(self._unread) < MOST_UNREAD:
             self._unread[order.mp_order_number or ""] = order.where or "the top"
 
-    def _store(self, orders: Iterable[ReadOrder]) -> None:
-        """Writes orders to the lake. One whose values do not fit counts as unreadable: in a file, its rows would make those
-        of other orders fail, too."""
-        numbers: list[str] = []
-        flat: list[Values] = []
-        for order, read_at in orders:
-            try:
-                flat.append(order_values(self._seller_id, order, read_at=read_at))
-            except Exception as error:  # noqa: BLE001 - whatever one order's values raise costs that order alone
-                self._record_unreadable_order(UnreadableOrder(order.mp_order_number, type(error).__name__))
-            else:
-                numbers.append(order.mp_order_number)
-        misfits = self._publisher.take(flat)
-        for position, misfit in misfits.items():
-            self._record_unreadable_order(UnreadableOrder(numbers[position], misfit.message))
-        stored = [number for position, number in enumerate(numbers) if position not in misfits]
+    def _store(self, orders: Sequence[ReadOrder]) -> None:
+        """Writes orders to the lake. One whose values do not fit counts as unreadable."""
+        misfits = self._publisher.take(self._seller_id, orders)
+        for position, why in misfits.items():
+            self._record_unreadable_order(UnreadableOrder(orders[position].order.mp_order_number, why))
+        stored = [one.order.mp_order_number for position, one in enumerate(orders) if position not in misfits]
         if stored:
             self._count(orders=len(stored))
             self._stored += len(stored)

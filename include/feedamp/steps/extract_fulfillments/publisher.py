@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from feedamp.errors import MisfitError
-from feedamp.lake.flatten import Values, joined, rows_of
+from feedamp.errors import IncompleteError, MisfitError
+from feedamp.lake.flatten import order_columns, order_rows
 from feedamp.lake.manifest import SellerProgress
+from feedamp.models import ReadOrder
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import manifests
@@ -29,13 +30,14 @@ class ManifestPublisher:
         """Names manifests of earlier runs without whose rows the sellers' progress is not valid."""
         self.published += manifests
 
-    def take(self, orders: Sequence[Values]) -> dict[int, MisfitError]:
-        """Adds orders; all rows of one order stay together in one manifest.
+    def take(self, seller_id: str, orders: Sequence[ReadOrder]) -> dict[int, str]:
+        """Adds orders of a seller; all rows of one order stay together in one manifest.
 
-        Returns the orders, by position, of which a value does not fit its column; none of their rows was added.
+        Returns which orders, by position, no row was added of, and why: a value does not fit its column, or raises what
+        it may. In a file, their rows would make those of other orders fail, too.
         Raises an IncompleteError if the lake could not be written; no row of the open manifest will count.
         """
-        misfits: dict[int, MisfitError] = {}
+        misfits: dict[int, str] = {}
         start = 0
         while start < len(orders):
             if self._orders >= ORDERS_PER_MANIFEST:
@@ -44,20 +46,26 @@ class ManifestPublisher:
                 self._orders = 0
             some = orders[start : start + ORDERS_PER_MANIFEST - self._orders]
             try:
-                self._writer.append_values(joined(some))
-            except MisfitError:
-                misfits |= self._take_one_by_one(some, start)
+                self._writer.append_columns(order_columns(seller_id, some))
+            except IncompleteError:
+                raise
+            except Exception:  # noqa: BLE001 - whatever one order's values raise costs that order alone
+                misfits |= self._take_one_by_one(seller_id, some, start)
             self._orders += len(some)
             start += len(some)
         return misfits
 
-    def _take_one_by_one(self, orders: Sequence[Values], start: int) -> dict[int, MisfitError]:
-        misfits: dict[int, MisfitError] = {}
-        for position, values in enumerate(orders, start):
+    def _take_one_by_one(self, seller_id: str, orders: Sequence[ReadOrder], start: int) -> dict[int, str]:
+        misfits: dict[int, str] = {}
+        for position, (order, read_at) in enumerate(orders, start):
             try:
-                self._writer.append_all(rows_of(values))
+                self._writer.append_all(order_rows(seller_id, order, read_at=read_at))
+            except IncompleteError:
+                raise
             except MisfitError as error:
-                misfits[position] = error
+                misfits[position] = error.message
+            except Exception as error:  # noqa: BLE001 - as above
+                misfits[position] = type(error).__name__
         return misfits
 
     def publish(self, sweeps: Sequence[SellerProgress] = ()) -> None:
