@@ -209,7 +209,8 @@ class DuckDbWarehouse:
                 read_only=read_only,
                 config={
                     "memory_limit": self._memory_limit,
-                    "threads": 2,
+                    # A second thread makes a merge take a quarter more CPU seconds.
+                    "threads": 2 if read_only else 1,
                     "preserve_insertion_order": False,  # saves memory
                     "storage_compatibility_version": self._storage_version,
                     "temp_directory": spill or f"{path}.tmp",
@@ -345,8 +346,13 @@ class DuckDbEngine:
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({columns})")
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
-        """Registers the reader as a relation; rows are streamed when it is queried."""
-        self._connection.register(name, reader)
+        """Reads the rows into a temporary table, a batch at a time; what does not fit into memory is spilled to disk."""
+        incoming = f"{name}_incoming"
+        self._connection.register(incoming, reader)
+        try:
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM {incoming}")
+        finally:
+            self._connection.unregister(incoming)
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

@@ -36,7 +36,7 @@ class Engine(Protocol):
         """Creates an empty temporary table, replacing one of the same name."""
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
-        """Makes the reader's rows available as a relation, which can be read once, in this transaction.
+        """Makes the reader's rows available as a temporary relation in this transaction.
 
         Types are those of `Table.lake_schema`. An implementation must not hold all rows in memory.
         """

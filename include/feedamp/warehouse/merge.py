@@ -82,18 +82,19 @@ def merge_files(
     """Merges the files of the manifests at these paths in the caller's transaction. Safe to repeat."""
     engine.scratch(_TOUCHED, "seller_id VARCHAR, mp_order_number VARCHAR")
     children = [tables[child.name] for child in CHILDREN]
+    staged = _Staged(engine, files)
     for table in tables.values():
         if table.full_snapshot:
             if table.name in full_snapshots:
-                _replace_rows(engine, table, files, full_snapshots[table.name])
+                _replace_rows(engine, table, staged, full_snapshots[table.name])
         elif table.name in files and table not in children:
-            newest = _merge(engine, table, files)
+            newest = _merge(engine, table, staged)
             if table.name == ORDERS.name:
-                _take_children(engine, children, newest, files)
+                _take_children(engine, children, newest, staged)
             if table.name in _DECIDING:
                 engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newest}")
     if SHIPMENTS.name in files:
-        _note_first_reports(engine, tables[SHIPMENTS.name], files)
+        _note_first_reports(engine, tables[SHIPMENTS.name], staged)
     if ORDERS.name not in files and (orphaned := [child.name for child in children if child.name in files]):
         # Builds before 0.1.0 published such manifests; if they were refused, no rebuild could ever succeed.
         log.warning(
@@ -107,11 +108,63 @@ def merge_files(
     engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES {listed}", paths)
 
 
-def _merge(engine: Engine, table: Table, files: Files) -> str:
+class _Staged:
+    """The rows of a manifest in temporary relations, each read from its files when it is first asked for."""
+
+    def __init__(self, engine: Engine, files: Files) -> None:
+        self._engine, self._files = engine, files
+        self._relations: dict[str, str] = {}
+        self._have_twice: dict[str, bool] = {}
+
+    def __contains__(self, table: str) -> bool:
+        return table in self._files
+
+    def relation(self, table: Table) -> str:
+        """Its name, with the columns of `Table.lake_columns`."""
+        if table.name not in self._relations:
+            name = f"feedamp_staged_{table.name}"
+            self._engine.stage(name, table, self._files.reader(table))
+            self._relations[table.name] = name
+        return self._relations[table.name]
+
+    def has_twice(self, table: Table) -> bool:
+        """Whether two of the rows have one key: only then is there anything to choose, which takes long for wide rows."""
+        if table.name not in self._have_twice:
+            key = _names(table.key, "")
+            self._have_twice[table.name] = _finds(
+                self._engine, f"FROM {self.relation(table)} GROUP BY {key} HAVING count(*) > 1"
+            )
+        return self._have_twice[table.name]
+
+
+def _finds(engine: Engine, rest: str) -> bool:
+    return bool(list(engine.rows(f"SELECT 1 AS found {rest} LIMIT 1")))
+
+
+def _merge(engine: Engine, table: Table, staged: _Staged) -> str:
     """Puts the manifest's rows that count into the table; returns the temporary table that holds them.
 
     A row equal in rank to the loaded one is put in once more, so that loading again restores what an order lost.
     """
+    newest = _newest(engine, table, staged)
+    columns = _columns(table)
+    engine.execute(
+        f"DELETE FROM {SCHEMA}.{table.name} loaded USING {newest} newest "
+        f"WHERE {_same(table.key, 'loaded', 'newest')}"
+    )
+    engine.execute(f"INSERT INTO {SCHEMA}.{table.name} ({columns}) SELECT {columns} FROM {newest}")
+    return newest
+
+
+def _newest(engine: Engine, table: Table, staged: _Staged) -> str:
+    """The temporary table with those of the manifest's rows that count: all of them, unless an older one is found."""
+    read, same = staged.relation(table), _same(table.key, "loaded", "incoming")
+    incoming, loaded = (", ".join(rank_of(table, prefix)) for prefix in ("incoming.", "loaded."))
+    is_older = f"({incoming}) < ({loaded})"
+    if not staged.has_twice(table) and not _finds(
+        engine, f"FROM {read} incoming JOIN {SCHEMA}.{table.name} loaded ON {same} WHERE {is_older}"
+    ):
+        return read
     newest = f"feedamp_newest_{table.name}"
     engine.scratch(
         newest, ", ".join(f"{column.name} {engine.types[column.type]}" for column in table.columns)
@@ -123,84 +176,78 @@ def _merge(engine: Engine, table: Table, files: Files) -> str:
             SELECT {columns}, row_number() OVER (
                 PARTITION BY {", ".join(table.key)}
                 ORDER BY {", ".join(f"{value} DESC" for value in rank_of(table))}) AS place
-            FROM {_staged(engine, table, files)}
+            FROM {read}
         ) incoming
-        LEFT JOIN {SCHEMA}.{table.name} loaded ON {_same(table.key, "loaded", "incoming")}
-        WHERE incoming.place = 1
-          AND (loaded.{table.key[0]} IS NULL
-               OR ({", ".join(rank_of(table, "incoming."))}) >= ({", ".join(rank_of(table, "loaded."))}))"""
+        LEFT JOIN {SCHEMA}.{table.name} loaded ON {same}
+        WHERE incoming.place = 1 AND (loaded.{table.key[0]} IS NULL OR NOT {is_older})"""
     )
-    engine.execute(
-        f"DELETE FROM {SCHEMA}.{table.name} loaded USING {newest} newest "
-        f"WHERE {_same(table.key, 'loaded', 'newest')}"
-    )
-    engine.execute(f"INSERT INTO {SCHEMA}.{table.name} ({columns}) SELECT {columns} FROM {newest}")
     return newest
 
 
-def _replace_rows(engine: Engine, table: Table, files: Files, taken_at: datetime) -> None:
+def _replace_rows(engine: Engine, table: Table, staged: _Staged, taken_at: datetime) -> None:
     """Replaces all rows of a table by a full snapshot, unless the table holds a newer one."""
     moments = f"{META}.full_snapshots"
     held = engine.rows(f"SELECT taken_at FROM {moments} WHERE table_name = $1", [table.name])
     if any(row["taken_at"] > taken_at for row in list(held)):
         return
     engine.execute(f"DELETE FROM {SCHEMA}.{table.name}")
-    if table.name in files:
+    if table.name in staged:
         engine.execute(
             f"INSERT INTO {SCHEMA}.{table.name} ({_columns(table)}) SELECT {_columns(table)} "
-            f"FROM {_staged(engine, table, files)} WHERE {RECORDED_AT} = $1",
+            f"FROM {staged.relation(table)} WHERE {RECORDED_AT} = $1",
             [taken_at],
         )
     engine.execute(f"DELETE FROM {moments} WHERE table_name = $1", [table.name])
     engine.execute(f"INSERT INTO {moments} VALUES ($1, $2)", [table.name, taken_at])
 
 
-def _take_children(engine: Engine, children: list[Table], newest: str, files: Files) -> None:
+def _take_children(engine: Engine, children: list[Table], newest: str, staged: _Staged) -> None:
     """Replaces the children of the orders in `newest` by those that were read with them."""
-    if not list(engine.rows(f"SELECT 1 AS found FROM {newest} LIMIT 1")):
+    if not _finds(engine, f"FROM {newest}"):
         return
     same_order = _same(_ORDER_KEY, "loaded", "newest")
     for child in children:
         engine.execute(f"DELETE FROM {SCHEMA}.{child.name} loaded USING {newest} newest WHERE {same_order}")
-        if child.name in files:
-            engine.execute(
-                f"""INSERT INTO {SCHEMA}.{child.name} ({_columns(child)})
-                SELECT {_columns(child)} FROM (
-                    SELECT {_columns(child, "staged.")},
-                           row_number() OVER (PARTITION BY {_names(child.key, "staged.")}
-                                              ORDER BY staged.{RECORDED_AT}) AS place
-                    FROM {_staged(engine, child, files)} staged
-                    JOIN {newest} newest ON {_same((*_ORDER_KEY, RECORDED_AT), "newest", "staged")}
-                     AND coalesce(staged.{SNAPSHOT_HASH}, newest.{SNAPSHOT_HASH}, '')
-                         = coalesce(newest.{SNAPSHOT_HASH}, '')
-                ) incoming WHERE place = 1"""
-            )
+        if child.name in staged:
+            read_with = f"""FROM {staged.relation(child)} incoming
+                JOIN {newest} newest ON {_same((*_ORDER_KEY, RECORDED_AT), "newest", "incoming")}
+                 AND coalesce(incoming.{SNAPSHOT_HASH}, newest.{SNAPSHOT_HASH}, '')
+                     = coalesce(newest.{SNAPSHOT_HASH}, '')"""
+            values = {name: f"incoming.{name}" for name in child.names}
+            found = _first(staged, child, values, read_with, f"incoming.{RECORDED_AT}")
+            engine.execute(f"INSERT INTO {SCHEMA}.{child.name} ({_columns(child)}) {found}")
     unshown = f"{META}.unshown_states"
     engine.execute(f"DELETE FROM {unshown} loaded USING {newest} newest WHERE {same_order}")
     engine.execute(f"INSERT INTO {unshown} SELECT {_ORDER} FROM {newest} WHERE marketplace_state IS NULL")
 
 
-def _note_first_reports(engine: Engine, table: Table, files: Files) -> None:
+def _note_first_reports(engine: Engine, table: Table, staged: _Staged) -> None:
     """Keeps of each shipment the check of the oldest snapshot that shows it, even if that is loaded late."""
     key, known, first = table.key, f"{META}.first_reports", "feedamp_first_reports"
-    columns = f"{_names(key, '')}, tracking_check, reported_at, snapshot_hash"
+    snapshot_hash = f"coalesce(incoming.{SNAPSHOT_HASH}, '')"
+    reported = f'incoming.{RECORDED_AT}, {snapshot_hash} COLLATE "C"'
+    earlier = f"""FROM (SELECT *, {judged()} AS judged FROM {staged.relation(table)}) incoming
+        LEFT JOIN {known} known ON {_same(key, "known", "incoming")}
+        WHERE known.seller_id IS NULL OR ({reported}) < (known.reported_at, known.{SNAPSHOT_HASH} COLLATE "C")"""
+    values = {name: f"incoming.{name}" for name in key} | {
+        "tracking_check": "incoming.judged",
+        "reported_at": f"incoming.{RECORDED_AT}",
+        SNAPSHOT_HASH: snapshot_hash,
+    }
+    columns = ", ".join(values)
     engine.scratch(first, FIRST_REPORTS)
-    engine.execute(
-        f"""INSERT INTO {first} SELECT {_names(key, "incoming.")}, incoming.tracking_check, incoming.{RECORDED_AT},
-            incoming.{SNAPSHOT_HASH}
-        FROM (
-            SELECT {_names(key, "")}, {judged()} AS tracking_check, {RECORDED_AT},
-                   coalesce({SNAPSHOT_HASH}, '') AS {SNAPSHOT_HASH},
-                   row_number() OVER (PARTITION BY {_names(key, "")} ORDER BY {RECORDED_AT},
-                                      coalesce({SNAPSHOT_HASH}, '') COLLATE "C") AS place
-            FROM {_staged(engine, table, files)}
-        ) incoming LEFT JOIN {known} known ON {_same(key, "known", "incoming")}
-        WHERE incoming.place = 1
-          AND (known.seller_id IS NULL OR (incoming.{RECORDED_AT}, incoming.{SNAPSHOT_HASH} COLLATE "C")
-                                        < (known.reported_at, known.{SNAPSHOT_HASH} COLLATE "C"))"""
-    )
+    engine.execute(f"INSERT INTO {first} ({columns}) {_first(staged, table, values, earlier, reported)}")
     engine.execute(f"DELETE FROM {known} known USING {first} newest WHERE {_same(key, 'known', 'newest')}")
     engine.execute(f"INSERT INTO {known} ({columns}) SELECT {columns} FROM {first}")
+
+
+def _first(staged: _Staged, table: Table, values: Mapping[str, str], rest: str, order: str) -> str:
+    """A SELECT of values, by name, of `incoming` rows of a table: of each key the first row. `rest` begins with FROM."""
+    chosen = ", ".join(f"{value} AS {name}" for name, value in values.items())
+    if not staged.has_twice(table):
+        return f"SELECT {chosen} {rest}"
+    place = f"row_number() OVER (PARTITION BY {_names(table.key, 'incoming.')} ORDER BY {order}) AS place"
+    return f"SELECT {', '.join(values)} FROM (SELECT {chosen}, {place} {rest}) placed WHERE place = 1"
 
 
 _STATE = """CASE
@@ -218,24 +265,29 @@ DECIDED = {
 
 def decisions(touched: str, *, unshown: str, placements: str, closures: str) -> str:
     """A SELECT of the decisions on the orders in `touched`; the arguments are relations with an order key."""
-    return f"""SELECT touched.seller_id, touched.mp_order_number,
-                   bool_or(unshown.seller_id IS NOT NULL) AS is_unshown,
-                   min(decision.decided_at) FILTER (WHERE decision.placing) AS placed_at,
-                   coalesce(min(decision.decided_at) FILTER (WHERE NOT decision.placing),
-                            min(decision.decided_at) FILTER (WHERE decision.final)) AS closed_at,
-                   max(decision.decided_at) AS decided_at,
-                   (array_agg(decision.state ORDER BY decision.decided_at DESC NULLS LAST,
-                                                      decision.placing, decision.state))[1] AS state
-            FROM (SELECT DISTINCT {_ORDER} FROM {touched}) touched
-            LEFT JOIN {unshown} unshown ON {_same(_ORDER_KEY, "unshown", "touched")}
+    chosen = f"SELECT DISTINCT {_ORDER} FROM {touched}"
+    return f"""SELECT touched.seller_id, touched.mp_order_number, unshown.seller_id IS NOT NULL AS is_unshown,
+                   decided.placed_at, decided.closed_at, decided.decided_at, decided.state
+            FROM ({chosen}) touched
+            LEFT JOIN (SELECT DISTINCT {_ORDER} FROM {unshown}) unshown ON {_same(_ORDER_KEY, "unshown", "touched")}
             LEFT JOIN (
-                SELECT {_ORDER}, marketplace_state AS state, placed_at AS decided_at, true AS placing,
-                       marketplace_state IN ('SHIPPED', 'CANCELLED') AS final
-                FROM {placements}
-                UNION ALL
-                SELECT {_ORDER}, marketplace_state, closed_at, false, true FROM {closures}
-            ) decision ON {_same(_ORDER_KEY, "decision", "touched")}
-            GROUP BY touched.seller_id, touched.mp_order_number"""
+                SELECT decision.seller_id, decision.mp_order_number,
+                       min(decision.decided_at) FILTER (WHERE decision.placing) AS placed_at,
+                       coalesce(min(decision.decided_at) FILTER (WHERE NOT decision.placing),
+                                min(decision.decided_at) FILTER (WHERE decision.final)) AS closed_at,
+                       max(decision.decided_at) AS decided_at,
+                       (array_agg(decision.state ORDER BY decision.decided_at DESC NULLS LAST,
+                                                          decision.placing, decision.state))[1] AS state
+                FROM (
+                    SELECT {_ORDER}, marketplace_state AS state, placed_at AS decided_at, true AS placing,
+                           marketplace_state IN ('SHIPPED', 'CANCELLED') AS final
+                    FROM {placements}
+                    UNION ALL
+                    SELECT {_ORDER}, marketplace_state, closed_at, false, true FROM {closures}
+                ) decision
+                JOIN ({chosen}) asked ON {_same(_ORDER_KEY, "decision", "asked")}
+                GROUP BY decision.seller_id, decision.mp_order_number
+            ) decided ON {_same(_ORDER_KEY, "decided", "touched")}"""
 
 
 def _apply_decisions(engine: Engine) -> None:
@@ -248,7 +300,8 @@ def _apply_decisions(engine: Engine) -> None:
     )
     engine.execute(
         f"""UPDATE {SCHEMA}.orders SET {", ".join(f"{name} = {value}" for name, value in DECIDED.items())}
-        FROM ({found}) decisions WHERE {_same(_ORDER_KEY, "orders", "decisions")}"""
+        FROM ({found}) decisions WHERE {_same(_ORDER_KEY, "orders", "decisions")}
+          AND ({" OR ".join(f"orders.{name} IS DISTINCT FROM {value}" for name, value in DECIDED.items())})"""
     )
 
 
@@ -256,13 +309,6 @@ def rank_of(table: Table, prefix: str = "") -> list[str]:
     """The values that rank a row, as SQL; null is lowest, and text compares by bytes on every engine."""
     types = {column.name: column.type for column in table.columns}
     return [_COMPARABLE[types[name]].format(f"{prefix}{name}") for name in table.rank]
-
-
-def _staged(engine: Engine, table: Table, files: Files) -> str:
-    """A relation with the manifest's rows of a table; can be read once."""
-    name = f"feedamp_staged_{table.name}"
-    engine.stage(name, table, files.reader(table))
-    return name
 
 
 def _columns(table: Table, prefix: str = "") -> str:
