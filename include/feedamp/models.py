@@ -26,7 +26,8 @@ FINAL_STATES = frozenset({MarketplaceState.SHIPPED, MarketplaceState.CANCELLED})
 COMPLETE = "COMPLETE"  # FeedAMP's own word for closed (contract 7.1)
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+# What comes from JSON holds no cycle, so the garbage collector need not follow it.
+class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Base of every value that FeedAMP sends or receives; values with equal content are equal."""
 
 

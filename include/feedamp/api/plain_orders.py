@@ -54,7 +54,7 @@ _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_IDENT
 _Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     mp_line_number: _Identifier
     sku: str | None = None
     product_name: str | None = None
@@ -63,7 +63,7 @@ class _Line(msgspec.Struct):
     shipping_price: Any = None
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     mp_line_number: _Identifier
     shipments: tuple[Shipment, ...] | UnsetType | None = UNSET
     cancellations: tuple[Cancellation, ...] | UnsetType | None = UNSET
@@ -71,7 +71,7 @@ class _Entry(msgspec.Struct):
     pending: Any = UNSET
 
 
-class _Order(msgspec.Struct):
+class _Order(msgspec.Struct, gc=False):
     """An order as the contract shows it; every member may be null, and times are still text."""
 
     mp_order_number: _Identifier
@@ -205,6 +205,7 @@ class _Form:
             bases=(kind,),
             rename=dict(further),
             forbid_unknown_fields=True,
+            gc=False,
             frozen=issubclass(kind, Customer.__mro__[1]),
         )
 

@@ -3,9 +3,10 @@
 Only reads from FeedAMP; `load` does the rest. Where the next extraction starts: `rules/watermark.py`.
 """
 
+import gc
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +41,8 @@ MOST_SELLERS_ASKING_AHEAD = 8
 # What is asked of the state for a page is asked for several at once if they come so fast: that takes as long as to decode
 # them. All sellers of a task together hold so many pages, and each so many orders or bytes.
 HELD, MOST_PAGES_HELD, ORDERS_HELD, BYTES_HELD = timedelta(seconds=0.25), 20, 500, 1 << 20
+
+OBJECTS_PER_COLLECTION = 20_000  # Python's own: 700
 
 
 def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -120,8 +123,26 @@ async def extract(
                     place = msgspec.structs.replace(place, manifests=tuple(publisher.published))
                 unfinished_reads.leave_off(connection, seller_id, place)
 
-    await run_per_seller(resources, run, result, found, work, at_end=publish)
+    with _collecting_seldom():
+        await run_per_seller(resources, run, result, found, work, at_end=publish)
     return result
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Keeps the garbage collector from the objects that were there before, and calls it less often.
+
+    Orders are without cycles, and go when their pages are written; each collection would look at all that are held.
+    """
+    thresholds, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
+    gc.freeze()
+    gc.set_threshold(OBJECTS_PER_COLLECTION, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        if not was_frozen:  # by a server that shares its memory with the processes that it forks
+            gc.unfreeze()
 
 
 async def _in_groups(
