@@ -75,11 +75,12 @@ def count_by_phase(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]]:
-    """(phase, reason, number of orders), largest number first."""
+def reasons_by_phase(connection: Connection) -> list[tuple[str, str, int]]:
+    """(phase, reason, number of orders) of orders that have a reason, largest number first."""
     count = sa.func.count()
     query = (
         sa.select(orders.c.phase, orders.c.reason, count)
+        .where(orders.c.reason.is_not(None))
         .group_by(orders.c.phase, orders.c.reason)
         .order_by(count.desc(), orders.c.reason)
     )

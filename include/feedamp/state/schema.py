@@ -268,6 +268,8 @@ orders = _table(
     # What is to do, by seller; counts of the pages by phase and by seller are read from it alone, too.
     sa.Index("orders_by_phase", "phase", "seller_id", "taken_at"),
     sa.Index("orders_by_delivery", "taken_at"),
+    # Orders that have a reason are few. The reason itself may be longer than what Postgres takes into an index.
+    _partial("orders_with_reason", "phase", where="reason IS NOT NULL"),
     _partial("orders_by_placing", "placed_at", where="adopted_at IS NULL"),
     _partial("orders_by_closing", "closed_at", where="closed_at IS NOT NULL"),
     _partial("orders_missing", "seller_id", "mp_order_number", where="missing_since IS NOT NULL"),

@@ -143,14 +143,12 @@ def summary(
 
 
 def _orders(connection: Connection, reader: Audience) -> dict[str, Any]:
-    reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in Phase}
-    counts: Counter[str] = Counter()
+    counts = overview.count_by_phase(connection)
+    reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in (*Phase, *counts)}
     for phase, reason, count in overview.reasons_by_phase(connection):
-        counts[phase] += count
-        if reason is not None:
-            reasons.setdefault(phase, []).append((reason, count))
+        reasons.setdefault(phase, []).append((reason, count))
     return {
-        phase: {"count": counts[phase], "reasons": _top(reader.waits(phase, by_reason))}
+        phase: {"count": counts.get(phase, 0), "reasons": _top(reader.waits(phase, by_reason))}
         for phase, by_reason in reasons.items()
     }
 
