@@ -20,19 +20,21 @@ _SAMPLES = "pg_catalog.pg_statistic"  # values of rows, which `ANALYZE` takes
 _MAY_REWRITE_SAMPLES = (
     "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()"
 )
-_NOW = "SELECT pg_current_xact_id()::xid::text"
-# Whoever has a snapshot from before a transaction. Of sessions that this user may not look into, all count, by the
-# transaction that is open now. A vacuum sees no rows, whatever it is at.
+_NOW = "SELECT pg_current_xact_id()::text"
+# Whoever keeps rows that were deleted before the transaction `xid`: by a snapshot from before it or, since each later snapshot
+# goes back to the oldest transaction that writes on this server, by writing. Of sessions that this user may not look into, all
+# count, by the transaction that is open now. A vacuum sees no rows, whatever it is at.
 _HOLDERS = """SELECT 'session ' || sessions.pid, locks.virtualxid
     FROM pg_stat_activity sessions JOIN pg_locks locks ON locks.pid = sessions.pid
     WHERE sessions.datname = current_database() AND sessions.pid <> pg_backend_pid()
       AND locks.locktype = 'virtualxid' AND locks.granted
-      AND (sessions.state IS NULL OR age(sessions.backend_xmin) >= age('{xid}'::xid))
+      AND (sessions.state IS NULL OR age(sessions.backend_xmin) >= age('{xid}'::xid8::xid))
       AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_vacuum vacuums WHERE vacuums.pid = sessions.pid)
     UNION ALL SELECT 'replication slot ' || slot_name, ''
-    FROM pg_replication_slots WHERE age(xmin) >= age('{xid}'::xid)
-    UNION ALL SELECT 'prepared transaction ' || gid, ''
-    FROM pg_prepared_xacts WHERE database = current_database()"""
+    FROM pg_replication_slots WHERE age(xmin) >= age('{xid}'::xid8::xid)
+    UNION ALL SELECT 'transaction ' || oldest || coalesce(' of session ' || pid, ''), ''
+    FROM pg_snapshot_xmin(pg_current_snapshot()) oldest LEFT JOIN pg_stat_activity ON backend_xid = oldest::xid
+    WHERE oldest < '{xid}'::xid8"""
 Run = Callable[[str], Sequence[Sequence[Any]]]
 """Runs one statement outside of a transaction, on the same connection each time, and returns its rows."""
 

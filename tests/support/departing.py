@@ -106,12 +106,12 @@ def opened(folder: Path, cipher: TokenCipher) -> Iterator[Resources]:
             DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=30.0),
             Settings(str(folder / "inbox"), inbox_settle_s=0),
             Privacy(None),
-            _no_account,
+            no_account,
             TokenJournal(open_storage("journal_url", str(folder / "journal")), cipher),
         )
 
 
-def _no_account(conn_id: str) -> FeedAmpAccount:
+def no_account(conn_id: str) -> FeedAmpAccount:
     raise AssertionError(f"{conn_id} is not needed")
 
 
