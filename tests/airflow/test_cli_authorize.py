@@ -219,7 +219,7 @@ def test_a_wrong_client_secret_is_a_matter_of_configuration(shop):
     code, state = consent(ask_for_url(shop))
     shop.env.set_connection(password="wrong", extra={"callback_url": CALLBACK})
     done = authorize(shop, code, state)
-    assert (done.code, "client id or secret" in done.err) == (2, True)
+    assert (done.code, "client id or secret" in done.err, "Begin again" in done.err) == (2, True, True)
 
 
 def test_feedamp_out_of_reach_spends_nothing(shop):

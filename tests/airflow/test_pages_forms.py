@@ -271,6 +271,14 @@ def test_a_consent_that_reached_no_one_can_be_tried_again(problem, link, browse,
     assert "Your account is connected" in browse(back, None).text
 
 
+def test_a_link_that_a_wrong_client_secret_has_spent_is_over(link, browse, console):
+    code, state = consent(link)
+    console.env.set_connection(password="wrong")
+    shown = browse(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}", None)
+    assert (shown.status_code, "open this address again" in shown.text) == (400, False)
+    assert "Ask whoever sent you the link for a new one" in shown.text
+
+
 def test_a_user_who_consents_comes_back_to_the_seller(link, browse, console):
     code, state = consent(link)
     client = browse.client("op")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import json
 import threading
 import time
@@ -20,10 +21,11 @@ from consenting import consent
 from console import SELLER
 
 from feedamp.errors import BusyError
-from feedamp.state import State
+from feedamp.state import State, database
 from feedamp.state.schema import grants
 from feedamp_airflow.hook import FeedAmpHook
 from feedamp_airflow.pages import page as pages
+from feedamp_airflow.pages.connect import UNSURE
 
 OTHER = "seller-002"
 
@@ -163,6 +165,100 @@ def test_a_consent_in_the_journal_is_said_to_be_given(browse, console, monkeypat
     assert (again.status_code, "or that access was given, all is well" in again.text) == (400, True)
     console.resources.pairs.take_in_consents()
     assert ">active</td>" in browse("/feedamp/sellers").text
+
+
+@contextmanager
+def before_a_commit(do, after):
+    """Does something just before the first commit after a statement with these words is sent."""
+    seen, left = [], [do]
+
+    def look(_connection, _cursor, statement, *_):
+        seen.extend([statement] if after in statement else [])
+
+    def commit(_connection):
+        if seen and left:
+            left.pop()()
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", look)
+    sa.event.listen(sa.Engine, "commit", commit)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", look)
+        sa.event.remove(sa.Engine, "commit", commit)
+    assert not left
+
+
+SPEND, STORE, NEXT = (
+    "UPDATE authorizations",
+    "UPDATE grants",
+    "SET LOCAL",
+)  # with which each transaction begins
+NEW_LINK = "Ask whoever sent you the link for a new one"
+CONNECTED, GIVEN = (200, "Your account is connected"), (202, "You gave access to your account")
+AGAIN, REFUSED = (503, "open this address again in a minute.<"), (400, NEW_LINK)
+# When the state falls silent during a callback, what the seller then reads, and what once more, with a state that answers.
+MOMENTS = [
+    pytest.param(partial(before_a_statement, "FROM authorizations"), AGAIN, CONNECTED, id="whose link it is"),
+    pytest.param(partial(before_a_statement, SPEND), AGAIN, CONNECTED, id="the link is spent"),
+    pytest.param(partial(before_a_commit, after=SPEND), (503, UNSURE), REFUSED, id="that is committed"),
+    pytest.param(
+        partial(before_a_statement, NEXT, after=SPEND), GIVEN, REFUSED, id="next, the pair is stored"
+    ),
+    pytest.param(partial(before_a_commit, after=STORE), GIVEN, REFUSED, id="that is committed, too"),
+    pytest.param(partial(before_a_statement, NEXT, after=STORE), CONNECTED, REFUSED, id="next, all is done"),
+]
+
+
+@pytest.fixture
+def back(console, state_on_postgres, monkeypatch):
+    """The address to which FeedAMP sends a seller who has consented."""
+    monkeypatch.setattr(pages, "CONSENT_PATIENCE_S", 0.5)
+    monkeypatch.setattr(database, "_LATE_ANSWER_S", 1.0)
+    extra = {"allow_http": True, "callback_url": "http://testserver/feedamp/callback"}
+    console.env.set_connection(extra=json.dumps(extra))
+    console.run("sellers", "add", SELLER)
+    code, state = consent(console.run("sellers", "authorize-url", SELLER).out.strip())
+    yield f"/feedamp/callback?{urlencode({'code': code, 'state': state})}"
+    for thread in threading.enumerate():  # what still stores the pair when its page is over
+        if thread.name == "feedamp-store":
+            thread.join(20)
+    gc.collect()
+
+
+# Such a thread ends with a connection that is no one's any more.
+LEAVES_A_CONNECTION = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@LEAVES_A_CONNECTION
+@pytest.mark.parametrize(("silent_at", "said", "said_again"), MOMENTS)
+def test_a_seller_is_told_what_is_so_whenever_the_state_falls_silent(
+    browse, console, back, server, silent_at, said, said_again
+):
+    with ExitStack() as held:
+        with silent_at(do=lambda: held.enter_context(server.stalled())):
+            came = browse(back, None)
+        assert (came.status_code, said[1] in came.text, NEW_LINK in came.text) == (said[0], True, False)
+    again = browse(back, None)
+    assert (again.status_code, said_again[1] in again.text) == (said_again[0], True)
+    console.resources.pairs.take_in_consents()
+    is_active = ">active</td>" in browse("/feedamp/sellers").text
+    assert is_active is (said in (GIVEN, CONNECTED) or said_again == CONNECTED)
+
+
+@LEAVES_A_CONNECTION
+@pytest.mark.parametrize("is_silent", [False, True], ids=["a state that answers", "a silent state"])
+def test_a_link_that_is_not_given_back_is_said_to_be_spent(browse, console, back, server, is_silent):
+    console.env.set_connection(extra={"proxies": {"http": "http://127.0.0.1:9"}})
+    with ExitStack() as held:
+        stall = (lambda: held.enter_context(server.stalled())) if is_silent else (lambda: None)
+        with before_a_statement(SPEND, stall, nth=2):
+            came = browse(back, None)
+    console.env.set_connection()
+    first, then = (REFUSED, REFUSED) if is_silent else (AGAIN, CONNECTED)
+    assert (came.status_code, first[1] in came.text) == (first[0], True)
+    again = browse(back, None)
+    assert (again.status_code, then[1] in again.text) == (then[0], True)
 
 
 def test_no_stranger_holds_up_the_server_while_the_state_is_silent(

@@ -6,10 +6,12 @@ import contextlib
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
@@ -21,7 +23,7 @@ from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint
-from feedamp.api.token_journal import JournaledPair
+from feedamp.api.token_journal import JournaledPair, Reservation
 from feedamp.api.transport import Transport
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
@@ -35,6 +37,9 @@ from feedamp_airflow.cli.running import DONE, REFUSED, explain, lock_wait_s, ope
 from feedamp_airflow.wiring import connection_by_id
 
 LONGEST_CALLBACK = 1 << 14  # characters of a callback's address
+NOTHING_SPENT = "Nothing was spent"  # the same address works again
+MAY_BE_SPENT = "may or may not be spent"  # a `state`: the database fell silent while it was noted
+BEGIN_AGAIN = "Begin again"  # with a new link: the old one works no longer
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -164,7 +169,8 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
         )
     with opened_resources(stores_grants=True) as resources:
         seller = _registered(resources, given.seller)
-        resources.pairs.take_in(seller.seller_id)  # an earlier consent comes first
+        with _nothing_spent():
+            resources.pairs.take_in(seller.seller_id)  # an earlier consent comes first
         with names_who_is_read_again(resources, out):
             return _connect(resources, seller, given, out, is_callback=is_callback)
 
@@ -176,14 +182,32 @@ def _connect(
         return _take_set_aside(resources, seller, out)
     account = resources.connection(seller.conn_id)
     check_origin(resources.state, seller.conn_id, account.endpoint)  # before the `state` is spent
-    if problem := _spend_state(resources, seller, given.state):
-        raise errors.FeedAmpError(f"{problem}. {_new_url(seller)}")
     if given.error is not None:
+        _spend_state(resources, seller, given.state)
         word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
         raise errors.FeedAmpError(
             f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}"
         )
-    if not _exchange(resources, account, seller, given.code, given.state, out):
+    with _nothing_spent():
+        # From the moment at which the `state` is spent, nothing asks the database, which may fall silent, until FeedAMP answers.
+        clock = ClockCheck(resources.state)
+        reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
+        try:
+            _spend_state(resources, seller, given.state)
+        except BaseException:
+            reservation.release()
+            raise
+    asked = partial(
+        _ask_and_store,
+        resources,
+        account,
+        seller,
+        given.code,
+        reservation,
+        clock,
+        tried_for_s=lock_wait_s.get(),  # here, as the thread that asks does not know it
+    )
+    if not _exchange(resources, seller, asked, given.code, given.state, out):
         return REFUSED
     compared = _compare(resources, seller, out, force=given.force)
     if compared is not None and compared.is_set_aside:
@@ -262,36 +286,64 @@ def _registered(resources: Resources, seller_id: str) -> Seller:
 
 
 def _new_url(seller: Seller) -> str:
-    return f"Begin again with `feedamp sellers authorize-url {seller.seller_id}`."
+    return f"{BEGIN_AGAIN} with `feedamp sellers authorize-url {seller.seller_id}`."
 
 
-def _spend_state(resources: Resources, seller: Seller, state: str) -> str | None:
-    """Spends the `state`; returns None, or why it is refused."""
-    now = resources.state.now()
-    with resources.state.begin() as connection:
-        conn_id = grants.use_authorization(
-            connection, consent_requests.digest(state), seller.seller_id, now=now
-        )
-        if conn_id is None:
-            why = consent_requests.why_refused(connection, state, seller.seller_id, now=now)
-            return f"Refused: {why}"
-    if conn_id != seller.conn_id:
-        return f"Refused: the seller's connection has changed from {conn_id} to {seller.conn_id} since"
-    return None
+@contextlib.contextmanager
+def _nothing_spent() -> Iterator[None]:
+    """Says of what may succeed later that the same address works again. A state that is away is left to the caller."""
+    try:
+        yield
+    except errors.StoreAwayError:
+        raise
+    except errors.TransientError as error:
+        raise errors.FeedAmpError(_same_again(error)) from error
+
+
+def _same_again(error: errors.TransientError) -> str:
+    return f"{error} {NOTHING_SPENT}; try the same command again while the state is good."
+
+
+def _spend_state(resources: Resources, seller: Seller, state: str) -> None:
+    """Spends the `state`; a FeedAmpError says why it is refused, or that the database did not say whether it is spent."""
+    now, why, is_noted = resources.state.now(), "", False
+    try:
+        with resources.state.begin() as connection:
+            conn_id = grants.use_authorization(
+                connection, consent_requests.digest(state), seller.seller_id, now=now
+            )
+            if conn_id is None:
+                why = consent_requests.why_refused(connection, state, seller.seller_id, now=now)
+            is_noted = True
+    except (errors.StoreAwayError, DBAPIError) as error:
+        if not is_noted:
+            raise
+        raise errors.FeedAmpError(  # the database may still commit what it was sent
+            f"{explain(error)[0]} Nothing was sent to FeedAMP, and this state {MAY_BE_SPENT}: try the same again in a minute. If it is "
+            f"refused then: {_new_url(seller)}"
+        ) from error
+    if conn_id is not None and conn_id != seller.conn_id:
+        why = f"the seller's connection has changed from {conn_id} to {seller.conn_id} since"
+    if why:
+        raise errors.FeedAmpError(f"Refused: {why}. {_new_url(seller)}")
 
 
 def _exchange(
-    resources: Resources, account: FeedAmpAccount, seller: Seller, code: str, state: str, out: Output
+    resources: Resources,
+    seller: Seller,
+    asked: Callable[[], Coroutine[Any, Any, errors.TransientError | None]],
+    code: str,
+    state: str,
+    out: Output,
 ) -> bool:
     """Exchanges the code and stores the grant with its first access token; says why if that did not succeed."""
     resources.on_secret(code)
     try:
         # In a thread: an interruption of the command does not come between FeedAMP's answer and storing it.
         with ThreadPoolExecutor(1) as thread:
-            work = _ask_and_store(resources, account, seller, code, tried_for_s=lock_wait_s.get())
-            problem = thread.submit(asyncio.run, work).result()
-    except errors.ClientRefusedError:
-        raise
+            problem = thread.submit(asyncio.run, asked()).result()
+    except errors.ClientRefusedError as error:
+        raise errors.ClientRefusedError(f"{error} {_new_url(seller)}") from error
     except errors.AuthorizationError:
         out.complain(
             f"FeedAMP refuses the code: it works only once, and only for a short time. {_new_url(seller)}"
@@ -300,9 +352,14 @@ def _exchange(
         out.complain(f"{error} The code may be spent. {_new_url(seller)}")
     except (errors.ThrottledError, errors.TransientError) as error:
         # Nothing reached FeedAMP: the seller need not consent again.
-        with resources.state.begin() as connection:
-            consent_requests.give_back(connection, state)
-        out.complain(f"{error} Nothing was spent; try the same command again while the state is good.")
+        try:
+            with resources.state.begin() as connection:
+                consent_requests.give_back(connection, state)
+        except (errors.StoreAwayError, DBAPIError) as silent:
+            raise errors.FeedAmpError(
+                f"{error} {explain(silent)[0]} This state is spent. {_new_url(seller)}"
+            ) from silent
+        out.complain(_same_again(error))
     else:
         if problem is not None:  # raised, as the state, which takes nothing now, should be asked nothing more
             raise errors.FeedAmpError(f"seller {seller.seller_id}: {problem}")
@@ -311,11 +368,17 @@ def _exchange(
 
 
 async def _ask_and_store(
-    resources: Resources, account: FeedAmpAccount, seller: Seller, code: str, *, tried_for_s: float | None
+    resources: Resources,
+    account: FeedAmpAccount,
+    seller: Seller,
+    code: str,
+    reservation: Reservation,
+    clock: ClockCheck,
+    *,
+    tried_for_s: float | None,
 ) -> errors.TransientError | None:
     """The error if FeedAMP issued tokens that could not be stored; raises as `TokenEndpoint.exchange`."""
-    reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
-    asked_at, clock = resources.state.now(), ClockCheck(resources.state)
+    asked_at = resources.state.now(ask=False)
     try:
         async with Transport(account.endpoint, on_answer=clock.saw) as transport:
             answer = await TokenEndpoint(transport, account.credentials).exchange(code)

@@ -20,6 +20,7 @@ from feedamp.errors import FeedAmpError
 from feedamp.rules.origin import others
 from feedamp.state import consent_requests, grants, sellers
 from feedamp_airflow.account import read_account
+from feedamp_airflow.cli.authorizing import BEGIN_AGAIN, MAY_BE_SPENT, NOTHING_SPENT
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 from feedamp_airflow.config import read_options
 from feedamp_airflow.pages import airflow_api, page
@@ -37,6 +38,7 @@ NO_CODE = ["This address has no code: open the link again and consent. Nothing w
 DENIED = "You did not consent; nothing was changed."
 AWAY = "The account could not be connected now: open this address again in a minute."
 FAILED = "The account could not be connected: a link works once and for 15 minutes, and only for the account it was made for. If you saw that it is connected, or that access was given, all is well."
+UNSURE = "It is not known whether this link still works: open this address again in a minute. If the account is not connected then, ask whoever sent you the link for a new one."
 GIVEN = "You gave access to your account, and it will be connected soon. No new link is needed."
 
 # Anyone may open the callback, and each waits some seconds for a state that is silent.
@@ -175,9 +177,12 @@ def _receive(request: Request, code: str, state: str, error: str, who: Reader | 
     if said.lines in (NOT_OURS, NO_CODE):
         return render(request, "callback.html", status_code=400, said=said, is_over=True)
     # Only who sent the link reads why.
-    if said.code == MISUSED or any("Nothing was spent" in line for line in said.lines):
+    told = "\n".join(said.lines)
+    if MAY_BE_SPENT in told and not error:
+        return _come_again(request, UNSURE)
+    if NOTHING_SPENT in told or (said.code == MISUSED and BEGIN_AGAIN not in told):
         return _come_again(request)
-    if any(IN_JOURNAL in line for line in said.lines):
+    if IN_JOURNAL in told:
         given = Answer(said.code, [GIVEN])
         return render(
             request, "callback.html", status_code=202, said=given, is_over=False, head="Access was given"
@@ -186,8 +191,8 @@ def _receive(request: Request, code: str, state: str, error: str, who: Reader | 
     return render(request, "callback.html", status_code=400, said=why, is_over=True)
 
 
-def _come_again(request: Request) -> Response:
-    return render(request, "callback.html", status_code=503, said=Answer(MISUSED, [AWAY]), is_over=False)
+def _come_again(request: Request, words: str = AWAY) -> Response:
+    return render(request, "callback.html", status_code=503, said=Answer(MISUSED, [words]), is_over=False)
 
 
 def _spend(code: str, state: str, error: str) -> tuple[Answer, str]:
