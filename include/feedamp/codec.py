@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeVar
+from typing import Any, AnyStr, TypeVar
 
 import msgspec
 
@@ -25,12 +25,12 @@ _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 _BODY = msgspec.json.Encoder(decimal_format="number")  # money is sent as JSON numbers (contract 1)
 
 
-class _Meanings(dict[str, _T]):
-    def __init__(self, meaning_of: Callable[[str], _T], entries: int) -> None:
-        self._meaning_of = meaning_of
+class _Meanings(dict[AnyStr, _T]):
+    def __init__(self, meaning_of: Callable[[AnyStr], _T], entries: int) -> None:
+        self._meaning_of: Callable[[AnyStr], _T] = meaning_of
         self._entries = entries
 
-    def __missing__(self, text: str) -> _T:
+    def __missing__(self, text: AnyStr) -> _T:
         meaning = self._meaning_of(text)
         if len(text) <= LONGEST_REMEMBERED:
             if len(self) >= self._entries:
@@ -39,7 +39,7 @@ class _Meanings(dict[str, _T]):
         return meaning
 
 
-def remembers_short(entries: int) -> Callable[[Callable[[str], _T]], Callable[[str], _T]]:
+def remembers_short(entries: int) -> Callable[[Callable[[AnyStr], _T]], Callable[[AnyStr], _T]]:
     """The function with a cache of at most so many texts, none of them longer than `LONGEST_REMEMBERED`.
 
     What it raises is not remembered.

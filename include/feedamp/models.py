@@ -31,7 +31,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """Base of every value that FeedAMP sends or receives; values with equal content are equal."""
 
 
-class Customer(Struct, frozen=True):
+class Customer(Struct, frozen=True, forbid_unknown_fields=True):
     """Who ordered (contract 3.6)."""
 
     full_name: str | None = None
@@ -40,7 +40,7 @@ class Customer(Struct, frozen=True):
     vat: str | None = None
 
 
-class Address(Struct, frozen=True):
+class Address(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the order is shipped to (contract 3.6)."""
 
     full_name: str | None = None

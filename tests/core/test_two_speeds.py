@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from feedamp.api.json_fields import Coercions
 from feedamp.api.plain_orders import PlainOrders
 from feedamp.codec import NUL, decode_json, encode
 from feedamp.errors import UnreadableError
-from feedamp.models import Order
+from feedamp.lake.flatten import order_columns, order_rows, rows_of
+from feedamp.models import Order, ReadOrder
 
 SHIPMENT = {
     "quantity": 1,
@@ -49,6 +51,9 @@ PLAIN: dict[str, Any] = example_order(
     acknowledged=True,
     is_marketplace_fulfilled=False,
 )
+PLAIN_TEXT = json.dumps(PLAIN, default=float).encode()
+FIRST = read_tolerantly(decode_json(PLAIN_TEXT), Counter())
+READ_AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
 TEXTS = (
     *("", " ", "x", "1", "true", "x" * 128, "x" * 129, "a\0b", "\ufffd"),
     *(
@@ -159,10 +164,11 @@ def outcome(read: Any, item: Any) -> tuple[Any, Coercions]:
     return order and (order, encode(order)), coercions
 
 
-def read_only_order(page: bytes, coercions: Coercions) -> Order:
-    """As a page with one order is read."""
-    [item], _ = read_page(page, coercions)
-    return read_order(item, coercions)
+def read_second(page: bytes, coercions: Coercions) -> Order:
+    """The second of two orders, as a page is read."""
+    items, _ = read_page(page, coercions)
+    _, second = [read_order(item, coercions) for item in items or ()]
+    return second
 
 
 @given(changed_orders())
@@ -187,10 +193,14 @@ def test_both_readers_give_the_same_order_whatever_a_page_holds(text: str) -> No
         else:
             assert (at_once, counted) == tolerant
     assert outcome(read_order, item) == tolerant
-    assert outcome(read_only_order, b'{"next_cursor":null,"orders":[%b]}' % text.encode()) == (
-        tolerant[0],
-        tolerant[1] + meant,
-    )
+    page = b'{"next_cursor":null,"orders":[%b,%b]}' % (PLAIN_TEXT, text.encode())
+    assert outcome(read_second, page) == (tolerant[0], tolerant[1] + meant + Counter(number_as_text=1))
+    if isinstance(tolerant[0][0], Order):
+        both = [FIRST, tolerant[0][0]]
+        rows = [order_rows("S1", order, read_at=READ_AT) for order in both]
+        assert rows_of(order_columns("S1", [ReadOrder(order, READ_AT) for order in both])) == {
+            table: first + rows[1][table] for table, first in rows[0].items()
+        }
 
 
 @pytest.mark.parametrize(
@@ -215,7 +225,10 @@ def test_orders_like_these_are_read_at_once(change: dict[str, Any]) -> None:
     assert isinstance(
         plain.read(decode_json(text), Counter()), Order
     )  # learns the members that have no field
-    assert isinstance(plain.read_text(text, Counter()), Order)
+    read = plain.read_text(text, Counter())
+    assert isinstance(read, Order)
+    page = b'{"orders":[%b,%b],"next_cursor":"2"}' % (text, text)
+    assert plain.read_page(page, Counter()) == ([read, read], "2")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ _NUMBER, _CURSOR = re.compile(rb'"mp_order_number"' + _VALUE), re.compile(rb'"ne
 
 def number_of(item: Any) -> str | None:
     """The order number of an item, which may otherwise be unreadable; None if it has none."""
+    if isinstance(item, Order):
+        return item.mp_order_number
     try:
         if isinstance(item, msgspec.Raw):
             item = decode_json(bytes(item))
@@ -73,6 +75,9 @@ def read_page(body: bytes, coercions: Coercions) -> tuple[Sequence[Any] | None, 
         UnreadableError: the body is not a page.
     """
     if NUL not in body:
+        read = _PLAIN.read_page(body, coercions)
+        if read is not None:
+            return read
         try:
             page = _PLAIN_PAGE.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -111,12 +116,13 @@ def _text_of(scanned: bytes) -> str | None:
 
 
 def read_order(item: Any, coercions: Coercions) -> Order:
-    """One item of GET /orders or the answer of GET /orders/{n}, either decoded or, as `msgspec.Raw`, its text.
+    """One item of GET /orders or the answer of GET /orders/{n}: decoded, as `msgspec.Raw` its text, or read already.
 
     Raises:
         UnreadableError: a known field has a type that cannot be converted, or the conversion failed in any other way.
     """
-    plain = None
+    if isinstance(item, Order):
+        return item
     if isinstance(item, msgspec.Raw):
         plain = _PLAIN.read_text(item, coercions)
         if plain is not None:

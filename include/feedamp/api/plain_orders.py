@@ -1,4 +1,4 @@
-"""Reads an order at once if its values have the types of the contract, as nearly all have; `decoding` reads the others.
+"""Reads a page at once if its values have the types of the contract, as nearly all have; `decoding` reads the others.
 
 Gives exactly what `decoding.read_tolerantly` gives, or None: members without a field of their own are kept in `extra`, an
 amount sent as text and a time without zone are read as meant and counted.
@@ -8,7 +8,7 @@ members FeedAMP sends is learned from the first order that has them; from then o
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -26,7 +26,8 @@ from feedamp.api.json_fields import (
     is_too_deep,
     moment_in,
 )
-from feedamp.codec import decoder_of, remembers_short
+from feedamp.codec import decode_json, decoder_of, encode, remembers_short
+from feedamp.errors import UnreadableError
 from feedamp.models import (
     Address,
     Cancellation,
@@ -53,14 +54,16 @@ _UNNAMEABLE = re.compile(r"""[\x00-\x1f"\\\ud800-\udfff]""")  # msgspec has no f
 _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_IDENTIFIER)]
 _Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
 
+_ABSENT = msgspec.Raw(b"null")
+
 
 class _Line(msgspec.Struct, gc=False):
     mp_line_number: _Identifier
     sku: str | None = None
     product_name: str | None = None
     quantity: _Whole | None = None
-    unit_price: Any = None
-    shipping_price: Any = None
+    unit_price: msgspec.Raw = _ABSENT
+    shipping_price: msgspec.Raw = _ABSENT
 
 
 class _Entry(msgspec.Struct, gc=False):
@@ -72,7 +75,7 @@ class _Entry(msgspec.Struct, gc=False):
 
 
 class _Order(msgspec.Struct, gc=False):
-    """An order as the contract shows it; every member may be null, and times are still text."""
+    """An order as the contract shows it; every member may be null, and times and amounts are still text."""
 
     mp_order_number: _Identifier
     sales_channel: str | None = None
@@ -111,6 +114,9 @@ class _NotPlainError(Exception):
     """The order has a value that only the tolerant reader reads."""
 
 
+_REASONS = (_NotPlainError, msgspec.DecodeError, UnreadableError, ValueError, OverflowError, RecursionError)
+
+
 class PlainOrders:
     """Reads orders at once, and learns from those that it cannot read."""
 
@@ -118,27 +124,39 @@ class PlainOrders:
         self._learned: _Names = frozenset()
         self._form = _form(self._learned)
 
-    def read_text(self, text: bytes | msgspec.Raw, coercions: Coercions) -> Order | None:
-        """The order of a JSON text without `codec.NUL`; None, with nothing counted, if `decoding` must read it."""
+    def read_page(
+        self, body: bytes, coercions: Coercions
+    ) -> tuple[Sequence[Order] | None, str | None] | None:
+        """The orders and the next cursor of a page without `codec.NUL`; None, with nothing counted, if it cannot be read at once."""
+        form = self._form
         try:
-            return self._form.order(self._form.decoder.decode(text), coercions)
-        except (_NotPlainError, msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+            page = form.page_decoder.decode(body)
+            orders = page.orders
+            return orders and form.orders(orders, coercions), page.next_cursor or None
+        except _REASONS:
             return None
 
-    def read(self, item: Any, coercions: Coercions) -> Order | None:
-        """As `read_text`, of a value that `decode_json` has decoded."""
+    def read_text(self, text: bytes | msgspec.Raw, coercions: Coercions) -> Order | None:
+        """The order of a JSON text without `codec.NUL`; None, with nothing counted, if `decoding` must read it."""
+        form = self._form
         try:
-            return self._form.order(msgspec.convert(item, self._form.type), coercions)
-        except (_NotPlainError, msgspec.ValidationError, ValueError, OverflowError):
-            return self.read(item, coercions) if self._learns_from(item) else None
+            [order] = form.orders([form.decoder.decode(text)], coercions)
+        except _REASONS:
+            return None
+        return order
 
-    def _learns_from(self, item: Any) -> bool:
-        """Whether the item has members that were not known."""
+    def read(self, item: Any, coercions: Coercions) -> Order | None:
+        """As `read_text`, of a value that `decode_json` has decoded; learns its members."""
+        self._learn_from(item)
+        try:
+            return self.read_text(encode(item), coercions)
+        except (ValueError, OverflowError, RecursionError):
+            return None
+
+    def _learn_from(self, item: Any) -> None:
         new = self._learned.union(_further_members(item))
-        if len(new) == len(self._learned) or len(new) > MOST_LEARNED:
-            return False
-        self._form, self._learned = _form(new), new
-        return True
+        if len(self._learned) < len(new) <= MOST_LEARNED:
+            self._form, self._learned = _form(new), new
 
 
 def _further_members(item: Any) -> Iterator[tuple[type[msgspec.Struct], str]]:
@@ -180,15 +198,21 @@ class _Form:
             shipments=tuple[shipment, ...] | UnsetType | None,  # type: ignore[valid-type]
             cancellations=tuple[cancellation, ...] | UnsetType | None,  # type: ignore[valid-type]
         )
-        self.type = self._grown(
+        kind = self._grown(
             _Order,
-            customer=self._grown(Customer) | None,
-            shipping_address=self._grown(Address) | None,
+            customer=self._grown(Customer) | None if self._further[Customer] else Customer | None,
+            shipping_address=self._grown(Address) | None if self._further[Address] else Address | None,
             order_lines=tuple[self._grown(_Line), ...] | None,  # type: ignore[misc]
             fulfillments=tuple[entry, ...] | None,  # type: ignore[valid-type]
             errors=tuple[self._grown(ListedError), ...] | None,  # type: ignore[misc]
         )
-        self.decoder = decoder_of(self.type)
+        self.decoder = decoder_of(kind)
+        page = msgspec.defstruct(
+            "_Page",
+            [("orders", list[kind] | None), ("next_cursor", str | None, None)],  # type: ignore[valid-type]
+            gc=False,
+        )
+        self.page_decoder = decoder_of(page)
         self._of_order, self._of_line = self._further[_Order], self._further[_Line]
         self._has_inner = any(names for kind, names in self._further.items() if kind not in (_Order, _Line))
 
@@ -209,57 +233,56 @@ class _Form:
             frozen=issubclass(kind, Customer.__mro__[1]),
         )
 
-    def order(self, plain: Any, coercions: Coercions) -> Order:
-        """The order in the types of `models`; adds to `coercions` what was counted, if nothing is raised."""
+    def orders(self, plain: Sequence[Any], coercions: Coercions) -> list[Order]:
+        """The orders in the types of `models`; adds to `coercions` what was counted, if nothing is raised."""
         counted = _Counted()
+        read = [self._order(one, counted) for one in plain]
+        if counted.amounts_as_text:
+            coercions["number_as_text"] += counted.amounts_as_text
+        if counted.times_without_zone:
+            coercions["time_without_zone"] += counted.times_without_zone
+        return read
+
+    def _order(self, plain: Any, counted: "_Counted") -> Order:
         extra: JsonObject = {}
         if self._of_order:
             _keep(extra, "", plain, self._of_order)
         if self._has_inner:
             self._keep_inner(extra, plain)
-        lines = []
-        for line in plain.order_lines or ():
-            extra_of_line: JsonObject = {}
-            if self._of_line:
-                _keep(extra_of_line, "", line, self._of_line)
-            lines.append(
-                OrderLine(
-                    mp_line_number=line.mp_line_number,
-                    sku=line.sku,
-                    product_name=line.product_name,
-                    quantity=line.quantity,
-                    unit_price=counted.amount(line.unit_price),
-                    shipping_price=counted.amount(line.shipping_price),
-                    extra=extra_of_line,
-                )
+        amount, moment, of_line = counted.amount, counted.moment, self._of_line
+        lines = [
+            OrderLine(
+                mp_line_number=line.mp_line_number,
+                sku=line.sku,
+                product_name=line.product_name,
+                quantity=line.quantity,
+                unit_price=amount(line.unit_price),
+                shipping_price=amount(line.shipping_price),
+                extra=_keep({}, "", line, of_line) if of_line else {},
             )
-        fulfillments = None if plain.fulfillments is None else _fulfillments(plain.fulfillments, extra)
-        order = Order(
+            for line in plain.order_lines or ()
+        ]
+        return Order(
             mp_order_number=plain.mp_order_number,
             sales_channel=plain.sales_channel,
             customer=_customer(plain.customer),
-            purchase_date=counted.moment(plain.purchase_date),
+            purchase_date=moment(plain.purchase_date),
             currency=plain.currency,
             shipping_address=_address(plain.shipping_address),
             order_lines=tuple(lines),
-            fulfillments=fulfillments,
+            fulfillments=None if plain.fulfillments is None else _fulfillments(plain.fulfillments, extra),
             acknowledged=plain.acknowledged,
             status=plain.status,
             is_marketplace_fulfilled=plain.is_marketplace_fulfilled,
             marketplace_state=plain.marketplace_state,
             delivery_notes=plain.delivery_notes,
-            earliest_ship_date=counted.moment(plain.earliest_ship_date),
-            latest_ship_date=counted.moment(plain.latest_ship_date),
-            earliest_delivery_date=counted.moment(plain.earliest_delivery_date),
-            latest_delivery_date=counted.moment(plain.latest_delivery_date),
+            earliest_ship_date=moment(plain.earliest_ship_date),
+            latest_ship_date=moment(plain.latest_ship_date),
+            earliest_delivery_date=moment(plain.earliest_delivery_date),
+            latest_delivery_date=moment(plain.latest_delivery_date),
             errors=plain.errors and tuple(map(_error, plain.errors)),
             extra=extra,
         )
-        if counted.amounts_as_text:
-            coercions["number_as_text"] += counted.amounts_as_text
-        if counted.times_without_zone:
-            coercions["time_without_zone"] += counted.times_without_zone
-        return order
 
     def _keep_inner(self, extra: JsonObject, plain: Any) -> None:
         """Keeps members of what is inside of an order, except those of lines, which have an `extra` of their own."""
@@ -290,18 +313,12 @@ class _Counted:
     def __init__(self) -> None:
         self.amounts_as_text = self.times_without_zone = 0
 
-    def amount(self, value: Any) -> Decimal | None:
-        if value is None:
+    def amount(self, text: msgspec.Raw) -> Decimal | None:
+        if text is _ABSENT:
             return None
-        kind = type(value)
-        if kind is str:
-            self.amounts_as_text += 1
-            return _amount_in(value)
-        if kind is int:
-            return _amount_of(value)
-        if kind is not Decimal:
-            raise _NotPlainError
-        return _exactly(value)
+        amount, is_text = _amount_in(bytes(text))
+        self.amounts_as_text += is_text
+        return amount
 
     def moment(self, text: str | None) -> datetime | None:
         if text is None:
@@ -313,16 +330,16 @@ class _Counted:
 
 # Of one page, most times and many amounts are equal.
 @remembers_short(1024)
-def _amount_in(text: str) -> Decimal:
-    amount = decimal_in(text)
+def _amount_in(text: bytes) -> tuple[Decimal | None, bool]:
+    """The amount that a JSON value means, and whether it is text."""
+    value = decode_json(text)
+    if value is None:
+        return None, False
+    kind = type(value)
+    amount = decimal_in(value) if kind is str else Decimal(value) if kind in (int, Decimal) else None
     if amount is None:
         raise _NotPlainError
-    return _exactly(amount)
-
-
-@lru_cache(maxsize=1024)
-def _amount_of(whole: int) -> Decimal:
-    return _exactly(Decimal(whole))
+    return _exactly(amount), kind is str
 
 
 def _exactly(amount: Decimal) -> Decimal:
@@ -338,12 +355,16 @@ def _moment_in(text: str) -> tuple[datetime, bool]:
 
 
 def _customer(values: Customer | None) -> Customer:
+    if type(values) is Customer:
+        return values
     if values is None:
         return Customer()
     return Customer(full_name=values.full_name, email=values.email, phone=values.phone, vat=values.vat)
 
 
 def _address(values: Address | None) -> Address:
+    if type(values) is Address:
+        return values
     if values is None:
         return Address()
     return Address(
@@ -384,25 +405,26 @@ def _fulfillments(entries: tuple[_Entry, ...], extra: JsonObject) -> tuple[LineF
             )
             for shipment in entry.shipments or ()
         ]
-        cancellations = [
+        cancellations = entry.cancellations and [
             Cancellation(quantity=cancellation.quantity, reason=cancellation.reason)
-            for cancellation in entry.cancellations or ()
+            for cancellation in entry.cancellations
         ]
         read.append(
             LineFulfillment(
                 mp_line_number=entry.mp_line_number,
                 shipments=tuple(shipments),
-                cancellations=tuple(cancellations),
+                cancellations=tuple(cancellations) if cancellations else (),
             )
         )
     return tuple(read)
 
 
-def _keep(extra: JsonObject, path: str, values: Any, further: list[tuple[str, str]]) -> None:
+def _keep(extra: JsonObject, path: str, values: Any, further: list[tuple[str, str]]) -> JsonObject:
     for attribute, name in further:
         value = getattr(values, attribute)
         if value is not UNSET:
             extra[path + name] = _kept(value)
+    return extra
 
 
 def _kept(value: Any) -> Any:
