@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from airflow.sdk.exceptions import ParamValidationError
 from airflow_env import ROOT
-from console import SELLER
+from console import ARGUMENTS, SELLER, ended
 from doc_blocks import cells
 from filled_pages import PLANTED, UNREPEATED, plant
 
@@ -23,13 +23,6 @@ from feedamp_airflow.cli.commands import parser
 from feedamp_airflow.pages.app import app
 
 TOKEN = "rt-" + "0a1b" * 8
-
-
-def ended(name, *words):
-    """(exit code, answer, complaints) of an action."""
-    answer, complaints = [], []
-    code = admin.run(name, list(words), answer.append, complaints.append)
-    return code, "\n".join(answer), "\n".join(complaints)
 
 
 @pytest.mark.parametrize("name", [name for name in admin.ACTIONS if name != "test connection"])
@@ -166,31 +159,6 @@ def test_what_feedamp_said_to_a_closing_is_left_out_of_the_log(feedamp_env):
     assert ("FeedAMP refused to close it" in answer, "Jane" in answer) == (True, False)
 
 
-SINCE = ("--since", "2026-01-01T00:00:00Z")
-# The arguments of each action; those that change nothing of what others say are asked first.
-ARGUMENTS = {
-    "status": (),
-    "doctor": (),
-    "read-only": (),
-    "sellers list": (),
-    "lake verify": (),
-    "adopt": (*SINCE, "--dry-run"),
-    "reconciliation report": ("--from", "{day}", "--to", "{day}"),
-    "test connection": (),
-    "sellers add": (SELLER,),
-    "sellers import": ("/nowhere",),
-    "sellers pause": (SELLER,),
-    "sellers resume": (SELLER,),
-    "sellers remove": (SELLER,),
-    "orders acknowledge": (SELLER, "M-1", "--reason", "r"),
-    "findings waive": ("{finding}", "--reason", "r"),
-    "rejected replay": (),
-    "rejected dismiss": ("{reject}", "--reason", "r"),
-    "warehouse rebuild": (),
-    "lake compact": (),
-    "lake retry": (),
-    "key rotate": (),
-}
 # The address of each route that shows something, by its path.
 ADDRESSES = {
     "/": ("",),

@@ -21,9 +21,37 @@ from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.load import load
 from feedamp.steps.place_orders.read_inbox import intake
+from feedamp_airflow import admin
 from feedamp_airflow.cli import main
 
-__all__ = ["BAD_NUMBER", "GOOD_NUMBER", "SELLER", "Console", "Done"]
+__all__ = ["ARGUMENTS", "BAD_NUMBER", "GOOD_NUMBER", "SELLER", "SINCE", "Console", "Done", "ended"]
+
+
+SINCE = ("--since", "2026-01-01T00:00:00Z")
+# The arguments of each action of `feedamp_admin`; those that change nothing of what others say are asked first.
+ARGUMENTS = {
+    "status": (),
+    "doctor": (),
+    "read-only": (),
+    "sellers list": (),
+    "lake verify": (),
+    "adopt": (*SINCE, "--dry-run"),
+    "reconciliation report": ("--from", "{day}", "--to", "{day}"),
+    "test connection": (),
+    "sellers add": (SELLER,),
+    "sellers import": ("/nowhere",),
+    "sellers pause": (SELLER,),
+    "sellers resume": (SELLER,),
+    "sellers remove": (SELLER,),
+    "orders acknowledge": (SELLER, "M-1", "--reason", "r"),
+    "findings waive": ("{finding}", "--reason", "r"),
+    "rejected replay": (),
+    "rejected dismiss": ("{reject}", "--reason", "r"),
+    "warehouse rebuild": (),
+    "lake compact": (),
+    "lake retry": (),
+    "key rotate": (),
+}
 
 
 @dataclass(frozen=True)
@@ -122,3 +150,11 @@ class Console:
 
     def _run(self) -> Run:
         return Run("feedamp_test", "manual__1", datetime.now(UTC))
+
+
+def ended(name: str, *words: str) -> tuple[int, str, str]:
+    """(exit code, answer, complaints) of an action of `feedamp_admin`."""
+    answer: list[str] = []
+    complaints: list[str] = []
+    code = admin.run(name, list(words), answer.append, complaints.append)
+    return code, "\n".join(answer), "\n".join(complaints)
