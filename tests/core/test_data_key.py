@@ -157,9 +157,11 @@ def test_the_first_of_several_is_used_and_each_recognizes(state):
         both = open_cipher(state, f"{NEW_KEY},{KEY}", notes_use=False)
         erased = erasures.load(connection, both)
         owners = [grants.token_owner(connection, both, token) for token in ("rt-1", "rt-2", "rt-3")]
+        told = [erasures.of_order(connection, both, seller_id, "M-1") for seller_id in ("S3", "S4", "S5")]
     assert hashes(both) == hashes(before)
     assert owners == [S1, "S2", None]
     assert [erased.has_seller(seller_id) for seller_id in ("S3", "S4", "S5")] == [True, True, False]
+    assert [one and one.kind for one in told] == ["seller", "seller", None]
 
 
 def test_none_is_made_where_grants_can_be_read_without_the_former_key(state):

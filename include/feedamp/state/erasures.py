@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json, encode
 from feedamp.rules.erased import Erased, Key, mark_of, marks_of
 from feedamp.state import data_key
-from feedamp.state.schema import erasures
+from feedamp.state.schema import erasures, sellers
 from feedamp.state.statements import in_parts, insert
 from feedamp.state.token_cipher import TokenCipher
 
@@ -131,15 +131,28 @@ def finish(
     connection.execute(change.values(**done, counts=encode(known).decode()))
 
 
-def asked_at(
+def of_order(
     connection: Connection, cipher: TokenCipher, seller_id: str, mp_order_number: str
-) -> datetime | None:
-    """When the erasure of an order, alone or with its seller, was asked for first; None if it was not."""
+) -> Erasure | None:
+    """The first erasure of an order itself or, if there is none, of its seller; by the marks of all data keys that can be read."""
     if not is_any(connection):
         return None
-    marks = [mark(cipher, seller_id, mp_order_number), mark(cipher, seller_id)]
-    moments = sa.select(erasures.c.asked_at).where(erasures.c.mark.in_(marks))
-    return connection.execute(moments.order_by(erasures.c.asked_at)).scalars().first()
+    fingerprints = cipher.fingerprints(_PURPOSE)
+    marks = [mark_of(one, seller_id, number) for one in fingerprints for number in (mp_order_number, None)]
+    query = sa.select(erasures).where(erasures.c.mark.in_(marks))
+    row = connection.execute(query.order_by(erasures.c.kind, erasures.c.asked_at)).first()
+    return None if row is None else _erasure(row)
+
+
+def registered_seller(connection: Connection, cipher: TokenCipher, erasure: Erasure) -> str | None:
+    """The seller of an order that was erased, as long as it is registered; None too if an earlier version began the erasure."""
+    if erasure.seller_mark is None:
+        return None
+    fingerprints = cipher.fingerprints(_PURPOSE)
+    for seller_id in connection.execute(sa.select(sellers.c.seller_id)).scalars():
+        if erasure.seller_mark in [mark_of(one, seller_id) for one in fingerprints]:
+            return str(seller_id)
+    return None
 
 
 def find(connection: Connection, mark: str) -> Erasure | None:

@@ -361,19 +361,23 @@ def _erasures(resources: Resources) -> str:
         unfinished = erasures.unfinished(connection)
         void = data_key.void_erasures(connection, resources.cipher)
         replaced = erasures.replaced(connection)
+        whose = (
+            erasures.registered_seller(connection, resources.cipher, unfinished[0]) if unfinished else None
+        )
     if unfinished:
         first = unfinished[0]
         of_orders = [one for one in unfinished if one.kind == "order"]
         by_seller = "; one of an order also leaves this line with `feedamp sellers erase` of its seller"
         helps = bool(of_orders) and all(one.seller_mark for one in of_orders)
+        unknown = f"which order of seller {whose}" if whose else "whose"
         raise FeedAmpError(
             f"{counted(len(unfinished), 'erasure')} of {first.kind}s not finished, the first asked for by "
             f"{first.asked_by or 'a user without a name'} at {moment(first.asked_at)}: run its command again. The state no longer "
-            f"knows whose it was{by_seller if helps else ''}."
+            f"knows {unknown} it was{by_seller if helps else ''}."
         )
     left = (
         f"; {counted(replaced, 'erasure')} never finished, but another one came in its place: if you know whose it was, run its "
-        "command too"
+        "command too, which ends this note; it stays where the data key was lost since"
         if replaced
         else ""
     )

@@ -84,15 +84,18 @@ def show(given: argparse.Namespace, out: Output) -> int:
     with opened_resources() as resources, resources.state.read() as connection:
         rejected = rejects_of(connection, given.seller, given.number)
         shown = document(connection, given.seller, given.number)
-        erased_at = None
+        erased = None
         if shown is None:
-            erased_at = erasures.asked_at(connection, resources.cipher, given.seller, given.number)
+            erased = erasures.of_order(connection, resources.cipher, given.seller, given.number)
     if resources.privacy.key is not None:
         shown = without_answers(shown)
         rejected = [replace(one, reasons=without_answers(one.reasons)) for one in rejected]
         out.complain(ELSEWHERE)
     if shown is None:
-        was_erased = f": it or its seller was erased on {moment(erased_at)}" if erased_at else ""
+        was_erased = ""
+        if erased:
+            what = "it" if erased.kind == "order" else "the seller"
+            was_erased = f": {what} was erased on {moment(erased.asked_at)}"
         out.complain(f"The ledger has no order {given.number} of seller {given.seller}{was_erased}.")
         for reject in rejected:
             out.complain(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
