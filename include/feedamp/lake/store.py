@@ -221,12 +221,17 @@ class Lake:
             pass
 
     def batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[list[Row]]:
+        """As `kept_batches`, as rows."""
+        for batch in self.kept_batches(manifest, table, rows=rows):
+            yield batch.to_pylist()
+
+    def kept_batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[pa.RecordBatch]:
         """Rows of one table of a manifest, in batches, without those that were erased; raises as `record_batches`."""
         erased = self.erased()
         for file in manifest.files:
             if file.table == table:
                 for batch in self.record_batches(file, rows=rows):
-                    yield without_erased(batch, erased, table).to_pylist()
+                    yield without_erased(batch, erased, table)
 
     def record_batches(
         self, file: LakeFile, *, rows: int, columns: list[str] | None = None

@@ -263,11 +263,7 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
                 entry, name
             ):  # a line may have two entries; the index continues, as in `lake/flatten.py`
                 at = counts[path] = counts.get(path, -1) + 1
-                facts[f"{path}[{at}]"] = {
-                    key: _short(value)
-                    for key, value in msgspec.structs.asdict(item).items()
-                    if value is not None
-                }
+                facts[f"{path}[{at}]"] = item
     errors = [" ".join(filter(None, (e.code, e.mp_line_number))) for e in snapshot.errors or ()]
     return {**facts, "errors": [_short(error) for error in errors[:MOST_CHANGES]] or None}
 
@@ -275,17 +271,23 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path in dict.fromkeys((*before, *after)):
         old, new = before.get(path), after.get(path)
-        if isinstance(old, dict) and isinstance(new, dict):
+        if old == new:  # as most are
+            continue
+        if isinstance(old, msgspec.Struct) and isinstance(new, msgspec.Struct):
             yield from _changes(
-                {f"{path}.{name}": value for name, value in old.items()},
-                {f"{path}.{name}": value for name, value in new.items()},
+                {f"{path}.{name}": value for name, value in _short(old).items()},
+                {f"{path}.{name}": value for name, value in _short(new).items()},
             )
-        elif old != new:
+        else:
             yield {"field": _short(path), "old": _short(old), "new": _short(new)}
 
 
 def _short(value: Any) -> Any:
-    text = str(value)
-    if isinstance(value, str) or (isinstance(value, int) and len(text) > MOST_CHARS):
-        return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS - 1]}…"
+    if isinstance(value, str):
+        return value if len(value) <= MOST_CHARS else f"{value[: MOST_CHARS - 1]}…"
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.asdict(value)
+        return {name: _short(one) for name, one in fields.items() if one is not None}
+    if isinstance(value, int) and len(text := str(value)) > MOST_CHARS:
+        return _short(text)
     return value

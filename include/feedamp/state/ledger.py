@@ -28,7 +28,17 @@ from feedamp.state.statements import (
     upsert,
 )
 
-_ONE = sa.select(orders).where(is_order(orders, sa.bindparam("of_seller"), sa.bindparam("of_number")))
+_IS_ONE = is_order(orders, sa.bindparam("of_seller"), sa.bindparam("of_number"))
+_ONE = sa.select(orders).where(_IS_ONE)
+_KNOWN = sa.select(orders.c.mp_order_number).where(
+    orders.c.seller_id == sa.bindparam("of_seller"),
+    orders.c.mp_order_number.in_(sa.bindparam("numbers", expanding=True)),
+)
+_WAS_READ = (
+    sa.update(orders)
+    .where(_IS_ONE, orders.c.phase.in_(NOTHING_TO_SEND), orders.c.read_back_at <= sa.bindparam("at"))
+    .values(read_back_at=None)
+)
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
@@ -41,6 +51,14 @@ def has(connection: Connection, seller_id: str, mp_order_number: str) -> bool:
     """Whether the ledger has an order."""
     query = sa.select(orders.c.phase).where(is_order(orders, seller_id, mp_order_number))
     return connection.execute(query).first() is not None
+
+
+def known(connection: Connection, seller_id: str, numbers: Iterable[str]) -> set[str]:
+    """Those of the numbers that the ledger has."""
+    found: set[str] = set()
+    for part in in_parts(numbers):
+        found.update(connection.execute(_KNOWN, {"of_seller": seller_id, "numbers": part}).scalars())
+    return found
 
 
 def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, LedgerOrder]:
@@ -246,10 +264,11 @@ def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None
     return list(connection.execute(query.order_by(orders.c.mp_order_number)).scalars())
 
 
-def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, read_at: datetime) -> None:
-    """Records that FeedAMP returned an order: every change sent before `read_at` is in it. Safe to repeat."""
-    waited = sa.and_(orders.c.phase.in_(NOTHING_TO_SEND), orders.c.read_back_at <= read_at)
-    change_order(connection, orders, seller_id, mp_order_number, waited, read_back_at=None)
+def were_read(connection: Connection, seller_id: str, read_at: Mapping[str, datetime]) -> None:
+    """Records that FeedAMP returned orders, by number: every change sent before the moment is in it. Safe to repeat."""
+    if read_at:
+        rows = [{"of_seller": seller_id, "of_number": number, "at": at} for number, at in read_at.items()]
+        connection.execute(_WAS_READ, rows)
 
 
 # Orders that FeedAMP may have: placed, or sent without an answer.

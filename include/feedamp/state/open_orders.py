@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import ReturningInsert
 
-from feedamp.codec import content_hash, encode
+from feedamp.codec import encode, encoded_hash
 from feedamp.errors import UnreadableError
 from feedamp.models import Snapshot, decode_snapshot
 from feedamp.rules.evaluation import ReadSnapshot
@@ -59,17 +59,49 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
     The caller decides which orders to store: this function checks neither the ledger nor whether the order is open.
     Returns whether this snapshot is the newest.
     """
-    row = {
-        "seller_id": seller_id,
-        "mp_order_number": snapshot.mp_order_number,
-        "read_at": read_at,
-        "snapshot_hash": content_hash(snapshot),
-        "snapshot": encode(snapshot).decode(),
-        "closable": False,
-        "needs_person": False,
-    }
-    kept = connection.execute(_keep(connection.dialect.name), row)
-    return kept.first() is not None  # not every driver counts the rows of an upsert
+    read = _Read(snapshot.mp_order_number, snapshot, read_at, encode(snapshot))
+    return _keep_each(connection, seller_id, [read]) == [True]
+
+
+class _Read(NamedTuple):
+    """A snapshot as it was read, and encoded."""
+
+    number: str
+    snapshot: Snapshot
+    read_at: datetime
+    encoded: bytes
+
+    @property
+    def snapshot_hash(self) -> str:
+        return encoded_hash(self.encoded)
+
+
+def _keep_each(connection: Connection, seller_id: str, reads: Sequence[_Read]) -> list[bool]:
+    """As `keep`, for several snapshots of one seller, the later ones of an order after its earlier ones."""
+    is_newest = [False] * len(reads)
+    waiting = list(enumerate(reads))
+    while waiting:
+        now: dict[str, tuple[int, _Read]] = {}  # of each order one: no statement may change a row twice
+        for one in waiting:
+            now.setdefault(one[1].number, one)
+        waiting = [one for one in waiting if now[one[1].number] is not one]
+        rows = [
+            {
+                "seller_id": seller_id,
+                "mp_order_number": read.number,
+                "read_at": read.read_at,
+                "snapshot_hash": read.snapshot_hash,
+                "snapshot": read.encoded.decode(),
+                "closable": False,
+                "needs_person": False,
+            }
+            for _, read in now.values()
+        ]
+        # Not every driver counts the rows of an upsert.
+        kept = set(connection.execute(_keep(connection.dialect.name), rows).scalars())
+        for at, read in now.values():
+            is_newest[at] = read.number in kept
+    return is_newest
 
 
 @cache
@@ -98,7 +130,7 @@ def _keep(dialect: str) -> ReturningInsert[Any]:
                 snapshots.c.snapshot_hash <= statement.excluded.snapshot_hash,
             ),
         ),
-    ).returning(snapshots.c.seller_id)
+    ).returning(snapshots.c.mp_order_number)
 
 
 def decode_stored(seller_id: str, mp_order_number: str, text: str | bytes) -> Snapshot:
@@ -155,17 +187,21 @@ def keep_open(
             if order.closed_units is not None
         }
         events: list[Event] = []
-        for snapshot, read_at in part:
-            number = snapshot.mp_order_number
-            order = ledger_orders.get(number)
-            if order is None:
-                continue
+        reads = [
+            _Read(snapshot.mp_order_number, snapshot, read_at, encode(snapshot))
+            for snapshot, read_at in part
+            if snapshot.mp_order_number in ledger_orders
+        ]
+        newest_reads = _keep_those_open(connection, seller_id, ledger_orders, reads)
+        for at, read in enumerate(reads):
+            number, snapshot, read_at, _ = read
+            order = ledger_orders[number]
             if order.phase == Phase.CLOSED:
                 events += _keep_closed(connection, seller_id, order, snapshot, read_at, closed_units)
-            if not _keep_one(connection, seller_id, order, snapshot, read_at):
+            if at not in newest_reads:
                 continue
             kept += 1
-            if number in newest or order.snapshot_hash != content_hash(snapshot):
+            if number in newest or order.snapshot_hash != read.snapshot_hash:
                 before = newest.get(number) or _decoded(order.snapshot)
                 known = closed_units.get(number) if before is None and order.snapshot is None else None
                 if known is not None:  # it is open again; its snapshot went when it was closed
@@ -187,20 +223,27 @@ def _decoded(text: str | None) -> Snapshot | None:
         return None
 
 
-def _keep_one(
-    connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
-) -> bool:
-    number = snapshot.mp_order_number
-    was_missing = order.missing_since is not None and order.missing_since <= read_at
-    if was_missing:
-        ledger.found_again(connection, seller_id, number)
-    if order.phase not in OPEN_PHASES or order.first_put_at is None:
-        return False
-    is_newest = keep(connection, seller_id, snapshot, read_at=read_at)
-    if is_newest and (was_missing or order.conflicting_state is not None):
-        # What the order was waiting for may have happened, even if the snapshot is unchanged.
-        invalidate_validation(connection, seller_id, number)
-    return is_newest
+def _keep_those_open(
+    connection: Connection, seller_id: str, ledger_orders: Mapping[str, Any], reads: Sequence[_Read]
+) -> set[int]:
+    """Stores those of open orders, and ends the mark of missing ones; returns the places of those that are the newest."""
+    missing: set[int] = set()
+    open_ones: list[tuple[int, _Read]] = []
+    for at, read in enumerate(reads):
+        order = ledger_orders[read.number]
+        if order.missing_since is not None and order.missing_since <= read.read_at:
+            missing.add(at)
+            ledger.found_again(connection, seller_id, read.number)
+        if order.phase in OPEN_PHASES and order.first_put_at is not None:
+            open_ones.append((at, read))
+    are_newest = _keep_each(connection, seller_id, [read for _, read in open_ones])
+    newest = {at for (at, _), is_newest in zip(open_ones, are_newest, strict=True) if is_newest}
+    for at in sorted(newest):
+        number = reads[at].number
+        if at in missing or ledger_orders[number].conflicting_state is not None:
+            # What the order was waiting for may have happened, even if the snapshot is unchanged.
+            invalidate_validation(connection, seller_id, number)
+    return newest
 
 
 def _keep_closed(

@@ -4,6 +4,8 @@ The state takes in each manifest once its files have been read back completely. 
 step waits for it.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections import Counter
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
@@ -34,6 +37,9 @@ from feedamp.steps.write_snapshots import write_full_snapshots
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, RUNS, SNAPSHOTS, Row
 from feedamp.warehouse.refused_rows import RefusedRow
 from feedamp.warehouse.session import Session, groups_of_small
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 # A task that died after it announced a manifest may be retried and publish it, but not later than this.
@@ -267,8 +273,9 @@ def _take_current(resources: Resources, path: str, counts: dict[str, int]) -> Ma
 def _take_into_state(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
     resources.lake.verify(manifest)
     _compare_with_outbox(resources, manifest)
-    for rows in resources.lake.batches(manifest, SNAPSHOTS.name):
+    for batch in resources.lake.kept_batches(manifest, SNAPSHOTS.name):
         with resources.state.begin() as connection:
+            rows = _of_ledger(connection, batch)
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
                 of_seller = [row for row in rows if row["seller_id"] == seller_id]
                 counts["snapshots"] += _store_snapshots(
@@ -349,6 +356,20 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
         outbox.unclaim(connection, manifest.path)
 
 
+def _of_ledger(connection: Connection, batch: pa.RecordBatch) -> list[Row]:
+    """The rows of orders in the ledger; others, which may be most of them, are not made into rows."""
+    import pyarrow as pa
+
+    keys = list(zip(*(batch.column(name).to_pylist() for name in SNAPSHOTS.key), strict=True))
+    by_seller: dict[str, list[str]] = {}
+    for seller_id, number in keys:
+        by_seller.setdefault(seller_id, []).append(number)
+    known = {seller_id: ledger.known(connection, seller_id, of) for seller_id, of in by_seller.items()}
+    is_known = pa.array((number in known[seller_id] for seller_id, number in keys), pa.bool_())
+    rows: list[Row] = batch.filter(is_known).to_pylist()
+    return rows
+
+
 def _store_snapshots(
     connection: Connection, resources: Resources, seller_id: str, rows: Sequence[Row], *, run_id: str
 ) -> int:
@@ -368,9 +389,8 @@ def _store_snapshots(
             ledger.read_back_later(connection, seller_id, number, now=resources.state.now())
     stored = open_orders.keep_open(connection, seller_id, snapshots, run_id=run_id)
     read_at = {snapshot.mp_order_number: moment for snapshot, moment in snapshots}
-    for number in ledger.to_read_back(connection, seller_id):
-        if number in read_at:
-            ledger.was_read(connection, seller_id, number, read_at=read_at[number])
+    waiting = [number for number in ledger.to_read_back(connection, seller_id) if number in read_at]
+    ledger.were_read(connection, seller_id, {number: read_at[number] for number in waiting})
     return stored
 
 
