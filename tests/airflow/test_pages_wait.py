@@ -80,9 +80,16 @@ def test_no_page_waits_for_a_server_that_goes_away(is_stalled, browse, state_on_
             assert (said.status_code, "The state database" in said.text) == (503, True)
     assert "look at the page again before you repeat it" in said.text
     if is_stalled:
-        with server.stalled():  # before anything was asked
-            said = browse.send("/feedamp/do/pause", "", token=token, chosen=SELLER)
-        assert (said.status_code, ". Nothing was changed." in said.text) == (503, True)
+        days = {"from": "2026-03-01", "to": "2026-03-02"}
+        for path, given, words in (
+            ("do/pause", {"chosen": SELLER}, ". Nothing was changed.<"),
+            ("connect/paste", {"address": "https://x/?code=c&state=s"}, ". Nothing was changed.<"),
+            ("connect/extract", {"seller": SELLER}, ". Nothing was started.<"),
+            ("reconciliation/backfill", days, ". Nothing was started.<"),
+        ):
+            with server.stalled():  # before anything was asked
+                said = browse.send(f"/feedamp/{path}", "", token=token, **given)
+            assert (said.status_code, words in said.text) == (503, True), path
 
 
 @contextmanager
