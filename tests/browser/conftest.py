@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow_home import airflow_home, kept_database  # noqa: F401 - a fixture
-from real_browser import PASSWORD, Site, chromium, serving
+from real_browser import BASE_PATH, PASSWORD, Site, chromium, serving
 
 from demo.programs import Programs, free_port
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from console import Console
 
 HERE = Path(__file__).parent
-BASE_PATH = "/data/airflow"
 CALLBACK = f"{BASE_PATH}/feedamp/callback"
 ROLES = ("admin", "op", "user", "viewer")
 SIMPLE = {

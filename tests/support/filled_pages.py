@@ -48,6 +48,8 @@ PRIVATE = (
     "Gwendolyn",
     "Ashgrove",
 )
+# Of these, what words for those who may edit the connection hold.
+SAID_TO_EDITORS = ("Xaveria", "Quill", "Gwendolyn", "Ashgrove")
 
 
 def fill(console: Console) -> None:

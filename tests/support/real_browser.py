@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from demo.programs import Programs
 
 PASSWORD = "of this test only"
+BASE_PATH = "/data/airflow"
+expect.set_options(timeout=30_000)  # the machine may be busy with other tests
 FLAGS = ("--disable-gpu", "--disable-dev-shm-usage", "--no-sandbox", "--no-proxy-server")
 
 
@@ -40,6 +42,15 @@ class Site:
         """A page without a browser; `address` begins at the server's root."""
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
         return requests.get(f"{self.root}{address}", headers=headers, timeout=60)
+
+    def end_backfills(self, user: str = "admin") -> None:
+        """Ends the backfills that were started: no scheduler is at work, and Airflow takes one of a DAG at a time."""
+        with requests.Session() as session:
+            session.headers["Authorization"] = f"Bearer {self.token(user)}"
+            api = f"{self.url}/api/v2/backfills"
+            for one in session.get(f"{api}?dag_id=feedamp_reconcile_orders", timeout=60).json()["backfills"]:
+                if one["completed_at"] is None:
+                    session.put(f"{api}/{one['id']}/cancel", timeout=60).raise_for_status()
 
     @property
     def root(self) -> str:

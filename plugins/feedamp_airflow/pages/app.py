@@ -38,6 +38,7 @@ SAID = {
     403: "Your role in Airflow may not see this page.",
     404: "There is no such page.",
 }
+NOT_DONE = "Your role in Airflow may not do this; nothing was changed."
 
 router = APIRouter(dependencies=[may_view])
 for part in (overview, sellers, orders, reconciliation, backfill, connect):
@@ -93,7 +94,9 @@ async def refuse(request: Request, error: HTTPException) -> Response:
     """A page for what Airflow or a route refused."""
     if _is_health(request):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    said = error.detail if isinstance(error, Refused) else SAID.get(error.status_code, str(error.detail))
+    is_form = request.method == "POST" and error.status_code == HTTPStatus.FORBIDDEN
+    known = NOT_DONE if is_form else SAID.get(error.status_code, str(error.detail))
+    said = error.detail if isinstance(error, Refused) else known
     login = _login_address(request) if error.status_code == HTTPStatus.UNAUTHORIZED else None
     page = render(request, "refused.html", status_code=error.status_code, said=said, login=login)
     page.headers.update(error.headers or {})
