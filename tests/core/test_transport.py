@@ -212,8 +212,18 @@ async def test_answers_of_one_moment_survive_what_a_signal_raises_among_them():
             transport._home.add(strike)
             wait_for_its_database(transport)
             got = await asyncio.wait_for(asyncio.gather(*sends), timeout=5)
+            requests = transport.requests
+            with pytest.raises(TimeIsOverError):  # the task that was to end does so before it sends more
+                await transport.send("GET", "/orders/3")
+            assert transport.requests == requests
     assert ([found.status for found in got], struck) == ([200, 200], [0, 1])
     assert swallowed == [TimeIsOverError]
+    transport = await Transport(Endpoint(script.url)).__aenter__()
+    struck.clear()
+    transport._home.add(strike)
+    await asyncio.sleep(0.01)
+    with pytest.raises(TimeIsOverError):  # or at its end, if it sends no more
+        await transport.__aexit__(None, None, None)
 
 
 async def test_what_goes_wrong_when_a_request_leaves_is_raised_by_the_request():

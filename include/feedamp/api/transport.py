@@ -121,6 +121,7 @@ class _Calls:
         self._waiting: deque[Callable[[], object]] = deque()
         self._is_woken = False
         self._struck: Callable[[], object] | None = None
+        self._of_signal: BaseException | None = None
 
     def add(self, call: Callable[[], object]) -> None:
         """Raises RuntimeError if the loop is closed."""
@@ -142,9 +143,11 @@ class _Calls:
             for _ in range(len(self._waiting)):
                 self._waiting[0]()
                 self._waiting.popleft()
-        except BaseException:
+        except BaseException as error:
             # Of a signal, as of a task's timeout, and the event loop swallows it: the call that it struck is made again, but
             # only once, since it may fail by itself.
+            if not isinstance(error, Exception):
+                self._of_signal = error
             call = self._waiting[0] if self._waiting else None
             if call is not None and call is self._struck:
                 self._waiting.popleft()
@@ -153,6 +156,12 @@ class _Calls:
         finally:
             if self._waiting:
                 self._wake()  # no `send` may wait for those that are left without end
+
+    def raise_signal(self) -> None:
+        """Raises, once, what a signal raised among these calls: whoever was to be ended by it must end."""
+        error, self._of_signal = self._of_signal, None
+        if error is not None:
+            raise error
 
 
 class _Exchange:
@@ -291,6 +300,8 @@ class Transport:
             await self._network.start(self._close())
         finally:
             await self._network.stop()
+        if kind is None:
+            self._home.raise_signal()
 
     async def _open(self) -> None:
         self._pooled = self._session(limit=self.endpoint.max_connections, ttl_dns_cache=300)
@@ -355,6 +366,7 @@ class Transport:
         """
         if not is_token_call and method.upper() not in READING:
             self._before_change()
+        self._home.raise_signal()
         session = self._pooled if in_room else self._unpooled_as_sent if is_token_call else self._unpooled
         if session is None or self._is_closing:
             raise RuntimeError("the transport is not open")
