@@ -176,6 +176,30 @@ def test_a_reject_that_mentions_a_longer_number_keeps_its_row(env):
     assert erase(env).inbox_files == []
 
 
+def test_a_broken_row_that_comes_after_the_erasure_loses_its_text(env):
+    env.deliver(GONE, **CUSTOMER)
+    erase(env)
+
+    def row(note, seller=SELLER):
+        return json.dumps({"seller_id": seller, "order": {"mp_order_number": [7], "note": note, **CUSTOMER}})
+
+    its = [row(GONE), row(f"line\n{GONE}.0"), row(GONE)[:-1], row(f"of {SELLER}: {GONE}", seller=[1])]
+    others = [row(f"{GONE}-2"), row(GONE, seller=OTHER), row(GONE, seller=[1])]
+    (env.inbox / "later.jsonl").write_text("\n".join([*its, *others]) + "\n")
+    assert env.intake().rejected == len(its + others)  # it may be of another order, so it is not settled
+    assert [bool(reject.raw) for reject in env.rejects()] == [False] * len(its) + [True] * len(others)
+    assert env.intake().rejected == 0
+    erase(env, None, OTHER)
+    (env.inbox / "last.jsonl").write_text(
+        row(f"of {OTHER}", seller=[1]) + "\n" + row("x", seller=OTHER) + "\n"
+    )
+    env.intake()
+    found = [
+        (r.raw, r.dismissed_at is None) for r in env.rejects(everything=True) if r.source == "last.jsonl"
+    ]
+    assert found == [("", True), ("", False)]
+
+
 def test_a_warehouse_whose_file_is_away_was_not_searched(env, tmp_path):
     live(env)
     away = DuckDbWarehouse(str(tmp_path / "unmounted" / "warehouse.duckdb"))

@@ -9,6 +9,8 @@ from feedamp.order_body.values import trimmed
 Fingerprint = Callable[[str], str]
 Key = tuple[str | None, str | None]  # seller and number, as far as a row names them
 _SELLERS_REMEMBERED = 10_000
+_WORD = re.compile(r"[\w-]+(?:\.[\w-]+)*")
+JSON_BLANK = re.compile(r"\\[bfnrt]")  # its letter may be right before a word
 _WHOLE = re.compile(r"([0-9]+)\.0*")  # as pandas and spreadsheets write a whole number
 
 
@@ -43,6 +45,12 @@ def meant(mp_order_number: str) -> str:
 def is_number(delivered: str | None, mp_order_number: str) -> bool:
     """Whether the number of a refused row is that of the order, also in another spelling."""
     return delivered is not None and mp_order_number in (delivered, meant(delivered))
+
+
+def words_of(text: str) -> set[str]:
+    """The words of a text, perhaps JSON, that may be an id or a number; also the parts of one that has dots, as in `70031.0`."""
+    found = {word for given in (text, JSON_BLANK.sub(" ", text)) for word in _WORD.findall(given)}
+    return found | {part for word in found for part in word.split(".")}
 
 
 class Erased:
@@ -80,6 +88,16 @@ class Erased:
         return (
             bool(self.marks) and mp_order_number is not None and self.has(seller_id, meant(mp_order_number))
         )
+
+    def among(self, words: Iterable[str], seller_ids: Collection[str]) -> set[str]:
+        """Those of the words that are an erased seller, or the number of an erased order of one of these sellers."""
+        if not self.marks:
+            return set()
+        return {
+            word
+            for word in words
+            if self._is_marked(word) or any(self._is_marked(seller_id, word) for seller_id in seller_ids)
+        }
 
     def _is_marked(self, seller_id: str, mp_order_number: str | None = None) -> bool:
         return any(mark_of(one, seller_id, mp_order_number) in self.marks for one in self._fingerprints)

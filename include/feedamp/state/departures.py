@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json, encode
 from feedamp.errors import BusyError, FeedAmpError
 from feedamp.postgres_files import rewrite_tables
-from feedamp.rules.erased import is_number
+from feedamp.rules.erased import JSON_BLANK, is_number
 from feedamp.state import leases, reconciliation_days
 from feedamp.state.database import State
 from feedamp.state.rejects import LOAD
@@ -46,7 +46,6 @@ from feedamp.state.schema import leases as lease_rows
 ROWS_DROPPED_AT_ONCE = 2_000
 READERS_WAIT_S = 60.0  # with readers of a SQLite file that began before the rows were deleted
 ERASED = "(erased)"
-_JSON_BLANK = re.compile(r"\\[bfnrt]")
 _ORDER_WORK = ("place", "report", "close")
 # By which a seller is served. What was done for it stays: orders, events, findings, runs.
 _OF_REGISTRATION = (
@@ -130,7 +129,7 @@ def drop_mentions(connection: Connection, seller_id: str, mp_order_number: str |
     for ids in _outbox_ids(connection, seller_id, mp_order_number):
         counts[outbox.name] += connection.execute(sa.delete(outbox).where(outbox.c.id.in_(ids))).rowcount
     word = seller_id if mp_order_number is None else mp_order_number
-    without = _eraser(word)
+    without = eraser(word)
     counts[lease_rows.name] += drop_leases(connection, seller_id, mp_order_number)
     counts[rejected_orders.name] += _drop_set_aside(connection, seller_id, mp_order_number)
     counts[rejected_orders.name] += _empty_unnamed_rejects(connection, seller_id, mp_order_number, without)
@@ -365,7 +364,7 @@ def _is_same(row: sa.Row[Any]) -> sa.ColumnElement[bool]:
 def mentions(text: str, word: str) -> bool:
     """Whether a text, perhaps JSON, has the word, and not as a part of a longer one."""
     # In JSON, a letter that stands for a line break or tab may be right before the word.
-    plain = _JSON_BLANK.sub(" ", text)
+    plain = JSON_BLANK.sub(" ", text)
     return any(_alone(written).search(given) for written in _written(word) for given in (text, plain))
 
 
@@ -383,7 +382,7 @@ def _alone(word: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
 
 
-def _eraser(word: str) -> Callable[[str], str]:
+def eraser(word: str) -> Callable[[str], str]:
     """Replaces a word that is not part of a longer one."""
     found = _alone(word)
     return lambda text: found.sub(ERASED, text)

@@ -22,6 +22,7 @@ from feedamp.state.statements import in_parts, insert
 from feedamp.state.token_cipher import TokenCipher
 
 _PURPOSE = "erasure"
+MOST_KEYS_ASKED = 5_000  # reading every mark costs less than asking for so many
 _WAS_LEFT = erasures.c.done_at.is_(None)
 _IS_OPEN = _WAS_LEFT, erasures.c.renewed_at.is_(None)
 
@@ -72,7 +73,8 @@ def load(connection: Connection, cipher: TokenCipher, keys: Iterable[Key] | None
     if connection.execute(query.limit(1)).first() is None:
         return Erased(())
     fingerprints = cipher.fingerprints(_PURPOSE)
-    if keys is None:
+    keys = None if keys is None else list(keys)
+    if keys is None or len(keys) > MOST_KEYS_ASKED:
         return Erased(connection.execute(query).scalars().all(), *fingerprints)
     parts = in_parts(sorted(marks_of(keys, *fingerprints)))
     found = [

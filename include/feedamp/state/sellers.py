@@ -176,6 +176,16 @@ def is_paused(connection: Connection, seller_id: str) -> bool:
     return bool(connection.execute(query).scalar_one_or_none())
 
 
+def registered_among(connection: Connection, words: Collection[str]) -> set[str]:
+    """Those of the words that are the id of a registered seller."""
+    query = sa.select(sellers.c.seller_id)
+    return {
+        seller_id
+        for part in in_parts(sorted(words))
+        for seller_id in connection.execute(query.where(sellers.c.seller_id.in_(part))).scalars()
+    }
+
+
 def paused_among(connection: Connection, seller_ids: Collection[str]) -> set[str]:
     """Those of the sellers that are paused, or were removed while work for them was under way."""
     query = sa.select(sellers.c.seller_id).where(sellers.c.paused.is_(False))

@@ -1,6 +1,6 @@
 """Rows of an inbox file or query: evaluated against the ledger (`rules/intake.py`), then written there or rejected."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TypeVar
 
@@ -11,12 +11,12 @@ from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
 from feedamp.order_body import Reason
 from feedamp.resources import Resources
-from feedamp.rules.erased import Erased
+from feedamp.rules.erased import Erased, Key, words_of
 from feedamp.rules.intake import Admission, ObservedState, admit
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, delivered, of_ledger
 from feedamp.rules.units import units_shipped
-from feedamp.state import ledger, open_orders, order_events, rejects
+from feedamp.state import departures, erasures, ledger, open_orders, order_events, rejects, sellers
 from feedamp.steps.runner import StepResult
 
 _Row = TypeVar("_Row")
@@ -56,6 +56,42 @@ class ErasedRow(BadRow):
     """A row of an order that was erased: nothing of it is left but where it was, and that it counts."""
 
 
+def _mentions(
+    connection: Connection, rows: Sequence[OrderRow | BadRow]
+) -> dict[int, tuple[set[str], set[str]]]:
+    """Of rows that could not be read far enough to say whose they are, by place: their words, and the sellers among these.
+
+    Empty if nothing was ever erased.
+    """
+    unnamed = [
+        at
+        for at, row in enumerate(rows)
+        if isinstance(row, BadRow) and row.raw and not (row.seller_id and row.mp_order_number)
+    ]
+    if not unnamed or not erasures.is_any(connection):
+        return {}
+    words = {at: words_of(rows[at].raw) for at in unnamed}
+    registered = sellers.registered_among(connection, set().union(*words.values()))
+    return {
+        at: (found, {id_} if (id_ := rows[at].seller_id) else found & registered)
+        for at, found in words.items()
+    }
+
+
+def _without_words(row: OrderRow | BadRow, words: Collection[str]) -> OrderRow | BadRow:
+    """A row that mentions what was erased, without its text; its faults stay, as it may be of another order."""
+    if not words or not isinstance(row, BadRow):
+        return row
+    reasons = row.reasons
+    for word in words:
+        without = departures.eraser(word)
+        reasons = tuple(
+            replace(one, field=without(one.field), message=without(one.message)) for one in reasons
+        )
+    seller_id, number = (None if one in words else one for one in (row.seller_id, row.mp_order_number))
+    return replace(row, raw="", seller_id=seller_id, mp_order_number=number, reasons=reasons)
+
+
 class RowBatch:
     """Rows of one transaction: what is stored of their orders is read at once, and what they change is written at once.
 
@@ -76,8 +112,15 @@ class RowBatch:
         self._run_id = run_id
         rows = list(rows)
         # In this transaction, or an erasure could come in between.
-        erased = resources.erased(connection, [(row.seller_id, row.mp_order_number) for row in rows])
-        self.rows = [self._without_erased(row, erased) for row in rows] if erased else rows
+        asked: list[Key] = [(row.seller_id, row.mp_order_number) for row in rows]
+        mentions = _mentions(connection, rows)
+        for words, seller_ids in mentions.values():
+            asked += [(word, None) for word in words]
+            asked += [(seller_id, word) for seller_id in seller_ids for word in words]
+        erased = resources.erased(connection, asked)
+        if erased:
+            rows = [self._without_erased(row, erased, mentions.get(at)) for at, row in enumerate(rows)]
+        self.rows = rows
         keys = [(row.seller_id, row.mp_order_number) for row in self.rows if isinstance(row, OrderRow)]
         self._known = ledger.read_all(connection, keys)
         self._rejected = rejects.orders_with_rejects(connection, keys)
@@ -85,10 +128,12 @@ class RowBatch:
         self._events: list[Event] = []
         self._with_new_body: list[tuple[str, str]] = []
 
-    def _without_erased(self, row: OrderRow | BadRow, erased: Erased) -> OrderRow | BadRow:
+    def _without_erased(
+        self, row: OrderRow | BadRow, erased: Erased, mentioned: tuple[set[str], set[str]] | None
+    ) -> OrderRow | BadRow:
         is_it = erased.has_delivered if isinstance(row, BadRow) else erased.has
         if not is_it(row.seller_id, row.mp_order_number):
-            return row
+            return _without_words(row, erased.among(*mentioned)) if mentioned else row
         return ErasedRow(
             source=row.source,
             row_number=row.row_number,
