@@ -18,7 +18,7 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.models import Cancellation, Order, ReadOrder, Shipment
+from feedamp.models import LineFulfillment, Order, ReadOrder
 
 # At most so many numbers, and so many bytes of them, are in one request.
 NUMBERS_PER_REQUEST, QUERY_BYTES = 50, 4096
@@ -57,8 +57,7 @@ async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
     Raises:
         UnreadableError: the fulfillments cannot be read.
     """
-    says_who_ships = order.is_marketplace_fulfilled is not None
-    if order.fulfillments is not None and says_who_ships and not _contradicts_itself(order):
+    if is_complete(order):
         return order
     try:
         fulfillments, is_marketplace_fulfilled, extra = await client.get_fulfillments(order.mp_order_number)
@@ -73,14 +72,20 @@ async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
     )
 
 
-def _contradicts_itself(order: Order) -> bool:
-    if order.status not in _SAYS_SETTLED:
+def is_complete(order: Order) -> bool:
+    """Whether the fulfillments of an order from a list can be trusted: see `with_fulfillments`."""
+    if order.fulfillments is None or order.is_marketplace_fulfilled is None:
         return False
-    for entry in order.fulfillments or ():
-        parts: tuple[Shipment | Cancellation, ...] = (*entry.shipments, *entry.cancellations)
-        if any(part.quantity is not None and part.quantity > 0 for part in parts):
-            return False
-    return True
+    return order.status not in _SAYS_SETTLED or _has_units(order.fulfillments)
+
+
+def _has_units(fulfillments: Iterable[LineFulfillment]) -> bool:
+    for entry in fulfillments:
+        for parts in (entry.shipments, entry.cancellations):
+            for part in parts:
+                if part.quantity is not None and part.quantity > 0:
+                    return True
+    return False
 
 
 async def fetch_complete(

@@ -17,10 +17,14 @@ from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.rewriting import rewritten
 from feedamp.lake.store import Lake, file_path, manifest_path
-from feedamp.tables import LAKE_TABLES, ORDERS, Row, refuse_misfit
+from feedamp.tables import LAKE_TABLES, ORDERS, SNAPSHOT_HASH, Row, refuse_misfit
 
 ROWS_PER_GROUP = 10_000
 ROWS_FOR_DICTIONARIES = 5_000
+# A dictionary of these would hold each value, and makes a file larger after zstd.
+HARDLY_REPEATED = frozenset(
+    ("mp_order_number", "mp_line_number", SNAPSHOT_HASH, "snapshot", "tracking_number", "tracking_url")
+)
 # Pending dicts are converted to Arrow this often: until the row group is full, Arrow needs a tenth of the memory.
 ROWS_PER_BATCH = 250
 # So many small batches are joined: each array that Arrow holds takes some hundred bytes beside its values.
@@ -274,7 +278,10 @@ class LakeWriter:
                 handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
                 # In a short file a dictionary makes no column smaller after zstd: one page more to write and to read.
                 is_long = group.num_rows >= ROWS_FOR_DICTIONARIES
-                writer = pq.ParquetWriter(handle, group.schema, compression="zstd", use_dictionary=is_long)
+                repeating = [name for name in group.schema.names if name not in HARDLY_REPEATED]
+                writer = pq.ParquetWriter(
+                    handle, group.schema, compression="zstd", use_dictionary=repeating if is_long else False
+                )
                 self._open[table] = (path, handle, writer)
             self._open[table][2].write_table(group)
 

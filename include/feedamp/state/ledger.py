@@ -227,17 +227,21 @@ def found_again(connection: Connection, seller_id: str, mp_order_number: str) ->
     change_order(connection, orders, seller_id, mp_order_number, is_marked, **ended)
 
 
+# Asked for each group of pages: to build it takes as long as to run it.
+_CLOSED_SINCE = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
+    orders.c.seller_id == sa.bindparam("of"),
+    orders.c.mp_order_number.in_(sa.bindparam("numbers", expanding=True)),
+    orders.c.phase == Phase.CLOSED,
+    orders.c.closed_at >= sa.bindparam("since"),
+)
+
+
 def closed_since(
     connection: Connection, seller_id: str, numbers: Iterable[str], moment: datetime
 ) -> dict[str, datetime]:
     """Closing time by number, for those of the orders that this installation closed since a moment (inclusive)."""
-    query = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
-        orders.c.seller_id == seller_id,
-        orders.c.mp_order_number.in_(list(numbers)),
-        orders.c.phase == Phase.CLOSED,
-        orders.c.closed_at >= moment,
-    )
-    return {row.mp_order_number: row.closed_at for row in connection.execute(query)}
+    wanted = {"of": seller_id, "numbers": list(numbers), "since": moment}
+    return {row.mp_order_number: row.closed_at for row in connection.execute(_CLOSED_SINCE, wanted)}
 
 
 def read_back_later(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> None:

@@ -186,13 +186,17 @@ def registered_among(connection: Connection, words: Collection[str]) -> set[str]
     }
 
 
+_SERVED = sa.select(sellers.c.seller_id).where(
+    sellers.c.paused.is_(False), sellers.c.seller_id.in_(sa.bindparam("seller_ids", expanding=True))
+)
+
+
 def paused_among(connection: Connection, seller_ids: Collection[str]) -> set[str]:
     """Those of the sellers that are paused, or were removed while work for them was under way."""
-    query = sa.select(sellers.c.seller_id).where(sellers.c.paused.is_(False))
     served = {
         seller_id
         for part in in_parts(seller_ids)
-        for seller_id in connection.execute(query.where(sellers.c.seller_id.in_(part))).scalars()
+        for seller_id in connection.execute(_SERVED, {"seller_ids": list(part)}).scalars()
     }
     return set(seller_ids) - served
 

@@ -15,7 +15,13 @@ import msgspec
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.clock_check import ClockCheck
-from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, fetch_complete, read_by_number
+from feedamp.api.orders_by_number import (
+    chunks_of_numbers,
+    fetch_again,
+    fetch_complete,
+    is_complete,
+    read_by_number,
+)
 from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
 from feedamp.api.pagination import READS_AGAIN, OrderPages, PageDrift
 from feedamp.errors import IncompleteError, TransientError, UnclearError
@@ -345,6 +351,9 @@ class _SellerReader(SellerJob):
                 for item in _deduplicate(page.items):
                     number = item.mp_order_number or ""
                     watched.discard(number)
+                    if isinstance(item, Order) and is_complete(item) and number not in stale:
+                        complete.append(ReadOrder(item, page.read_at))  # as nearly all: nothing to wait for
+                        continue
                     try:
                         if number in stale:
                             await self._read_alone(number)
