@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+
+import msgspec
 import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
@@ -12,7 +15,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.state import erasures, grants, upgrade
 from feedamp.state.data_key import last_used, open_cipher, start_over, void_erasures
 from feedamp.state.schema import data_keys
-from feedamp.state.token_cipher import EARLIER_PURPOSES, TokenCipher
+from feedamp.state.token_cipher import EARLIER_PURPOSES, DataKey, TokenCipher
 
 NEW_KEY = Fernet.generate_key().decode()
 
@@ -60,7 +63,10 @@ def test_the_stored_one_holds_no_encryption_key(state):
     open_cipher(state, KEY)
     with state.read() as connection:
         wrapped = connection.execute(sa.select(data_keys.c.wrapped)).scalar_one()
-    assert KEY.strip("=") not in TokenCipher(KEY).decrypt(wrapped)
+    stored = TokenCipher(KEY).decrypt(wrapped)
+    kept = msgspec.json.decode(stored, type=DataKey)
+    assert KEY.strip("=") not in stored
+    assert base64.urlsafe_b64decode(KEY) not in (kept.root, *kept.earlier.values())
 
 
 def test_one_that_is_lost_is_made_again_only_on_purpose(state):
