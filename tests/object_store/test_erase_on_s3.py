@@ -17,8 +17,8 @@ from manifests import T0, order
 from object_store import ObjectStore
 
 from feedamp.errors import BusyError
-from feedamp.lake.flatten import order_values
 from feedamp.lake.store import Lake
+from feedamp.models import ReadOrder
 from feedamp.run import Run
 from feedamp.state import erasures
 from feedamp.steps.completeness_proof.verify import verify
@@ -92,7 +92,7 @@ def test_a_writer_that_puts_its_objects_after_the_mark_is_waited_for(s3: ObjectS
         state, cipher = env.state, env.resources.cipher
         publisher = ManifestPublisher(env.resources, Run("d", "r", state.now()), "extract", 0)
         for number in ("M-1", "M-2"):
-            assert publisher.take([order_values("S1", order(2, mp_order_number=number), read_at=T0)]) == {}
+            assert publisher.take("S1", [ReadOrder(order(2, mp_order_number=number), T0)]) == {}
         written = other.submit(publisher.publish)
         assert lake.began.wait(30)
         with state.begin() as connection:
