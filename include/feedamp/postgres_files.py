@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from feedamp.errors import BusyError
+from feedamp.errors import BusyError, FeedAmpError
 from feedamp.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -17,9 +17,7 @@ TRANSACTIONS_WAIT_S = 60.0
 _LOCK_WAIT_S, _PAUSE_S = 2, 0.2
 _LOCKED = {"55P03", "40P01"}  # not free in time, or a deadlock
 _SAMPLES = "pg_catalog.pg_statistic"  # values of rows, which `ANALYZE` takes
-_MAY_REWRITE_SAMPLES = (
-    "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()"
-)
+_FILE = "SELECT pg_relation_filenode('{relation}'::regclass)"
 _NOW = "SELECT pg_current_xact_id()::text"
 # Whoever keeps rows that were deleted before the transaction `xid`: by a snapshot from before it or, since each later snapshot
 # goes back to the oldest transaction that writes on this server, by writing. Of sessions that this user may not look into, all
@@ -45,22 +43,25 @@ def rewrite_tables(relations: Sequence[str], run: Run) -> None:
     A table is locked for everyone while it is written, which needs as much free disk as the table has. Safe to repeat.
 
     Raises:
+        FeedAmpError: the user does not own a table. Where it does not own the database, the samples stay, with a warning.
         BusyError: for `TRANSACTIONS_WAIT_S`, a transaction from before the call could still see the rows, or a table was in use.
     """
     _wait_for_snapshots(run)
-    [[may_rewrite_samples]] = run(_MAY_REWRITE_SAMPLES)
-    if not may_rewrite_samples:
-        log.warning(
-            "The user of the database is not its owner, so pages of %s keep values of the rows until they are used again. "
-            "Have its owner run: VACUUM FULL %s",
-            _SAMPLES,
-            _SAMPLES,
-        )
-    chosen = [*relations, *([_SAMPLES] if may_rewrite_samples else [])]
-    progress = Progress("rewrite", "tables", len(chosen))
-    for relation in chosen:
-        _rewrite(relation, run)
+    progress = Progress("rewrite", "tables", len(relations) + 1)
+    for relation in relations:
+        if not _is_rewritten(relation, run):
+            raise FeedAmpError(
+                f"The rows are deleted, but their bytes are still in files of the database. {_refused(relation)}"
+            )
         progress.add()
+    if not _is_rewritten(_SAMPLES, run):  # it belongs to the owner of the database
+        log.warning(
+            "Freed space of one table may have values of rows until it is used again. %s", _refused(_SAMPLES)
+        )
+
+
+def _refused(relation: str) -> str:
+    return f"The database's user may not rewrite {relation}: have its owner run VACUUM FULL {relation}"
 
 
 def _wait_for_snapshots(run: Run) -> None:
@@ -74,6 +75,13 @@ def _wait_for_snapshots(run: Run) -> None:
             raise _in_use(f"transactions from before can still see them ({names}). End these")
         time.sleep(_PAUSE_S)
         holders &= {(name, transaction) for name, transaction in run(_HOLDERS.format(xid=xid))}
+
+
+def _is_rewritten(relation: str, run: Run) -> bool:
+    """Rewrites a table; False if the user may not, of which the server only warns."""
+    before = run(_FILE.format(relation=relation))
+    _rewrite(relation, run)
+    return run(_FILE.format(relation=relation)) != before
 
 
 def _rewrite(relation: str, run: Run) -> None:

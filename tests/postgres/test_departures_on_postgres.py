@@ -81,11 +81,19 @@ def test_an_erased_order_and_seller_leave_no_byte_in_files_of_the_server(tmp_pat
     assert hits(server.log_files(is_over=True), (*WORDS, STAYS)) == []
 
 
-SEES, USES = "REPEATABLE READ", "READ COMMITTED"
-
-
-@pytest.mark.parametrize("level", [SEES, USES])
-def test_bytes_that_another_session_keeps_are_said_to_be_left(tmp_path, server, url, monkeypatch, level):
+@pytest.mark.parametrize(
+    ("is_elsewhere", "statements", "told"),
+    [
+        pytest.param(
+            False, "BEGIN ISOLATION LEVEL REPEATABLE READ; TABLE pg_class", "(session ", id="sees the rows"
+        ),
+        pytest.param(False, "BEGIN; TABLE {}", "findings was in use", id="uses a table"),
+        pytest.param(True, "BEGIN; SELECT pg_current_xact_id()", " of session ", id="writes elsewhere"),
+    ],
+)
+def test_bytes_that_another_session_keeps_are_said_to_be_left(
+    tmp_path, server, url, monkeypatch, is_elsewhere, statements, told
+):
     monkeypatch.setattr(postgres_files, "TRANSACTIONS_WAIT_S", 0.1)
     monkeypatch.setattr(postgres_files, "_LOCK_WAIT_S", 0.1)
     urls = url, server.database()
@@ -94,15 +102,14 @@ def test_bytes_that_another_session_keeps_are_said_to_be_left(tmp_path, server, 
         env.placed(GONE, "M-2", **CUSTOMER)
         env.load()
         for one, table in zip(urls, ("findings", "feedamp.findings"), strict=True):
-            other = others.enter_context(asking(one))
-            other.execute(f"BEGIN ISOLATION LEVEL {level}")
-            other.execute(f"SELECT count(*) FROM {table if level == USES else 'pg_class'}")
+            other = others.enter_context(asking(server.database() if is_elsewhere else one))
+            other.execute(statements.format(table))
             others.callback(other.execute, "COMMIT")
         unfinished = erase(env, GONE).unfinished
         assert set(unfinished) == {Store.STATE, Store.WAREHOUSE}
-        for told in unfinished.values():
-            assert "are still in files" in told
-            assert ("findings was in use" in told) if level == USES else ("session " in told)
+        for said in unfinished.values():
+            assert "are still in files" in said
+            assert told in said
         others.close()
         assert erase(env, GONE).unfinished == {}
         assert [hit for one in urls for hit in hits(server.files(one), (GONE,))] == []
@@ -119,7 +126,9 @@ def test_a_user_who_does_not_own_the_database_is_told_what_stays(url, caplog):
             return done.fetchall() if done.description else []
 
         postgres_files.rewrite_tables(["own"], run)
-    assert "Have its owner run: VACUUM FULL pg_catalog.pg_statistic" in caplog.text
+        with pytest.raises(FeedAmpError, match="have its owner run VACUUM FULL orders"):
+            postgres_files.rewrite_tables(["orders"], run)
+    assert "have its owner run VACUUM FULL pg_catalog.pg_statistic" in caplog.text
 
 
 def test_an_order_that_is_delivered_while_it_is_erased_does_not_stay(tmp_path, url):
