@@ -304,6 +304,65 @@ def test_a_wrong_token_that_should_replace_a_live_one_is_refused(shop):
     assert token_of(shop) != before
 
 
+def import_dead(shop, seller, token="dead-1"):
+    """Imports a token that FeedAMP does not know for a seller, and what then undoes it."""
+    rows = [row for row in shop.sandbox.sellers if row["seller_id"] == seller]
+    dead = shop.sellers_file({"seller_id": seller, "refresh_token": token})
+    done = shop.run("sellers", "import", dead, "--replace", "--force")
+    return done, shop.sellers_file(*rows)
+
+
+def test_force_uses_no_token_that_feedamp_refuses(shop):
+    before = token_of(shop)
+    dead, earlier = import_dead(shop, OTHER)
+    assert (dead.code, "FeedAMP refuses its token, which --force cannot change" in dead.err) == (1, True)
+    assert (token_of(shop), listed(shop)["grant"]) == (before, "active")
+    by_hand = shop.run("sellers", "authorize", OTHER, "--force")
+    assert (by_hand.code, "cannot be used: FeedAMP refuses its token" in by_hand.err) == (1, True)
+    again, earlier = import_dead(shop, OTHER)
+    assert (again.code, token_of(shop)) == (1, before)
+    assert "--force" not in accounts_check(shop)[1]["says"]
+    done = shop.run("sellers", "import", earlier, "--replace")  # which decides for the one before
+    assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
+    assert (token_of(shop), listed(shop)["grant_reason"]) == (before, None)
+    assert shop.run("sellers", "import", earlier).out == "added 0, updated 0, unchanged 1, refused 0\n"
+
+
+def test_a_token_that_cannot_be_used_is_undone_by_the_earlier_import(shop):
+    before = token_of(shop)
+    with shop.sandbox.unreachable():
+        _, earlier = import_dead(shop, OTHER)
+    lose_grant(shop)
+    refused = shop.run("sellers", "import", earlier)
+    assert (refused.code, "--replace uses it again" in refused.err) == (1, True)
+    done = shop.run("sellers", "import", earlier, "--replace")
+    assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
+    # The newest of that grant, not the file's.
+    assert (token_of(shop), listed(shop)["grant"]) == (before, "active")
+    shop.deliver("c.jsonl", "B-2", seller=OTHER)
+    shop.place((OTHER,))
+    assert "B-2" in shop.sandbox.orders(OTHER)
+
+
+def test_the_token_of_a_grant_that_was_not_kept_is_taken_from_the_file(shop):
+    seller = "seller-003"
+    _, earlier = import_dead(shop, seller)  # first: no order of this seller was placed
+    assert shop.run("sellers", "import", earlier, "--replace").code == 0
+    _, earlier = import_dead(shop, seller, "dead-2")
+    stays = shop.run("sellers", "import", earlier, "--replace")
+    assert (stays.code, stays.out) == (0, "added 0, updated 0, unchanged 1, refused 0\n")
+    assert (
+        "1 refresh token is of a grant before the one in use, which stays (first: seller seller-003)"
+        in stays.err
+    )
+    lose_grant(shop, seller)
+    assert shop.run("sellers", "import", earlier, "--replace").out.startswith("added 0, updated 1")
+    assert (token_of(shop, seller), listed(shop, seller)["grant"]) == (
+        shop.sandbox.sellers[2]["refresh_token"],
+        "active",
+    )
+
+
 def test_an_import_with_force_says_what_it_accepts(shop):
     done, _ = import_new(shop, SELLER, "--replace", "--force")
     assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")

@@ -87,7 +87,7 @@ async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> 
         with state.read() as connection:
             if not consents.has_replaced(connection, seller.seller_id):
                 raise
-        reason, other_id = "FeedAMP refuses its token", None
+        reason, other_id = consents.REFUSED_BY_FEEDAMP, None
     with state.begin() as connection:
         now = state.now()
         if reason is not None:

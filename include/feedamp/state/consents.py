@@ -27,6 +27,7 @@ from feedamp.state.statements import upsert
 
 REPLACED = "replaced"
 NEWER = "a newer grant is set aside: "
+REFUSED_BY_FEEDAMP = "FeedAMP refuses its token"  # the reason of one that no person's decision can make work
 _KEPT = tuple(column.name for column in other_grants.columns if column.name not in ("seller_id", "role"))
 _CLEARED = {"disowned_at": None, "refused_at": None, "reported_at": None}
 
@@ -161,6 +162,30 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
         words = f"the account of seller {seller_id}, taken with --force, shows orders that were placed for seller {other_id}"
         note_mix_up(connection, seller_id, other_id, words=words, is_proven=False, now=now)
     wake(connection, seller_id, now=now)
+    return True
+
+
+def take_replaced(connection: Connection, seller_id: str, *, now: datetime) -> bool:
+    """Puts the grant that is kept from before a new one, which FeedAMP refused, into use again, with its newest tokens.
+
+    Returns False if none is kept.
+    """
+    row, before = _row(connection, grants, seller_id), _row(connection, other_grants, seller_id)
+    if row is None or before is None or before["role"] != REPLACED:
+        return False
+    _use(connection, before, generation=row["generation"] + 1, reason=None)
+    _drop_other(connection, seller_id)
+    wake(connection, seller_id, now=now)
+    return True
+
+
+def drop_set_aside(connection: Connection, seller_id: str) -> bool:
+    """Drops a newer grant that is set aside, because a person prefers the one in use. Returns False if there is none."""
+    other = _row(connection, other_grants, seller_id)
+    if other is None or other["role"] != SET_ASIDE:
+        return False
+    _drop_other(connection, seller_id)
+    _change(connection, seller_id, status_reason=None)
     return True
 
 

@@ -218,6 +218,18 @@ def token_owner(connection: Connection, cipher: TokenCipher, token: str) -> str 
     return connection.execute(query.limit(1)).scalar_one_or_none()
 
 
+def is_of_earlier(connection: Connection, cipher: TokenCipher, seller_id: str, token: str) -> bool:
+    """Whether a token was seen before the seller's grant came: it is of an earlier one, which this one has replaced."""
+    seen, came = token_fingerprints.alias(), token_fingerprints.alias()
+    known = [fingerprint(token) for fingerprint in cipher.fingerprints("token")]
+    query = (
+        sa.select(seen.c.seller_id)
+        .where(seen.c.seller_id == seller_id, seen.c.fingerprint.in_(known), seen.c.seen_at < came.c.seen_at)
+        .where(grants.c.seller_id == seller_id, came.c.fingerprint == grants.c.consent)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def store_tokens(
     connection: Connection,
     cipher: TokenCipher,

@@ -119,7 +119,7 @@ def enroll(
     """Registers or changes a seller and stores a new grant; the next run tries the seller's waiting orders.
 
     `known` is the seller as registered now, None if it is new. A refresh token that was seen before, recognized by its
-    fingerprint, is ignored. A new token replaces a live grant only with `replace`; its account is compared with known
+    fingerprint, is ignored, unless the grant that came after it cannot be used: then `replace` takes it again. A new token replaces a live grant only with `replace`; its account is compared with known
     orders before the token is used. `force` accepts a grant that was set aside. A refusal changes nothing. Safe to
     repeat.
     """
@@ -132,6 +132,20 @@ def enroll(
         return Refusal("refresh_token", f"belongs to seller {owner} already; a token is for one seller only")
     has_grant = known is not None and known.grant is not None
     is_new_token = given.refresh_token is not None and not (owner and has_grant)
+    is_put_back = False
+    if (
+        owner
+        and known is not None
+        and known.grant not in (None, ACTIVE)
+        and is_of_earlier(connection, resources, given)
+    ):
+        if not replace:
+            return Refusal(
+                "refresh_token",
+                "is of a grant before the one that cannot be used now; --replace uses it again",
+            )
+        is_put_back = consents.take_replaced(connection, known.seller_id, now=resources.state.now())
+        is_new_token = not is_put_back
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
         return Refusal("refresh_token", "the seller has a live grant; --replace replaces it with this one")
     conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
@@ -147,8 +161,16 @@ def enroll(
             "connected: only `feedamp sellers import --replace` with a refresh token of that server can move it",
         )
     is_accepted = False
-    if known is not None and not is_new_token and is_set_aside(connection, resources, given, known):
-        if not force:
+    if known is not None and replace and not is_new_token and given.refresh_token and not is_put_back:
+        is_newer = is_set_aside(connection, resources, given, known)
+        is_put_back = not is_newer and consents.drop_set_aside(connection, known.seller_id)
+    if (
+        known is not None
+        and not is_new_token
+        and not is_put_back
+        and is_set_aside(connection, resources, given, known)
+    ):
+        if not force or is_refused(known.grant_reason or ""):
             return Refusal("refresh_token", set_aside_words(known.grant_reason or ""))
         is_accepted = consents.take_set_aside(connection, known.seller_id, now=resources.state.now())
     if known is not None and conn_id != known.conn_id:
@@ -169,7 +191,7 @@ def enroll(
         )
         sellers.wake(connection, given.seller_id, now=now)
     elif not is_new_token:
-        return Outcome.UPDATED if is_accepted else Outcome.UNCHANGED
+        return Outcome.UPDATED if is_accepted or is_put_back else Outcome.UNCHANGED
     if is_new_token and given.refresh_token is not None:
         # Not passed to `on_secret`: Airflow's masker takes seconds for thousands of tokens, and none is printed here.
         grants.put_grant(
@@ -212,9 +234,22 @@ def is_set_aside(connection: Connection, resources: Resources, given: Enrollment
     return consent in [one(given.refresh_token) for one in resources.cipher.fingerprints("token")]
 
 
+def is_of_earlier(connection: Connection, resources: Resources, given: Enrollment) -> bool:
+    """Whether the given token is of a grant that a later one has replaced."""
+    token = given.refresh_token
+    return token is not None and grants.is_of_earlier(connection, resources.cipher, given.seller_id, token)
+
+
+def is_refused(reason: str) -> bool:
+    """Whether a grant was set aside because FeedAMP refuses its token: then no one can accept it."""
+    return reason.removeprefix(consents.NEWER) == consents.REFUSED_BY_FEEDAMP
+
+
 def set_aside_words(reason: str) -> str:
     """Says why a token is stored but not used, and how to use it anyway."""
     why = reason.removeprefix(consents.NEWER)
+    if is_refused(reason):
+        return f"is not used: {why}, which --force cannot change; the seller must authorize again"
     return f"is set aside and not used: {why}; --force accepts it anyway"
 
 

@@ -10,6 +10,7 @@ from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.state import known_orders, overview, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
+from feedamp.steps.enroll import is_refused
 from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli.output import Output
 
@@ -128,8 +129,13 @@ def _set_aside_steps(known: list[Seller], reader: Audience) -> list[str]:
     return [
         f"Seller {seller.seller_id}: {reader.said(_reason(seller, is_mixed_up=False), 'it is not clear whose account the grant is for')}. If the seller was signed in with the wrong account, sign out of "
         f"FeedAMP and open a new link from `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
-        f"authorize {seller.seller_id} --code - --state -`. If the account is right, `feedamp sellers authorize "
-        f"{seller.seller_id} --force` uses the grant that is set aside."
+        f"authorize {seller.seller_id} --code - --state -`.{_forced(seller)}"
         for seller in known
         if seller.grant_reason is not None
     ]
+
+
+def _forced(seller: Seller) -> str:
+    if is_refused(seller.grant_reason or ""):
+        return ""
+    return f" If the account is right, `feedamp sellers authorize {seller.seller_id} --force` uses the grant that is set aside."

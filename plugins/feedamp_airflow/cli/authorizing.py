@@ -30,7 +30,7 @@ from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import consent_requests, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll
+from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll, is_refused
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, REFUSED, explain, lock_wait_s, opened_resources
@@ -211,7 +211,8 @@ def _connect(
         return REFUSED
     compared = _compare(resources, seller, out, force=given.force)
     if compared is not None and compared.is_set_aside:
-        return _take_set_aside(resources, seller, out) if given.force else REFUSED
+        accepts = given.force and not is_refused(compared.reason)
+        return _take_set_aside(resources, seller, out) if accepts else REFUSED
     waiting = 0
     # The grant is stored, whatever becomes of the state now.
     with contextlib.suppress(errors.FeedAmpError, SQLAlchemyError), resources.state.read() as connection:
@@ -224,6 +225,10 @@ def _connect(
 def _take_set_aside(resources: Resources, seller: Seller, out: Output) -> int:
     with resources.state.begin() as connection:
         [known] = sellers.find(connection, [seller.seller_id])
+        if is_refused(known.grant_reason or ""):
+            raise errors.FeedAmpError(
+                f"The grant that is set aside cannot be used: {consents.REFUSED_BY_FEEDAMP}. {_new_url(seller)}"
+            )
         if known.grant_reason is not None:
             out.complain(f"seller {seller.seller_id}: {accepted_words(known.grant_reason)}")
         is_taken = consents.take_set_aside(connection, seller.seller_id, now=resources.state.now())
@@ -244,17 +249,18 @@ def _compare(resources: Resources, seller: Seller, out: Output, *, force: bool) 
             "This is done before the grant is first used."
         )
         return None
-    if check.is_set_aside and not force:
+    cannot_work = is_refused(check.reason)
+    if check.is_set_aside and (cannot_work or not force):
         before = (
             "the grant before it stays in use"
             if check.verdict is Verdict.KEPT_BEFORE
             else "nothing is sent or read for the seller"
         )
+        forced = f" If the account is right, `feedamp sellers authorize {seller.seller_id} --force` uses this grant."
         out.complain(
             f"The new grant of seller {seller.seller_id} is set aside: {check.reason}; {before}. Was the seller signed "
             f"in to FeedAMP with the right account? If not, sign out there and use a new link from `feedamp sellers "
-            f"authorize-url {seller.seller_id}`. If the account is right, `feedamp sellers authorize "
-            f"{seller.seller_id} --force` uses this grant."
+            f"authorize-url {seller.seller_id}`.{'' if cannot_work else forced}"
         )
     elif check.verdict is Verdict.NOTHING_TO_COMPARE:
         out.complain(

@@ -19,7 +19,8 @@ A line counts as
   added      the seller is new
   updated    name, sales_channel or conn_id changed, or a grant was stored: the seller had none, must authorize
              again, or --replace was given
-  unchanged  nothing new; a refresh token seen before, even long ago, is ignored
+  unchanged  nothing new; a refresh token seen before, even long ago, is ignored. With --replace, that of an earlier
+             grant is used again if the one after it cannot be; stderr says where a later grant stays
   refused    the line is wrong, its token is another seller's, or the seller has a live grant and no --replace
              was given: the line changed nothing. Or the account behind the token shows none of the orders that
              were placed for the seller, or another seller's: the token is stored and not used until --force is given

@@ -35,6 +35,8 @@ from feedamp.steps.enroll import (
     Refusal,
     accepted_words,
     enroll,
+    is_of_earlier,
+    is_refused,
     is_set_aside,
     read_line,
     set_aside_words,
@@ -50,6 +52,7 @@ LINES_PER_TRANSACTION = 1_000  # each transaction reads all sellers first
 def import_file(given: argparse.Namespace, out: Output) -> int:
     """Imports every valid line and names the others on stderr. Safe to repeat."""
     counts: Counter[str] = Counter()
+    earlier: list[str] = []
     with _opened(given.file) as stream, opened_resources(stores_grants=True) as resources:
         doubt_by_state(resources.state)
         fault_of = _connection_check(resources)
@@ -60,13 +63,18 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
                 batch = [(number, read_line(line)) for number, line in read]
                 _look_at_connections(resources, batch, fault_of)
                 with resources.state.begin() as connection:
-                    taken = list(_take(connection, resources, batch, fault_of, out, given))
+                    taken = list(_take(connection, resources, batch, fault_of, out, given, earlier))
                 for number, verdict in accounts.compare(taken):
                     if isinstance(verdict, Refusal):
                         counts["refused"] += 1
                         out.complain(f"line {number}: {verdict}")
                     else:
                         counts[verdict] += 1
+        if earlier:
+            out.complain(
+                f"{counted(len(earlier), 'refresh token')} {'is' if len(earlier) == 1 else 'are'} of a grant before the one in use, which "
+                f"stays (first: seller {earlier[0]})."
+            )
         for sentence in accounts.left():
             out.complain(sentence)
         out.say(", ".join(f"{name} {counts[name]}" for name in (*Outcome, "refused")))
@@ -111,7 +119,12 @@ class _Accounts:
         return checks
 
     def _refusal(self, seller: str, check: AccountCheck | FeedAmpError | None) -> Refusal | None:
-        if isinstance(check, AccountCheck) and check.is_set_aside and self._force:
+        if (
+            isinstance(check, AccountCheck)
+            and check.is_set_aside
+            and self._force
+            and not is_refused(check.reason)
+        ):
             self._out.complain(f"seller {seller}: {accepted_words(check.reason)}")
             with self._resources.state.begin() as connection:
                 consents.take_set_aside(connection, seller, now=self._resources.state.now())
@@ -193,7 +206,9 @@ def _take(
     fault_of: Callable[[str], Refusal | None],
     out: Output,
     options: argparse.Namespace,
+    earlier: list[str],
 ) -> Iterator[Taken]:
+    """Stores the lines; `earlier` gets the sellers whose token is of an earlier grant than the one in use."""
     known = {seller.seller_id: seller for seller in sellers.find(connection)}
     changed: set[str] = set()
     for number, given in lines:
@@ -208,9 +223,12 @@ def _take(
         if fault is not None and (given.conn_id or fault.field != "conn_id"):
             yield number, fault, given.seller_id
             continue
-        if options.force and seller is not None and is_set_aside(connection, resources, given, seller):
+        accepts = options.force and seller is not None and not is_refused(seller.grant_reason or "")
+        if accepts and seller is not None and is_set_aside(connection, resources, given, seller):
             out.complain(f"line {number}: {accepted_words(seller.grant_reason or '')}")
         outcome = enroll(connection, resources, given, seller, replace=options.replace, force=options.force)
+        if outcome is Outcome.UNCHANGED and is_of_earlier(connection, resources, given):
+            earlier.append(given.seller_id)
         if outcome in (Outcome.ADDED, Outcome.UPDATED):
             changed.add(given.seller_id)
         yield number, outcome, given.seller_id
