@@ -231,7 +231,7 @@ def test_an_address_that_did_not_open_is_pasted(link, send, browse, console):
     address = f"https://elsewhere.example/cb?x=1&{urlencode({'code': code, 'state': state})}"
     said = send("/feedamp/connect/paste", "/feedamp/connect", address=address).text
     assert "connected" in said
-    assert "Read its orders for the first time" in said
+    assert "Read its orders now" in said
     assert ">active</td>" in browse("/feedamp/sellers").text
 
 
@@ -343,7 +343,7 @@ def test_why_a_pasted_address_is_refused_is_said_for_the_page(problem, link, sen
     assert (said.status_code, why[problem] in said.text) == (409, True)
     assert f'name="seller" value="{SELLER}"' in said.text  # the next link is one button away
     assert not [secret for secret in (code, state, "a.example") if secret in said.text]
-    assert "Begin again on the page Connect a seller" in said.text
+    assert "Begin again below." in said.text
     assert "`feedamp" not in said.text
 
 

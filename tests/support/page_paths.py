@@ -168,7 +168,8 @@ def paste_an_address(desk: Desk, console: Console) -> None:
     desk.open("connect")
     desk.write({"Address": address}, "Connect")
     desk.is_told("connected")
-    desk.reads("Read its orders for the first time")
+    desk.press("Read its orders now")
+    desk.is_told(f"was started for seller {SELLER}")
 
 
 def _link(console: Console) -> str:
@@ -199,6 +200,7 @@ def _is_refused(desk: Desk, given: dict[str, str], to_editors: str, to_others: s
     if desk.role in EDITORS:  # who can make the next link reads why, and finds the form
         assert answer.status == 409
         desk.is_told(to_editors)
+        desk.is_told("Begin again below.")
         expect(desk.page.get_by_label("Seller id")).to_have_value(SELLER)
     else:
         assert answer.status == 400
