@@ -29,7 +29,7 @@ _HOLDERS = """SELECT 'session ' || sessions.pid, locks.virtualxid
       AND (sessions.state IS NULL OR age(sessions.backend_xmin) >= age('{xid}'::xid8::xid))
       AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_vacuum vacuums WHERE vacuums.pid = sessions.pid)
     UNION ALL SELECT 'replication slot ' || slot_name, ''
-    FROM pg_replication_slots WHERE age(xmin) >= age('{xid}'::xid8::xid)
+    FROM pg_replication_slots WHERE greatest(age(xmin), age(catalog_xmin)) >= age('{xid}'::xid8::xid)
     UNION ALL SELECT 'transaction ' || oldest || coalesce(' of session ' || pid, ''), ''
     FROM pg_snapshot_xmin(pg_current_snapshot()) oldest LEFT JOIN pg_stat_activity ON backend_xid = oldest::xid
     WHERE oldest < '{xid}'::xid8"""
