@@ -11,7 +11,7 @@ from env import Env
 from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet
 
 from feedamp.state import rejects, schema
-from feedamp.steps.place_orders import ingest_row
+from feedamp.steps.place_orders import ingest_row, read_inbox_file
 
 
 def bad(env: Env, count: int, **changes: Any) -> list[dict[str, Any]]:
@@ -240,3 +240,26 @@ def test_a_dismissal_is_not_handed_on_to_other_faults_of_the_same_text(env: Env)
     assert env.intake(dry_run=True).rejected == 1
     assert env.intake().rejected == 1
     assert standing(env) == [("1.jsonl", 1)]
+
+
+def test_rows_that_two_runs_take_at_once_count_for_the_first_to_end(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_bytes(env, "1.jsonl", jsonl([*bad(env, 2), env.body("M-9")]))
+    read_rows, others = read_inbox_file.read_rows, []
+
+    def while_another_reads(*given: Any) -> Any:
+        if not others:
+            others.append(None)
+            others[0] = env.intake()
+        return read_rows(*given)
+
+    monkeypatch.setattr(read_inbox_file, "read_rows", while_another_reads)
+    second = env.intake()
+    assert [(one.orders, one.rejected) for one in (others[0], second)] == [(3, 2), (0, 0)]
+    with env.state.read() as connection:
+        assert connection.execute(sa.select(schema.inbox_files.c.rows_read)).scalars().all() == [3]
+    assert len(standing(env)) == 2
+    drop_bytes(env, "1.jsonl", jsonl([env.body("M-9")]))
+    assert env.intake().orders == 1
+    assert standing(env) == []

@@ -21,6 +21,14 @@ def taken_files(connection: Connection) -> list[Version]:
     return [(row.name, row.size, row.checksum, row.stamp) for row in rows]
 
 
+def is_taken(connection: Connection, version: Version, *, since: datetime) -> bool:
+    """Whether this version of a file was read to its end after a moment (exclusive)."""
+    name, size, checksum, _ = version
+    same = inbox_files.c.name == name, inbox_files.c.size == size, inbox_files.c.checksum == checksum
+    query = sa.select(inbox_files.c.name).where(*same, inbox_files.c.taken_at > since)
+    return connection.execute(query).first() is not None
+
+
 def is_any(connection: Connection) -> bool:
     """Whether any inbox file was ever read."""
     query = sa.select(inbox_files.c.name).where(inbox_files.c.checksum != "")

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 def intake(resources: Resources, run: Run) -> StepResult:
     """Takes every new or changed file of the inbox in name order, then the rows of the query, if one is configured.
 
-    `result.orders` counts rows read, `result.rejected` rows rejected. Safe to repeat: a file counts as taken once all
+    `result.orders` counts rows read, `result.rejected` rows rejected; those of a file that another run has taken to its end
+    meanwhile count there. Safe to repeat: a file counts as taken once all
     its rows are in the ledger or rejected; a row that was taken before changes nothing. A folder that is away, although
     files were taken before, leaves the step incomplete: it must not look like one without orders.
     """

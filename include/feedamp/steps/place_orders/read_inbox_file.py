@@ -89,6 +89,7 @@ class _FilePass:
         self._file = file
         self._result = result
         self._kept_left = max_kept
+        self._began_at = resources.state.now()
         self.read = self.rejected = self.bad_rows = 0
         self.fault: str | None = None
         self.notes: list[tuple[str, str]] = []
@@ -154,9 +155,14 @@ class _FilePass:
             for rejected in self._unmatched.values():
                 if self.fault is None or rejected.row_number == 0:
                     rejects.supersede_row(connection, rejected, now=now)
+            version = (self._file.name, self._file.size, self._file.checksum, self._file.stamp)
+            if inbox_files.is_taken(connection, version, since=self._began_at):
+                log.info("%s: another run has taken it meanwhile, and counts its rows.", self._file.name)
+                self.read = self.rejected = 0
+                return
             inbox_files.take_file(
                 connection,
-                (self._file.name, self._file.size, self._file.checksum, self._file.stamp),
+                version,
                 rows_read=self.read,
                 rows_rejected=self.rejected,
                 fault=self.fault,
