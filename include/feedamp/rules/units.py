@@ -69,4 +69,4 @@ def _counted(parts: Iterable[Shipment | Cancellation]) -> int:
 
 def units_shipped(fulfillments: Iterable[LineFulfillment]) -> int:
     """Shipped units over all lines."""
-    return sum(line.shipped for line in count_units({}, fulfillments).values())
+    return sum(_counted(entry.shipments) for entry in fulfillments)

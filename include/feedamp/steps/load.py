@@ -31,10 +31,11 @@ from feedamp.run import Run
 from feedamp.state import consents, ledger, manifests, open_orders, outbox, scorecards, watermarks
 from feedamp.state.leases import Lease
 from feedamp.state.rejects import Key
+from feedamp.state.statements import in_parts
 from feedamp.steps.runner import StepResult, record_run
 from feedamp.steps.set_aside import end_accepted, end_outdated, record_refused, set_aside_rows
 from feedamp.steps.write_snapshots import write_full_snapshots
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, RUNS, SNAPSHOTS, Row
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, RUNS, SNAPSHOTS, Row, Rows
 from feedamp.warehouse.refused_rows import RefusedRow
 from feedamp.warehouse.session import Session, groups_of_small
 
@@ -202,8 +203,11 @@ def _empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
             if not claimed:
                 return
             manifests.announce(connection, path, now=resources.state.now())
-        for table, row in outbox.claimed_rows(resources.state.read, path):
-            writer.append(table, [row])
+        for part in in_parts(outbox.claimed_rows(resources.state.read, path)):
+            rows: Rows = {}
+            for table, row in part:
+                rows.setdefault(table, []).append(row)
+            writer.append_all(rows)
         if (read := writer.appended.total() + writer.left_out) != claimed:
             raise IncompleteError(
                 f"{claimed} rows of the outbox were claimed, but {read} were read; the next load tries again."

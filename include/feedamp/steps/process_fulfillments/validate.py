@@ -28,7 +28,7 @@ from feedamp.steps.read_back import store_order
 from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller, unexpected
 
 log = logging.getLogger(__name__)
-ORDERS_PER_TRANSACTION = 200
+ORDERS_PER_TRANSACTION = 500
 
 
 def plan_process(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
