@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from env import BAD_NUMBER, GOOD_NUMBER, SELLER, Env, open_env, shipment
 
-from feedamp.state import schema
+from feedamp.state import open_orders, schema
 
 CODE = "INVALID_TRACKING_NUMBER"
 
@@ -84,6 +84,17 @@ def test_a_finding_dropped_before_it_was_seen_listed_is_reported_again(env: Env)
     env.read()
     env.validate()
     assert len([request for request in env.asked("POST") if "M-2" in request.path]) == 2
+
+
+def test_a_report_lets_only_its_own_order_be_validated_once_more(env: Env) -> None:
+    env.placed("M-1", "M-2")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.fulfill("M-2", shipment(1))
+    env.read()
+    env.validate()
+    env.read()
+    with env.state.read() as connection:
+        assert open_orders.to_validate(connection, [SELLER]) == {SELLER: ["M-1"]}
 
 
 def test_faults_of_one_order_go_out_in_one_request(env: Env) -> None:

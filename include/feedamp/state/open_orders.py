@@ -108,13 +108,18 @@ def _keep_each(connection: Connection, seller_id: str, reads: Sequence[_Read]) -
 def _keep(dialect: str) -> ReturningInsert[Any]:
     """Built once: that takes longer than SQLite does to execute it."""
     statement = insert(dialect, snapshots)
+
+    def column(name: str, of: str = snapshots.name) -> sa.ColumnElement[Any]:
+        # As text: of a column of the table, SQLAlchemy would let the subquery read the whole table.
+        return sa.literal_column(f"{of}.{name}")
+
     # The first snapshot after a report is validated even if it is unchanged: FeedAMP may have dropped the error already.
     reported_since = sa.exists().where(
-        is_same_order(findings, snapshots),
+        is_order(findings, column("seller_id"), column("mp_order_number")),
         findings.c.state == REPORTED,
         findings.c.listed_at.is_(None),
-        findings.c.reported_at >= snapshots.c.read_at,
-        findings.c.reported_at < statement.excluded.read_at,
+        findings.c.reported_at >= column("read_at"),
+        findings.c.reported_at < column("read_at", of="excluded"),
     )
     return statement.on_conflict_do_update(
         index_elements=["seller_id", "mp_order_number"],
