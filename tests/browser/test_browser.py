@@ -184,9 +184,8 @@ def test_who_is_not_logged_in_reads_nothing(site):
     with site.visit(None) as page:
         page.goto("plugin/feedamp")
         expect(page.locator("input[type=password]")).to_be_visible()
-        for path in PAGES[:-1]:
-            assert page.goto(f"feedamp/{path}").status == 401
-            expect(page.get_by_role("alert")).to_have_text(NOT_LOGGED_IN)
+        assert page.goto(f"feedamp/{ORDER}").status == 401
+        expect(page.get_by_role("alert")).to_have_text(NOT_LOGGED_IN)
         page.get_by_role("link", name="Log in").click()
         expect(page.locator("input[type=password]")).to_be_visible()
         assert page.goto("feedamp/callback?code=a&state=b").status == 400
