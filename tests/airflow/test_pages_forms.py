@@ -16,6 +16,7 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 from browsing import token_of
 from consenting import consent
 from console import BAD_NUMBER, SELLER
+from itsdangerous import TimestampSigner
 
 from feedamp.state.schema import authorizations, grants
 from feedamp_airflow.pages import page as pages
@@ -165,6 +166,15 @@ def test_a_form_that_is_not_ours_changes_nothing(changes, send, browse, feedamp_
     assert refused.status_code == 403
     assert ("Your role in Airflow" in refused.text) is (changes.get("role") in ("viewer", "user"))
     assert "the seller is paused" not in browse(page).text
+
+
+def test_a_form_is_good_for_eight_hours(send, feedamp_env):
+    for age_s, code in ((8 * 3600 - 60, 200), (8 * 3600 + 60, 403)):
+        made_at = int(time.time()) - age_s
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TimestampSigner, "get_timestamp", lambda _, at=made_at: at)
+            token = pages.form_signer().dumps("admin")
+        assert send("/feedamp/do/resume", "", chosen=SELLER, token=token).status_code == code
 
 
 @pytest.mark.parametrize("field", ["chosen", "reason"])
