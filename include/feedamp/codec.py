@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, AnyStr, TypeVar
 
@@ -51,11 +51,6 @@ def remembers_short(entries: int) -> Callable[[Callable[[AnyStr], _T]], Callable
 def encode(value: Any) -> bytes:
     """The canonical JSON of a value; equal values give equal bytes."""
     return _ENCODER.encode(value)
-
-
-def encode_each(values: Sequence[Any]) -> list[bytes]:
-    """The canonical JSON of each value."""
-    return _ENCODER.encode_lines(values).splitlines()  # a line break within a text is escaped
 
 
 def content_hash(value: Any) -> str:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from feedamp import carriers
-from feedamp.codec import encode, encode_each, encoded_hash
+from feedamp.codec import content_hash, encode, encoded_hash
 from feedamp.models import Address, Cancellation, Customer, Order, OrderLine, ReadOrder, Shipment
 from feedamp.money import fitted
 from feedamp.rules.units import shipped_and_cancelled
@@ -64,12 +64,12 @@ def order_columns(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
     """Rows of orders read from FeedAMP: orders and their children, and snapshots."""
     orders, read_at = [one.order for one in read], [one.read_at for one in read]
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
-    hashes = list(map(encoded_hash, encode_each(orders)))
+    hashes = list(map(content_hash, orders))
     found = _orders_and_lines(seller_id, orders, read_at, hashes)
     found.tables[ORDERS.name]["extracted_at"] = read_at
     for table in _PARTS:
         _add_parts(found, orders, table)
-    snapshots = encode_each([order.snapshot() for order in orders])
+    snapshots = [encode(order.snapshot()) for order in orders]
     found.tables[SNAPSHOTS.name] = {
         SNAPSHOT_HASH: list(map(encoded_hash, snapshots)),
         "snapshot": [snapshot.decode() for snapshot in snapshots],
