@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import logging
 import socket
 import threading
 import time
 import traceback
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -78,6 +80,20 @@ async def test_an_answer_of_any_status_comes_back_whole():
         async with Transport(Endpoint(script.url)) as transport:
             got = await transport.send("GET", "/orders/M-1")
     assert (got.status, got.headers["x-trace"], got.body) == (404, "7", b"no such order")
+
+
+async def test_an_answer_goes_with_the_last_who_holds_it():
+    """Pages are large, and the garbage collector runs seldom while they are read."""
+    async with scripted(answer(body="x" * 100_000), answer()) as script:
+        async with Transport(Endpoint(script.url)) as transport:
+            gc.collect()
+            gc.disable()
+            try:
+                seen = weakref.ref(await transport.send("GET", "/orders"))
+                await transport.send("GET", "/orders")  # what the first left in both loops is done
+                assert seen() is None
+            finally:
+                gc.enable()
 
 
 async def test_a_body_is_sent_as_it_is_and_its_type_is_what_the_caller_says():

@@ -473,25 +473,28 @@ async def _answer_within(seconds: float) -> AsyncIterator[None]:
     It stands still while the process or its machine is paused. The answer may have arrived meanwhile; without another
     chance to read it, the request would be sent a second time.
     """
-    loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as deadline:
         timers: list[asyncio.TimerHandle] = []
-
-        def start() -> None:
-            due_at = loop.time() + seconds
-            timers[:] = [loop.call_at(due_at, end, due_at)]
-
-        def end(due_at: float) -> None:
-            if loop.time() - due_at > _STOOD_STILL_S:
-                start()
-            else:
-                deadline.reschedule(loop.time())
-
-        start()
+        _start(timers, deadline, seconds)
         try:
             yield
         finally:
             timers[0].cancel()
+
+
+# Not within the function above: two functions that name each other would keep the answer until garbage is collected.
+def _start(timers: list[asyncio.TimerHandle], deadline: asyncio.Timeout, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    due_at = loop.time() + seconds
+    timers[:] = [loop.call_at(due_at, _end, timers, deadline, seconds, due_at)]
+
+
+def _end(timers: list[asyncio.TimerHandle], deadline: asyncio.Timeout, seconds: float, due_at: float) -> None:
+    now = asyncio.get_running_loop().time()
+    if now - due_at > _STOOD_STILL_S:
+        _start(timers, deadline, seconds)
+    else:
+        deadline.reschedule(now)
 
 
 def _proxy(endpoint: Endpoint) -> str | None:
