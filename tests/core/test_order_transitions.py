@@ -16,9 +16,11 @@ from sources import ROOT, packaged, text_of, tree_of
 
 from feedamp.rules import order as order_module
 from feedamp.rules.order import (
+    ACCEPTED_BY,
     AWAITING_SHIPMENT,
     CANCELLED,
     CANCELLED_TOO_LATE,
+    CHANGED_BY_ACCEPTED,
     PENDING,
     TRANSITIONS,
     IllegalTransitionError,
@@ -248,6 +250,25 @@ def test_a_phase_allows_its_transitions_and_refuses_all_others(transition: Trans
     else:
         with pytest.raises(IllegalTransitionError, match=f"is {phase}.*{transition.name}"):
             make(transition, order)
+
+
+@pytest.mark.parametrize("desired", ["PENDING", "AWAITING_SHIPMENT", "SHIPPED"])
+@pytest.mark.parametrize("state", ["PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED"])
+@pytest.mark.parametrize("placed_at", [None, NOON])
+def test_what_is_compared_decides_all_that_acceptance_changes(
+    desired: str, state: str, placed_at: datetime | None
+) -> None:
+    """`ledger.save_accepted` counts on this."""
+    fields = {"phase": Phase.TO_PLACE, "desired_state": desired, "placed_at": placed_at}
+    assert fields.keys() == set(ACCEPTED_BY)
+    others = {name for name in ORDER.__dataclass_fields__ if name not in CHANGED_BY_ACCEPTED}
+    results = set()
+    changed_since = replace(BUSY, accepted_state=None, missing_since=NOON, closed_at=NOON, ended_at=NOON)
+    for order in (replace(one, **fields) for one in (ORDER, BUSY, changed_since)):
+        after = order.accepted(state, sent_at=LATER, now=LATER)
+        assert all(getattr(after, name) == getattr(order, name) for name in others)
+        results.add(tuple(getattr(after, name) for name in CHANGED_BY_ACCEPTED))
+    assert len(results) == 1
 
 
 def test_each_phase_is_reached_and_only_never_placed_is_never_left() -> None:

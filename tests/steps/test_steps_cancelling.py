@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from env import SELLER, Env, shipment
 from other_leases import ELSEWHERE, use_quick_leases
 
@@ -18,8 +19,9 @@ from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.rules import cancelling
 from feedamp.rules.order import CANCELLED_TOO_LATE
-from feedamp.state import leases, ledger, open_orders, overview
+from feedamp.state import leases, ledger, open_orders, outbox, overview
 from feedamp.state.overview import CountedItems
+from feedamp.state.schema import orders
 from feedamp.steps.place_orders import seller_batch
 from feedamp.steps.place_orders.place import place
 from feedamp.steps.place_orders.replay import replay
@@ -325,6 +327,37 @@ def test_a_cancellation_that_is_held_up_after_its_read_is_read_again_and_waits(
     env.place()
     assert env.order("M-1").phase == "closed"
     assert env.shown("M-1")["marketplace_state"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("others", [0, 2], ids=["alone", "beside others of one transaction"])
+def test_a_state_that_arrives_during_the_put_of_another_is_sent_next(env: Env, others: int) -> None:
+    numbers = ["M-1", *(f"M-{2 + other}" for other in range(others))]
+    env.drop("new.jsonl", *map(env.body, numbers))
+    env.intake()
+
+    during_the_put(env, lambda: env.deliver("M-1", marketplace_state="CANCELLED"), place)
+
+    order = env.order("M-1")
+    assert (order.phase, order.accepted_state, order.desired_state) == ("to_place", OPEN, "CANCELLED")
+    assert {env.order(number).phase for number in numbers[1:]} <= {"settled"}
+    env.place()
+    assert (env.order("M-1").phase, env.shown("M-1")["marketplace_state"]) == ("closed", "CANCELLED")
+
+
+def test_an_order_that_is_erased_during_its_put_costs_no_other_its_record(env: Env) -> None:
+    env.drop("new.jsonl", env.body("M-1"), env.body("M-2"))
+    env.intake()
+
+    def erased() -> None:
+        with env.state.begin() as connection:
+            connection.execute(sa.delete(orders).where(orders.c.mp_order_number == "M-1"))
+
+    during_the_put(env, erased, place)
+
+    assert env.order("M-2").phase == "settled"
+    with env.state.read() as connection:
+        placed = [row["mp_order_number"] for _, row in outbox.waiting_rows(connection, ["placements"])]
+    assert placed == ["M-2"]
 
 
 def test_a_cancellation_that_arrives_during_closing_is_recorded(env: Env) -> None:

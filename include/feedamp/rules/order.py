@@ -77,6 +77,14 @@ def may_follow(before: str, after: str) -> bool:
     return (before, after) in LEGAL
 
 
+# What `LedgerOrder.accepted` goes by, and what it may change.
+ACCEPTED_BY = ("phase", "desired_state", "placed_at")
+CHANGED_BY_ACCEPTED = (
+    *("phase", "accepted_state", "placed_at", "closed_at", "ended_at", "reason", "next_try_at"),
+    *("read_back_at", "attempts", "missing_since"),
+)
+
+
 class IllegalTransitionError(ValueError):
     """A change that an order in this phase cannot make."""
 

@@ -4,7 +4,7 @@ What a delivery changes is decided in `rules/intake.py`, what may be sent in `ru
 `rules/retries.py`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -13,7 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
-from feedamp.rules.order import NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
+from feedamp.rules.order import (
+    ACCEPTED_BY,
+    CHANGED_BY_ACCEPTED,
+    NOTHING_TO_SEND,
+    OPEN_PHASES,
+    LedgerOrder,
+    Phase,
+)
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import CANCELLED_BUT_SHIPPED, orders, snapshots
@@ -38,6 +45,15 @@ _WAS_READ = (
     sa.update(orders)
     .where(_IS_ONE, orders.c.phase.in_(NOTHING_TO_SEND), orders.c.read_back_at <= sa.bindparam("at"))
     .values(read_back_at=None)
+)
+
+_SAVE_ACCEPTED = (
+    sa.update(orders)
+    .where(
+        is_order(orders, sa.bindparam("of_seller"), sa.bindparam("of_number")),
+        *(orders.c[name].is_not_distinct_from(sa.bindparam(f"was_{name}")) for name in ACCEPTED_BY),
+    )
+    .values({name: sa.bindparam(name) for name in CHANGED_BY_ACCEPTED})
 )
 
 
@@ -108,6 +124,40 @@ def save_all(connection: Connection, changes: Iterable[tuple[LedgerOrder, Ledger
         if (names := [n for n in after.__dataclass_fields__ if getattr(before, n) != getattr(after, n)])
     ]
     change_orders(connection, orders, changed)
+
+
+def save_accepted(
+    connection: Connection, sent: Sequence[tuple[LedgerOrder, Callable[[LedgerOrder], LedgerOrder]]]
+) -> list[tuple[LedgerOrder, LedgerOrder]]:
+    """Stores the transition `accepted` of orders, each as it was read before its PUT, with what makes the transition of it.
+
+    What decides it is compared by the statement that stores it, so that the orders are not read once more. Where one differs
+    because another process has changed it since, the transition is made of the stored order.
+
+    Returns:
+        Each order as it was before and after; one that is no longer in the ledger is left out.
+    """
+    changes = [(order, accept(order)) for order, accept in sent]
+    rows = [
+        {name: getattr(after, name) for name in CHANGED_BY_ACCEPTED}
+        | {f"was_{name}": getattr(before, name) for name in ACCEPTED_BY}
+        | {"of_seller": after.seller_id, "of_number": after.mp_order_number}
+        for before, after in changes
+    ]
+    if connection.execute(_SAVE_ACCEPTED, rows).rowcount == len(rows):
+        return changes
+    stored = read_all(connection, [order.key for order, _ in sent])
+    saved, late = [], []
+    for (before, after), (_, accept) in zip(changes, sent, strict=True):
+        current = stored.get(after.key)
+        if current is None:
+            continue
+        if all(getattr(current, name) == getattr(after, name) for name in CHANGED_BY_ACCEPTED):
+            saved.append((before, after))
+        else:
+            late.append((current, accept(current)))
+    save_all(connection, late)
+    return saved + late
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from operator import methodcaller
 
 from sqlalchemy.engine import Connection
 
@@ -172,19 +173,25 @@ class LedgerMoments:
         if not acceptances:
             return set()
         now = self._state.now()
-        stored = ledger.read_all(connection, [acceptance.key for acceptance in acceptances])
         leases.release(connection, [acceptance.lease for acceptance in acceptances])
+        changes = ledger.save_accepted(
+            connection,
+            [
+                (
+                    acceptance.order,
+                    methodcaller("accepted", acceptance.state, sent_at=acceptance.sent_at, now=now),
+                )
+                for acceptance in acceptances
+            ],
+        )
         # The ledger no longer has an order that was erased since it was sent; nothing more is recorded of it.
-        acceptances = [acceptance for acceptance in acceptances if acceptance.key in stored]
-        changes: list[tuple[LedgerOrder, LedgerOrder]] = []
+        stored = {after.key for _, after in changes}
+        accepted = {acceptance.key: acceptance for acceptance in acceptances if acceptance.key in stored}
         events: list[order_story.Event] = []
-        for acceptance in acceptances:
-            before = stored[acceptance.key]
-            after = before.accepted(acceptance.state, sent_at=acceptance.sent_at, now=now)
-            changes.append((before, after))
+        for before, after in changes:
+            acceptance = accepted[after.key]
             events += order_story.of_ledger(before, after, now=now)
             events.append(order_story.placed(after, acceptance.state, sent_at=acceptance.sent_at))
-        ledger.save_all(connection, changes)
         for _, after in changes:
             if after.phase == Phase.CLOSED:
                 open_orders.remove(connection, *after.key)
@@ -195,8 +202,7 @@ class LedgerMoments:
         rows: defaultdict[_Key, list[tuple[str, Row]]] = defaultdict(list)
         for table, row in order_events.store(connection, events, run_id=self._run_id):
             rows[row["seller_id"], row["mp_order_number"]].append((table, row))
-        for acceptance in acceptances:
-            key = acceptance.key
+        for key, acceptance in accepted.items():
             rows[key] += self._rows(acceptance, is_first=key not in placed_before)
         outbox.put_rows(connection, (row for of_order in rows.values() for row in of_order))
         return placed_before
