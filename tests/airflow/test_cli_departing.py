@@ -25,7 +25,7 @@ def lived_in(feedamp_env):
 
 def is_known(console, number=NUMBER):
     with console.resources.state.read() as connection:
-        return ledger.has(connection, SELLER, number)
+        return ledger.read(connection, SELLER, number) is not None
 
 
 def test_an_order_is_erased_once_it_is_confirmed_and_its_file_is_gone(lived_in):

@@ -18,7 +18,7 @@ def test_of_two_snapshots_of_one_moment_the_state_keeps_the_same(env: Env) -> No
     ends = set()
     for turn in permutations(shown):
         with env.state.begin() as connection:
-            open_orders.remove(connection, SELLER, "M-1")
+            open_orders.remove(connection, [(SELLER, "M-1")])
             for snapshot in turn:
                 open_orders.keep(connection, SELLER, snapshot, read_at=T0)
         held = env.held("M-1")

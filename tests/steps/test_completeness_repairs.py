@@ -15,7 +15,7 @@ from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 
 def test_a_snapshot_that_the_state_lost_is_read_again(lived_in: Env) -> None:
     with lived_in.state.begin() as connection:
-        open_orders.remove(connection, OTHER, "O-1")
+        open_orders.remove(connection, [(OTHER, "O-1")])
     assert differences(lived_in) == [("snapshots", OTHER, 1)]
     assert verified(lived_in, repair=True).count == 0
     assert lived_in.held("O-1", OTHER) is not None

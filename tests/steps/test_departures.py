@@ -260,7 +260,7 @@ def test_an_extraction_that_read_the_order_before_stores_nothing_of_it_after(env
     erase(env)
     env.load()  # the manifest with the order was published before the mark
     with env.state.read() as connection:
-        assert not ledger.has(connection, SELLER, GONE)
+        assert not ledger.known(connection, SELLER, [GONE])
         assert connection.execute(sa.select(schema.snapshots.c.mp_order_number)).scalars().all() == [STAYS]
 
 

@@ -9,6 +9,7 @@ from env import Env, open_env, shipment
 
 from feedamp.api import orders_by_number
 from feedamp.lake import schema_evolution, writer
+from feedamp.state import group_commit
 from feedamp.steps import load
 from feedamp.steps.extract_fulfillments import publisher
 from feedamp.steps.place_orders import ingest_row, seller_batch
@@ -25,6 +26,7 @@ SMALL = {
     (publisher, "ORDERS_PER_MANIFEST"): 10,
     (orders_by_number, "NUMBERS_PER_REQUEST"): 5,
     (validate, "ORDERS_PER_TRANSACTION"): 5,
+    (group_commit, "ITEMS_AT_ONCE"): 3,
 }
 
 

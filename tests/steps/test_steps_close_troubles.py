@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from env import OTHER, SELLER, Env, shipment
 
 from feedamp.errors import TransientError
+from feedamp.state.schema import orders
 from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
+
+NUMBERS = [f"N-{number}" for number in range(9)]
 
 
 @pytest.fixture
@@ -117,6 +121,47 @@ def test_one_failing_seller_does_not_delay_another(shipped: Env, trouble: str) -
         shipped.sandbox.revoke(SELLER)
     shipped.close()
     assert (shipped.order("M-1").phase, shipped.order("M-2", OTHER).phase) == ("settled", "closed")
+
+
+@pytest.fixture
+def many(env: Env) -> Env:
+    """`NUMBERS` of two sellers can be closed."""
+    for seller in (SELLER, OTHER):
+        env.placed(*NUMBERS, seller=seller)
+        for number in NUMBERS:
+            env.fulfill(number, shipment(2), seller=seller)
+        env.see(*NUMBERS, seller=seller)
+    env.validate()
+    return env
+
+
+def closed(env: Env, seller: str) -> int:
+    return sum(env.order(number, seller).phase == "closed" for number in NUMBERS)
+
+
+def test_orders_of_all_sellers_are_closed_in_common_transactions(many: Env) -> None:
+    commits: list[object] = []
+    sa.event.listen(many.state.engine, "commit", commits.append)
+    many.close()
+    assert (closed(many, SELLER), closed(many, OTHER)) == (len(NUMBERS), len(NUMBERS))
+    assert len(commits) < 3 * len(NUMBERS)  # four for each of the two orders of a number if it had its own
+    many.close()
+    puts = [len(many.asked("PUT", f"/orders/{number}")) for number in NUMBERS]
+    assert puts == [2 * 2] * len(NUMBERS)  # placed and closed, for both sellers
+    assert many.sandbox.broken_rules == []
+
+
+def test_an_order_that_breaks_a_transaction_leaves_others_to_be_closed(many: Env) -> None:
+    damaged = sa.and_(orders.c.seller_id == SELLER, orders.c.mp_order_number == NUMBERS[0])
+    with many.state.begin() as connection:
+        body = connection.execute(sa.select(orders.c.body).where(damaged)).scalar_one()
+        connection.execute(sa.update(orders).where(damaged).values(body="{"))
+    assert many.close().failed_sellers == {SELLER}
+    assert closed(many, OTHER) == len(NUMBERS)
+    with many.state.begin() as connection:
+        connection.execute(sa.update(orders).where(damaged).values(body=body))
+    many.close()
+    assert closed(many, SELLER) == len(NUMBERS)
 
 
 def test_an_order_unknown_to_feedamp_is_noted_and_the_others_close(shipped: Env) -> None:

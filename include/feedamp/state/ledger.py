@@ -63,12 +63,6 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Ledger
     return None if row is None else _order(row)
 
 
-def has(connection: Connection, seller_id: str, mp_order_number: str) -> bool:
-    """Whether the ledger has an order."""
-    query = sa.select(orders.c.phase).where(is_order(orders, seller_id, mp_order_number))
-    return connection.execute(query).first() is not None
-
-
 def known(connection: Connection, seller_id: str, numbers: Iterable[str]) -> set[str]:
     """Those of the numbers that the ledger has."""
     found: set[str] = set()

@@ -1,7 +1,7 @@
 """The newest snapshot of each open order, and the result of its validation."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -391,16 +391,14 @@ def invalidate_validations(connection: Connection, keys: Iterable[tuple[str, str
         connection.execute(changed.values(validated_hash=None))
 
 
-def remove(connection: Connection, seller_id: str, mp_order_number: str) -> None:
-    """Removes the snapshot of an order that is no longer open; its units remain in the ledger. Safe to repeat."""
-    try:
-        stored = read(connection, seller_id, mp_order_number)
-    except UnreadableError:
-        stored = None
-    if stored is not None:
-        units = count_units({}, stored.snapshot.fulfillments)
-        ledger.keep_closed_units(connection, seller_id, mp_order_number, units, read_at=stored.read_at)
-    connection.execute(sa.delete(snapshots).where(is_order(snapshots, seller_id, mp_order_number)))
+def remove(connection: Connection, keys: Collection[tuple[str, str]]) -> None:
+    """Removes the snapshots of orders that are no longer open; their units remain in the ledger. Safe to repeat."""
+    for key, stored in read_all(connection, keys).items():
+        if not isinstance(stored, UnreadableError):
+            units = count_units({}, stored.snapshot.fulfillments)
+            ledger.keep_closed_units(connection, *key, units, read_at=stored.read_at)
+    for part in in_parts(keys):
+        connection.execute(sa.delete(snapshots).where(is_any_order(snapshots, part)))
 
 
 def _numbers(

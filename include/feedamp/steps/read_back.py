@@ -5,6 +5,7 @@ their seller has changed.
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -60,18 +61,24 @@ async def read_back(
                 "FeedAMP does not have order %s of seller %s; reconcile it.", number, client.seller_id
             )
             ledger.mark_missing(connection, client.seller_id, number, asked_at=asked_at)
-        for order, read_at in current:
-            store_order(connection, client.seller_id, order, read_at, run_id=run_id)
+        store_orders(connection, client.seller_id, current, run_id=run_id)
 
 
-def store_order(
-    connection: Connection, seller_id: str, order: Order, read_at: datetime, *, run_id: str | None
+def store_orders(
+    connection: Connection, seller_id: str, read: Iterable[tuple[Order, datetime]], *, run_id: str | None
 ) -> None:
-    """Stores an order of the ledger in the state, and in the outbox for lake and warehouse. Safe to repeat.
+    """Stores orders of the ledger in the state, and in the outbox for lake and warehouse. Safe to repeat.
 
     Stores nothing of an order that the ledger no longer has, because it was erased meanwhile.
     """
-    if not ledger.has(connection, seller_id, order.mp_order_number):
-        return
-    open_orders.keep_open(connection, seller_id, [(order.snapshot(), read_at)], run_id=run_id)
-    outbox.put_all(connection, order_rows(seller_id, order, read_at=read_at), recorded_at=read_at)
+    found = {order.mp_order_number: (order, read_at) for order, read_at in read}
+    in_ledger = ledger.known(connection, seller_id, found)
+    known = [found[number] for number in found if number in in_ledger]
+    snapshots = [(order.snapshot(), read_at) for order, read_at in known]
+    open_orders.keep_open(connection, seller_id, snapshots, run_id=run_id)
+    rows = (
+        row
+        for order, read_at in known
+        for row in outbox.with_moment(order_rows(seller_id, order, read_at=read_at), read_at)
+    )
+    outbox.put_rows(connection, rows)

@@ -192,9 +192,7 @@ class LedgerMoments:
             acceptance = accepted[after.key]
             events += order_story.of_ledger(before, after, now=now)
             events.append(order_story.placed(after, acceptance.state, sent_at=acceptance.sent_at))
-        for _, after in changes:
-            if after.phase == Phase.CLOSED:
-                open_orders.remove(connection, *after.key)
+        open_orders.remove(connection, [after.key for _, after in changes if after.phase == Phase.CLOSED])
         # Decisions made before FeedAMP confirmed the state are made again.
         still_open = [after.key for _, after in changes if after.phase != Phase.CLOSED]
         open_orders.invalidate_validations(connection, still_open)

@@ -24,7 +24,7 @@ from feedamp.run import Run
 from feedamp.state import ledger, order_events, rejects, sellers
 from feedamp.state.leases import Lease
 from feedamp.steps.place_orders.ledger_moments import LedgerMoments, hold_if_shipped
-from feedamp.steps.read_back import read_back, store_order
+from feedamp.steps.read_back import read_back, store_orders
 from feedamp.steps.runner import SellerJob, StepResult, unexpected
 
 ORDERS_AT_ONCE = 4
@@ -180,7 +180,7 @@ class SellerBatch(SellerJob):
         """Stores the order that was read, and decides on the newest snapshot."""
         is_held = lease.renew()  # the read may have taken very long
         with self._state.begin(of=[self._seller_id]) as connection:
-            store_order(connection, order.seller_id, remote_order, read_at, run_id=self._run.run_id)
+            store_orders(connection, order.seller_id, [(remote_order, read_at)], run_id=self._run.run_id)
             current = _still_to_cancel(connection, order)
             if current is None:
                 return False

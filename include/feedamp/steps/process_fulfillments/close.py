@@ -6,24 +6,20 @@ Whether an order can be closed, and as what: `rules/closing.py`.
 from datetime import datetime
 from functools import partial
 
-import msgspec
-
 from feedamp import errors
-from feedamp.api.client import Check
+from feedamp.api.client import Check, FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import chunks_of_numbers, read_alone
 from feedamp.api.pages import UnreadableOrder
-from feedamp.lake.flatten import order_rows
-from feedamp.models import COMPLETE, MarketplaceState, Order, ReadOrder
+from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
-from feedamp.rules.closing import Close
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
-from feedamp.state import leases, ledger, open_orders, outbox, sellers
+from feedamp.state import open_orders, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.process_fulfillments.evaluate import evaluate_order, record_closed
-from feedamp.steps.read_back import read_back, store_order
+from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
+from feedamp.steps.read_back import read_back
 from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller
 
 REFUSES_THE_CLOSING = (400, 409, 422)
@@ -51,8 +47,10 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
             result.count(seller_id, orders=len(numbers))
         return result
 
+    moments = ClosingMoments(resources, run)
+
     async def work(seller: Seller, clients: Clients) -> None:
-        closer = _Closer(resources, run, result, await clients.client(seller))
+        closer = _Closer(resources, run, result, await clients.client(seller), moments)
         # One list request at a time, so that memory does not grow with the orders (promise 11).
         for numbers in chunks_of_numbers(closable[seller.seller_id]):
             await closer.close(numbers)
@@ -64,6 +62,17 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
 
 
 class _Closer(SellerJob):
+    def __init__(
+        self,
+        resources: Resources,
+        run: Run,
+        result: StepResult,
+        client: FeedAmpClient,
+        moments: ClosingMoments,
+    ) -> None:
+        super().__init__(resources, run, result, client)
+        self._moments = moments
+
     async def close(self, numbers: list[str]) -> None:
         self._resources.read_only.check()
         with self._state.read() as connection:
@@ -84,26 +93,22 @@ class _Closer(SellerJob):
     async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
         """Closes an order while holding its lease; False if it stays open. BusyError if another process may be closing it."""
         number = fresh.mp_order_number
-        name = leases.of_order("close", self._seller_id, number)
         busy = errors.BusyError(f"Another process is closing order {number}.", mp_order_number=number)
         self._resources.read_only.check()
-        with self._state.read() as connection:
-            sellers.check_pause(connection, self._seller_id)
-        with self._state.leases.hold(name) as lease:
-            if lease is None:
+        async with self._moments.decided(self._seller_id, fresh, read_at) as closing:
+            if closing.lease is None:
                 raise busy
-            decided = self._decide(fresh, read_at)
-            if decided is not None and decided[1] == CANCELLED:
+            if closing.state == CANCELLED:
                 # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
                 read = await self._read_alone(number)
                 if read is None:
                     return False
-                fresh, read_at = read
-                if not lease.renew():
+                if not closing.lease.renew():
                     raise busy
-                decided = self._decide(fresh, read_at, is_alone=True)
-            still_held = partial(lease.require, busy)
-            return decided is not None and await self._put(decided[0], fresh, read_at, decided[1], still_held)
+                await self._moments.decide_again(closing, *read)
+            if closing.note is not None:
+                self._warn(closing.note)
+            return await self._put(closing, partial(closing.lease.require, busy))
 
     async def _read_alone(self, number: str) -> ReadOrder | None:
         asked_at = self._state.now()
@@ -117,39 +122,11 @@ class _Closer(SellerJob):
             return None
         return read
 
-    def _decide(
-        self, fresh: Order, read_at: datetime, *, is_alone: bool = False
-    ) -> tuple[LedgerOrder, MarketplaceState] | None:
-        """Evaluates the fresh snapshot as `validate` does; returns the order and its final state, None if it stays open.
-
-        Only this snapshot decides. The intent to close is recorded, for CANCELLED only if the order was read alone.
-        """
-        with self._state.begin(of=[self._seller_id]) as connection:
-            order = ledger.read(connection, self._seller_id, fresh.mp_order_number)
-            if order is None or not order.is_open:
-                return None
-            store_order(connection, order.seller_id, fresh, read_at, run_id=self._run.run_id)
-            try:
-                stored = open_orders.read(connection, *order.key)
-            except errors.UnreadableError as error:
-                self._warn(str(error))
-                open_orders.set_aside(connection, *order.key)
-                return None
-            if stored is None or stored.read_at > read_at:
-                return None  # a newer snapshot has been stored meanwhile; the next run decides by it
-            run_id = self._run.run_id
-            decision = evaluate_order(connection, self._resources, order, stored, run_id=run_id)
-            if not isinstance(decision, Close):
-                return None
-            state = decision.marketplace_state
-            if state != CANCELLED or is_alone:
-                ledger.save(connection, order, order.closing(state, at=self._state.now()))
-        return order, state
-
-    async def _put(
-        self, order: LedgerOrder, fresh: Order, read_at: datetime, state: MarketplaceState, still_held: Check
-    ) -> bool:
-        right_after = read_at if state == CANCELLED else None
+    async def _put(self, closing: Closing, still_held: Check) -> bool:
+        order, state = closing.order, closing.state
+        if order is None or state is None:
+            return False
+        right_after = closing.read_at if state == CANCELLED else None
         try:
             sent_at = await self._client.put_order(
                 order.mp_order_number,
@@ -171,15 +148,7 @@ class _Closer(SellerJob):
             self._record_refused(order, error)
             return False
         self._count(orders=1, **{state.lower(): 1})
-        # A closed order has the status COMPLETE (contract 7.1); the warehouse must not depend on the read that follows.
-        final = msgspec.structs.replace(fresh, marketplace_state=str(state), status=COMPLETE)
-        with self._state.begin(of=[self._seller_id]) as connection:
-            closing = order.closing(state, at=sent_at)
-            now = self._state.now()
-            record_closed(connection, closing, final.snapshot(), run_id=self._run.run_id, now=now)
-            if ledger.has(connection, *order.key):
-                rows = order_rows(order.seller_id, final, read_at=sent_at)
-                outbox.put_all(connection, rows, recorded_at=sent_at)
+        await self._moments.closed(closing, sent_at=sent_at)
         return True
 
     def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:

@@ -1,7 +1,7 @@
 """Evaluates orders: loads what is known of them, asks `rules/evaluation.py`, saves the answers. For validate and close."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,24 +17,9 @@ from feedamp.rules.shared_tracking import recipient_of, tracking_numbers
 from feedamp.state import findings, ledger, open_orders, order_events, outbox
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.tracking import TrackingUses
-from feedamp.tables import CLOSURES
+from feedamp.tables import CLOSURES, RECORDED_AT
 
 log = logging.getLogger(__name__)
-
-
-def evaluate_order(
-    connection: Connection,
-    resources: Resources,
-    order: LedgerOrder,
-    stored: StoredSnapshot,
-    *,
-    run_id: str | None,
-) -> Close | Wait:
-    """Stores what the snapshot means for the order, and returns whether the order can be closed. Safe to repeat.
-
-    `order` was read in the same transaction.
-    """
-    return evaluate_orders(connection, resources, [(order, stored)], run_id=run_id)[0]
 
 
 def evaluate_orders(
@@ -44,7 +29,10 @@ def evaluate_orders(
     *,
     run_id: str | None,
 ) -> list[Close | Wait]:
-    """As `evaluate_order`, for several orders of one seller in this order: what is stored is read and written at once."""
+    """Stores what snapshots mean for orders of one seller, in this order, and returns whether each order can be closed.
+
+    What is stored is read and written at once. The orders were read in the same transaction. Safe to repeat.
+    """
     now = resources.state.now()
     known = findings.of_orders(connection, [order.key for order, _ in to_evaluate])
     checked = [one for one in to_evaluate if is_checked(one[0], one[1].snapshot)]
@@ -64,12 +52,10 @@ def evaluate_orders(
         )
         for order, stored in to_evaluate
     ]
-    still_open = []
-    for (order, stored), evaluation in zip(to_evaluate, evaluations, strict=True):
-        if evaluation.order.phase == Phase.CLOSED:
-            _save_closed(connection, order, evaluation, stored.snapshot, run_id=run_id, now=now)
-        else:
-            still_open.append((order, stored, evaluation))
+    evaluated = list(zip(to_evaluate, evaluations, strict=True))
+    closed = [(order, new, of.snapshot) for (order, of), new in evaluated if new.order.phase == Phase.CLOSED]
+    _save_closed(connection, closed, run_id=run_id, now=now)
+    still_open = [(order, of, new) for (order, of), new in evaluated if new.order.phase != Phase.CLOSED]
     changes = [(order, new.order) for order, _, new in still_open if new.order is not order]
     order_events.save_orders(connection, changes, run_id=run_id, now=now)
     changed = [finding for _, _, evaluation in still_open for finding in evaluation.findings]
@@ -91,45 +77,57 @@ def _result_of(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def record_closed(
-    connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None, now: datetime
-) -> None:
-    """Closes an order in the ledger that is final at FeedAMP; `order` may hold a newer `closing_at` than is stored.
+    connection: Connection,
+    final: Iterable[tuple[LedgerOrder, Snapshot]],
+    *,
+    run_id: str | None,
+    now: datetime,
+) -> set[tuple[str, str]]:
+    """Closes orders in the ledger that are final at FeedAMP; each may hold a newer `closing_at` than is stored.
 
-    It was closed by a PUT of `close`, whose answer may be lost, or by another system. Only in the first case, a row of
-    `closures` is written.
+    They were closed by a PUT of `close`, whose answer may be lost, or by another system. Only in the first case, a row of
+    `closures` is written. Returns the keys of those that the ledger has; others were erased meanwhile.
     """
-    current = ledger.read(connection, *order.key)
-    if current is None:
-        return  # erased meanwhile
-    closing = current.but(closing_state=order.closing_state, closing_at=order.closing_at)
-    closed = closing.closed(final_state(snapshot, sent=order.closing_state), now=now)
-    held = hold_back(findings.of_order(connection, *order.key))
-    evaluation = Evaluation(closed, Wait("closed already"), held)
-    _save_closed(connection, current, evaluation, snapshot, run_id=run_id, now=now)
+    wanted = {order.key: (order, snapshot) for order, snapshot in final}
+    stored = ledger.read_all(connection, wanted)
+    known = findings.of_orders(connection, stored)
+    closed = []
+    for key, before in stored.items():
+        order, snapshot = wanted[key]
+        closing = before.but(closing_state=order.closing_state, closing_at=order.closing_at)
+        after = closing.closed(final_state(snapshot, sent=order.closing_state), now=now)
+        evaluation = Evaluation(after, Wait("closed already"), hold_back(known.get(key, ())))
+        closed.append((before, evaluation, snapshot))
+    _save_closed(connection, closed, run_id=run_id, now=now)
+    return set(stored)
 
 
 def _save_closed(
     connection: Connection,
-    before: LedgerOrder,
-    evaluation: Evaluation,
-    snapshot: Snapshot,
+    closed: Sequence[tuple[LedgerOrder, Evaluation, Snapshot]],
     *,
     run_id: str | None,
     now: datetime,
 ) -> None:
-    closed = evaluation.order
-    order_events.save_order(connection, before, closed, run_id=run_id, now=now)
-    open_orders.remove(connection, *closed.key)
-    findings.write(connection, evaluation.findings, run_id=run_id, now=now)
-    if closed.closed_at is None:
-        log.info(
-            "Order %s of seller %s was closed at FeedAMP by another system; the ledger closes it as well.",
-            closed.mp_order_number,
-            closed.seller_id,
-        )
-    else:
-        row = closure_row(closed, snapshot, run_id=run_id)
-        outbox.put(connection, CLOSURES.name, [row], recorded_at=closed.closed_at)
+    """Stores orders that were evaluated as closed: each as it was before, its evaluation and its snapshot."""
+    changes = [(before, evaluation.order) for before, evaluation, _ in closed]
+    order_events.save_orders(connection, changes, run_id=run_id, now=now)
+    open_orders.remove(connection, [order.key for _, order in changes])
+    changed = [finding for _, evaluation, _ in closed for finding in evaluation.findings]
+    findings.write(connection, changed, run_id=run_id, now=now)
+    rows = []
+    for _, evaluation, snapshot in closed:
+        order = evaluation.order
+        if order.closed_at is None:
+            log.info(
+                "Order %s of seller %s was closed at FeedAMP by another system; the ledger closes it as well.",
+                order.mp_order_number,
+                order.seller_id,
+            )
+        else:
+            row = closure_row(order, snapshot, run_id=run_id)
+            rows.append((CLOSURES.name, {**row, RECORDED_AT: order.closed_at}))
+    outbox.put_rows(connection, rows)
 
 
 def _shared_tracking(

@@ -24,7 +24,7 @@ from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate_orders
-from feedamp.steps.read_back import store_order
+from feedamp.steps.read_back import store_orders
 from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller, unexpected
 
 log = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class _Reporter(SellerJob):
         if isinstance(read, UnreadableOrder):
             self._record_unreadable(read)
             return []  # the report remains unclear; the next run reads the order again
-        order, read_at = read
+        order, _ = read
         arrived = await self._arrived(order, pending)
         now = self._state.now()
         self._write(
@@ -237,7 +237,7 @@ class _Reporter(SellerJob):
             ]
         )
         with self._state.begin(of=[self._seller_id]) as connection:
-            store_order(connection, self._seller_id, order, read_at, run_id=self._run.run_id)
+            store_orders(connection, self._seller_id, [read], run_id=self._run.run_id)
         _evaluate_all(self._resources, self._run, self._seller_id, [number], self._result)
         return self._pending(number)
 

@@ -39,7 +39,8 @@ def repair_ledger(
         return False
     if repair.action is Action.CLOSE:
         if remote_order is not None:
-            record_closed(connection, ledger_order, remote_order.snapshot(), run_id=run.run_id, now=now)
+            final = [(ledger_order, remote_order.snapshot())]
+            record_closed(connection, final, run_id=run.run_id, now=now)
         return True
     ledger.save(connection, ledger_order, _repaired(ledger_order, remote_order, repair, now=now))
     open_orders.invalidate_validation(connection, *ledger_order.key)
