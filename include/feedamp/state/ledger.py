@@ -43,7 +43,12 @@ _KNOWN = sa.select(orders.c.mp_order_number).where(
 )
 _WAS_READ = (
     sa.update(orders)
-    .where(_IS_ONE, orders.c.phase.in_(NOTHING_TO_SEND), orders.c.read_back_at <= sa.bindparam("at"))
+    .where(
+        _IS_ONE,
+        # No IN: a list of parameters cannot be executed for several rows at once.
+        sa.or_(*(orders.c.phase == phase for phase in NOTHING_TO_SEND)),
+        orders.c.read_back_at <= sa.bindparam("at"),
+    )
     .values(read_back_at=None)
 )
 
