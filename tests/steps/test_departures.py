@@ -35,6 +35,7 @@ from feedamp.state import departures, erasures, grants, ledger, outbox, schema, 
 from feedamp.state.erasures import Store
 from feedamp.state.leases import Leases, LeaseTimes, of_order
 from feedamp.steps import adopt, depart, enroll, set_aside
+from feedamp.steps.place_orders.ingest_row import MOST_COMPARED
 from feedamp.steps.place_orders.replay import replay
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -198,6 +199,25 @@ def test_a_broken_row_that_comes_after_the_erasure_loses_its_text(env):
         (r.raw, r.dismissed_at is None) for r in env.rejects(everything=True) if r.source == "last.jsonl"
     ]
     assert found == [("", True), ("", False)]
+
+
+def test_a_broken_row_of_too_many_words_to_compare_keeps_no_text(env):
+    def row(count):
+        return (
+            " ".join(map(str, range(count - 1))) + f" {SELLER}"
+        )  # compared twice: as a seller, and beside it
+
+    def texts(name):
+        (env.inbox / name).write_text(
+            "\n".join(map(row, (MOST_COMPARED // 2, MOST_COMPARED // 2 + 1))) + "\n"
+        )
+        assert env.intake().rejected == 2
+        return [bool(reject.raw) for reject in env.rejects() if reject.source == name]
+
+    env.deliver(GONE, **CUSTOMER)
+    assert texts("before.jsonl") == [True, True]
+    erase(env)
+    assert texts("later.jsonl") == [True, False]
 
 
 def test_a_warehouse_whose_file_is_away_was_not_searched(env, tmp_path):

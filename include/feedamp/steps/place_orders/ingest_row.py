@@ -1,8 +1,9 @@
 """Rows of an inbox file or query: evaluated against the ledger (`rules/intake.py`), then written there or rejected."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TypeVar
+from itertools import chain, product
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -30,6 +31,7 @@ _NO_ACTION = (
 )
 ROWS_PER_TRANSACTION = 200
 BYTES_PER_TRANSACTION = 8 << 20
+MOST_COMPARED = 5_000  # words and pairs of a seller and a word, in one row: 13 ms
 
 
 def batches(rows: Iterable[_Row], text: Callable[[_Row], str]) -> Iterator[list[_Row]]:
@@ -56,13 +58,26 @@ class ErasedRow(BadRow):
     """A row of an order that was erased: nothing of it is left but where it was, and that it counts."""
 
 
-def _mentions(
-    connection: Connection, rows: Sequence[OrderRow | BadRow]
-) -> dict[int, tuple[set[str], set[str]]]:
-    """Of rows that could not be read far enough to say whose they are, by place: their words, and the sellers among these.
+class _Mentions(NamedTuple):
+    """What a row that does not say whose it is may be about: its words, and the sellers among these."""
 
-    Empty if nothing was ever erased.
-    """
+    words: set[str]
+    seller_ids: set[str]
+
+    @property
+    def keys(self) -> Iterator[Key]:
+        """What an erasure of the row's order or seller may be marked with."""
+        yield from ((word, None) for word in self.words)
+        yield from product(self.seller_ids, self.words)
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether to compare them all would keep other writers waiting, as of a file whose lines are not told apart."""
+        return len(self.words) * (1 + len(self.seller_ids)) > MOST_COMPARED
+
+
+def _mentions(connection: Connection, rows: Sequence[OrderRow | BadRow]) -> dict[int, _Mentions]:
+    """Of rows that could not be read far enough to say whose they are, by place. Empty if nothing was ever erased."""
     unnamed = [
         at
         for at, row in enumerate(rows)
@@ -73,14 +88,21 @@ def _mentions(
     words = {at: words_of(rows[at].raw) for at in unnamed}
     registered = sellers.registered_among(connection, set().union(*words.values()))
     return {
-        at: (found, {id_} if (id_ := rows[at].seller_id) else found & registered)
+        at: _Mentions(found, {id_} if (id_ := rows[at].seller_id) else found & registered)
         for at, found in words.items()
     }
 
 
-def _without_words(row: OrderRow | BadRow, words: Collection[str]) -> OrderRow | BadRow:
-    """A row that mentions what was erased, without its text; its faults stay, as it may be of another order."""
-    if not words or not isinstance(row, BadRow):
+def _without_mentioned(row: BadRow, mentions: _Mentions, erased: Erased) -> BadRow:
+    """A row that mentions what was erased, without its text; its faults stay, as it may be of another order.
+
+    So is one that mentions too much to be compared. Its messages repeat no value, but the names of its fields are its own.
+    """
+    if mentions.are_too_many:
+        reasons = tuple(replace(one, field="") for one in row.reasons)
+        return replace(row, raw="", mp_order_number=None, reasons=reasons)
+    words = erased.among(*mentions)
+    if not words:
         return row
     reasons = row.reasons
     for word in words:
@@ -112,13 +134,11 @@ class RowBatch:
         self._run_id = run_id
         rows = list(rows)
         # In this transaction, or an erasure could come in between.
-        asked: list[Key] = [(row.seller_id, row.mp_order_number) for row in rows]
         mentions = _mentions(connection, rows)
-        for words, seller_ids in mentions.values():
-            asked += [(word, None) for word in words]
-            asked += [(seller_id, word) for seller_id in seller_ids for word in words]
-        erased = resources.erased(connection, asked)
-        if erased:
+        compared = (found.keys for found in mentions.values() if not found.are_too_many)
+        named = ((row.seller_id, row.mp_order_number) for row in rows)
+        erased = resources.erased(connection, chain(named, *compared))
+        if erased or mentions:
             rows = [self._without_erased(row, erased, mentions.get(at)) for at, row in enumerate(rows)]
         self.rows = rows
         keys = [(row.seller_id, row.mp_order_number) for row in self.rows if isinstance(row, OrderRow)]
@@ -129,11 +149,11 @@ class RowBatch:
         self._with_new_body: list[tuple[str, str]] = []
 
     def _without_erased(
-        self, row: OrderRow | BadRow, erased: Erased, mentioned: tuple[set[str], set[str]] | None
+        self, row: OrderRow | BadRow, erased: Erased, mentions: _Mentions | None
     ) -> OrderRow | BadRow:
         is_it = erased.has_delivered if isinstance(row, BadRow) else erased.has
         if not is_it(row.seller_id, row.mp_order_number):
-            return _without_words(row, erased.among(*mentioned)) if mentioned else row
+            return _without_mentioned(row, mentions, erased) if mentions and isinstance(row, BadRow) else row
         return ErasedRow(
             source=row.source,
             row_number=row.row_number,
