@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from threading import get_ident
 
 import pytest
+import sqlalchemy as sa
 from other_leases import QUICK, leave_lease, use_quick_leases
 from scripted import answer, scripted, token_answer
 from wire import S1, S2, wired
@@ -103,6 +105,23 @@ async def test_a_refresh_token_without_an_access_token_is_stored_and_sent_next(w
     assert b"refresh_token=rt-1&" in script.requests[1]
 
 
+async def test_a_grant_that_is_missing_is_looked_for_outside_the_event_loop(wire):
+    asked_in = []
+    sa.event.listen(wire.state.engine, "before_cursor_execute", lambda *_: asked_in.append(get_ident()))
+    found = await asyncio.gather(wire.tokens.live("S-8"), wire.tokens.live("S-9"), return_exceptions=True)
+    assert [error.message for error in found] == ["The seller has no grant yet."] * 2
+    assert asked_in
+    assert get_ident() not in asked_in
+
+
+async def test_sellers_who_wait_together_get_an_error_each(wire):
+    with wire.state.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE grants RENAME TO away")
+    one, other = await asyncio.gather(wire.tokens.live(S1), wire.tokens.live(S2), return_exceptions=True)
+    assert type(one) is type(other)
+    assert one is not other
+
+
 async def test_many_coroutines_make_one_refresh(wire):
     tokens = await asyncio.gather(*(wire.tokens.live(S1) for _ in range(10)))
     assert (len({token.value for token in tokens}), wire.refreshes) == (1, 1)
@@ -177,7 +196,9 @@ async def test_a_lease_that_never_ends_is_not_waited_for_without_end(wire, monke
     with pytest.raises(BusyError) as caught:
         await wire.tokens.live(S1)
     assert (caught.value.seller_id, wire.refreshes) == (S1, 0)
-    assert wire.clock.slept[:5] == [0.05, 0.1, 0.2, 0.4, 0.5]
+    slept = wire.clock.slept  # as often as the machine allows in 0.2 s
+    assert slept
+    assert slept == [0.05, 0.1, 0.2, 0.4, *[0.5] * len(slept)][: len(slept)]
 
 
 async def test_a_refresh_that_takes_long_keeps_its_lease():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -189,6 +190,8 @@ def test_a_broken_row_that_comes_after_the_erasure_loses_its_text(env):
     (env.inbox / "later.jsonl").write_text("\n".join([*its, *others]) + "\n")
     assert env.intake().rejected == len(its + others)  # it may be of another order, so it is not settled
     assert [bool(reject.raw) for reject in env.rejects()] == [False] * len(its) + [True] * len(others)
+    plain = {hashlib.sha256(text.encode()).hexdigest() for text in its + others}
+    assert [reject.row_hash in plain for reject in env.rejects()] == [False] * len(its) + [True] * len(others)
     assert env.intake().rejected == 0
     erase(env, None, OTHER)
     (env.inbox / "last.jsonl").write_text(

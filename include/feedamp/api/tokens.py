@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -454,9 +455,11 @@ class Tokens:
         self._wanted.add(seller_id)
         found = await asyncio.shield(self._reading)
         if isinstance(found, Exception):
-            raise found
+            raise copy(found) from found  # whoever catches it writes its own seller into it
         # One that is missing or cannot be decrypted is read alone: that says why.
-        return self._noted(found[seller_id]) if seller_id in found else self._read(seller_id)
+        if seller_id not in found:
+            return await in_daemon_thread(self._read, seller_id)
+        return self._noted(found[seller_id])
 
     async def _read_wanted(self) -> dict[str, Grant] | Exception:
         await asyncio.sleep(0)

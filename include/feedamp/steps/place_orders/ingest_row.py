@@ -93,27 +93,6 @@ def _mentions(connection: Connection, rows: Sequence[OrderRow | BadRow]) -> dict
     }
 
 
-def _without_mentioned(row: BadRow, mentions: _Mentions, erased: Erased) -> BadRow:
-    """A row that mentions what was erased, without its text; its faults stay, as it may be of another order.
-
-    So is one that mentions too much to be compared. Its messages repeat no value, but the names of its fields are its own.
-    """
-    if mentions.are_too_many:
-        reasons = tuple(replace(one, field="") for one in row.reasons)
-        return replace(row, raw="", mp_order_number=None, reasons=reasons)
-    words = erased.among(*mentions)
-    if not words:
-        return row
-    reasons = row.reasons
-    for word in words:
-        without = departures.eraser(word)
-        reasons = tuple(
-            replace(one, field=without(one.field), message=without(one.message)) for one in reasons
-        )
-    seller_id, number = (None if one in words else one for one in (row.seller_id, row.mp_order_number))
-    return replace(row, raw="", seller_id=seller_id, mp_order_number=number, reasons=reasons)
-
-
 class RowBatch:
     """Rows of one transaction: what is stored of their orders is read at once, and what they change is written at once.
 
@@ -153,18 +132,52 @@ class RowBatch:
     ) -> OrderRow | BadRow:
         is_it = erased.has_delivered if isinstance(row, BadRow) else erased.has
         if not is_it(row.seller_id, row.mp_order_number):
-            return _without_mentioned(row, mentions, erased) if mentions and isinstance(row, BadRow) else row
+            return (
+                self._without_mentioned(row, mentions, erased)
+                if mentions and isinstance(row, BadRow)
+                else row
+            )
         return ErasedRow(
             source=row.source,
             row_number=row.row_number,
             rows=row.rows,
-            # The hash of a text can be guessed by whoever knows most of it; a keyed one recognizes a repeat just as well.
-            row_hash=self._resources.cipher.fingerprint("erased row", row.row_hash),
+            row_hash=self._keyed_hash(row),
             raw="",
             seller_id=None,
             mp_order_number=None,
             reasons=(_WAS_ERASED,),
         )
+
+    def _without_mentioned(self, row: BadRow, mentions: _Mentions, erased: Erased) -> BadRow:
+        """A row that mentions what was erased, without its text; its faults stay, as it may be of another order.
+
+        So is one that mentions too much to be compared. Its messages repeat no value, but the names of its fields are its own.
+        """
+        if mentions.are_too_many:
+            reasons = tuple(replace(one, field="") for one in row.reasons)
+            return replace(row, raw="", row_hash=self._keyed_hash(row), mp_order_number=None, reasons=reasons)
+        words = erased.among(*mentions)
+        if not words:
+            return row
+        reasons = row.reasons
+        for word in words:
+            without = departures.eraser(word)
+            reasons = tuple(
+                replace(one, field=without(one.field), message=without(one.message)) for one in reasons
+            )
+        seller_id, number = (None if one in words else one for one in (row.seller_id, row.mp_order_number))
+        return replace(
+            row,
+            raw="",
+            row_hash=self._keyed_hash(row),
+            seller_id=seller_id,
+            mp_order_number=number,
+            reasons=reasons,
+        )
+
+    def _keyed_hash(self, row: OrderRow | BadRow) -> str:
+        # The hash of a text can be guessed by whoever knows most of it; a keyed one recognizes a repeat just as well.
+        return self._resources.cipher.fingerprint("erased row", row.row_hash)
 
     def evaluate(self, row: OrderRow | BadRow) -> Admission:
         """What a row means for its order in its current state; writes nothing."""
