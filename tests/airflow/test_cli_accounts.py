@@ -328,14 +328,26 @@ def test_force_uses_no_token_that_feedamp_refuses(shop):
     assert shop.run("sellers", "import", earlier).out == "added 0, updated 0, unchanged 1, refused 0\n"
 
 
-def test_a_token_that_cannot_be_used_is_undone_by_the_earlier_import(shop):
+def test_a_token_that_cannot_be_used_is_undone_by_the_earlier_import(shop, monkeypatch):
     before = token_of(shop)
     with shop.sandbox.unreachable():
         _, earlier = import_dead(shop, OTHER)
     lose_grant(shop)
     refused = shop.run("sellers", "import", earlier)
     assert (refused.code, "--replace uses it again" in refused.err) == (1, True)
-    done = shop.run("sellers", "import", earlier, "--replace")
+    of_another_server = {"conn_type": "feedamp", "host": "https://other.example/api/v1"}
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_OTHER", json.dumps(of_another_server | {"login": "id", "password": "secret"})
+    )
+    [line] = [row for row in shop.sandbox.sellers if row["seller_id"] == OTHER]
+    dead = token_of(shop)
+    moved = shop.run("sellers", "import", shop.sellers_file(line | {"conn_id": "other"}), "--replace")
+    assert (moved.code, "line 1: conn_id: the seller's grant was issued by another server" in moved.err) == (
+        1,
+        True,
+    )
+    assert (token_of(shop), listed(shop)["grant"]) == (dead, "needs_authorization")
+    done = shop.run("sellers", "import", shop.sellers_file(line), "--replace")
     assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
     # The newest of that grant, not the file's.
     assert (token_of(shop), listed(shop)["grant"]) == (before, "active")

@@ -119,9 +119,9 @@ def enroll(
     """Registers or changes a seller and stores a new grant; the next run tries the seller's waiting orders.
 
     `known` is the seller as registered now, None if it is new. A refresh token that was seen before, recognized by its
-    fingerprint, is ignored, unless the grant that came after it cannot be used: then `replace` takes it again. A new token replaces a live grant only with `replace`; its account is compared with known
-    orders before the token is used. `force` accepts a grant that was set aside. A refusal changes nothing. Safe to
-    repeat.
+    fingerprint, is ignored, unless the grant that came after it cannot be used: then `replace` takes it again. A new
+    token replaces a live grant only with `replace`; its account is compared with known orders before the token is used.
+    `force` accepts a grant that was set aside. A refusal changes nothing. Safe to repeat.
     """
     if resources.erased(connection, [(given.seller_id, None)]).has_seller(given.seller_id):
         return Refusal("", "the seller was erased permanently; register it under another id")
@@ -144,7 +144,7 @@ def enroll(
                 "refresh_token",
                 "is of a grant before the one that cannot be used now; --replace uses it again",
             )
-        is_put_back = consents.take_replaced(connection, known.seller_id, now=resources.state.now())
+        is_put_back = consents.has_replaced(connection, known.seller_id)
         is_new_token = not is_put_back
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
         return Refusal("refresh_token", "the seller has a live grant; --replace replaces it with this one")
@@ -160,6 +160,8 @@ def enroll(
             f"the seller's grant was issued by another server than the one that {conn_id} points to, where no other seller is "
             "connected: only `feedamp sellers import --replace` with a refresh token of that server can move it",
         )
+    if is_put_back:
+        consents.take_replaced(connection, given.seller_id, now=resources.state.now())
     is_accepted = False
     if known is not None and replace and not is_new_token and given.refresh_token and not is_put_back:
         is_newer = is_set_aside(connection, resources, given, known)
