@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
 from crashes.clock import NOON
+from feedamp.rules.erased import words_of
 from feedamp.state import State, erasures
 from feedamp.state.erasures import Store
 from feedamp.state.schema import erasures as table
@@ -84,6 +85,29 @@ def test_only_a_refused_row_may_spell_the_number_otherwise(state, number, is_era
     among = erased(state, keys=[("Other", "70031"), ("Karl-Shop", number)])
     assert among.has_delivered("Karl-Shop", number) is is_erased
     assert len(among.marks) == is_erased
+
+
+@pytest.mark.parametrize(
+    ("text", "seller_id", "number"),
+    [
+        pytest.param(rf'{start}"seller_id":"{id_}","order":{{"mp_order_number":"{number}"', meant, number)
+        for start in ("{", '{"note":"a \\" quote" of",', "")
+        for id_, meant, number in [
+            ("acme", "acme", "M-1"),
+            ("acme store", "acme store", "M-1."),
+            ("acme:us", "acme:us", "A..1"),
+            (r"m\u00fcller", "m\u00fcller", ".A"),
+            (" shop@example.com\\n", "shop@example.com", "70031.0"),
+        ]
+    ]
+    + [
+        pytest.param(row, "acme, store/1", "M 1", id=row)
+        for row in ('"acme, store/1";M 1;x', 'x|M 1|"acme, store/1"', 'M 1\t"acme, store/1"\r\n')
+    ],
+)
+def test_ids_and_numbers_are_found_in_a_row_that_cannot_be_read(text, seller_id, number):
+    assert {seller_id, number} <= words_of(text)
+    assert "" not in words_of(text + r'"\u0000 \ud800"')
 
 
 def test_a_mark_holds_neither_id_nor_number_and_needs_the_key(state):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,16 @@ def test_a_warehouse_that_refuses_too_many_rows_gets_none(loader: Loader, monkey
     with pytest.raises(MisfitError, match="more than 2 of its rows"):
         loader.session.load(loader.lake, manifest)
     assert loader.query("SELECT count(*) FROM orders") == [(0,)]
+
+
+def test_what_ends_the_reading_of_rows_is_not_hidden(loader: Loader) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from ()
+        raise MisfitError("the seventh row")
+
+    reader = pa.RecordBatchReader.from_batches(TABLES["orders"].lake_schema, batches())
+    with pytest.raises(Exception, match="the seventh row"), loader.engine.transaction():
+        loader.engine.stage("staged_orders", TABLES["orders"], reader)
 
 
 def test_a_damaged_file_sets_no_row_aside(loader: Loader) -> None:

@@ -1,5 +1,6 @@
 """PURE: recognizes the sellers and orders that were erased, by keyed marks that hold neither id nor number."""
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
@@ -9,7 +10,9 @@ from feedamp.order_body.values import trimmed
 Fingerprint = Callable[[str], str]
 Key = tuple[str | None, str | None]  # seller and number, as far as a row names them
 _SELLERS_REMEMBERED = 10_000
-_WORD = re.compile(r"[\w-]+(?:\.[\w-]+)*")
+_WORD = re.compile(r"[\w.-]+")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_CELL_END = re.compile(r'[,;|"\t\r\n]')
 JSON_BLANK = re.compile(r"\\[bfnrt]")  # its letter may be right before a word
 _WHOLE = re.compile(r"([0-9]+)\.0*")  # as pandas and spreadsheets write a whole number
 
@@ -48,9 +51,28 @@ def is_number(delivered: str | None, mp_order_number: str) -> bool:
 
 
 def words_of(text: str) -> set[str]:
-    """The words of a text, perhaps JSON, that may be an id or a number; also the parts of one that has dots, as in `70031.0`."""
-    found = {word for given in (text, JSON_BLANK.sub(" ", text)) for word in _WORD.findall(given)}
-    return found | {part for word in found for part in word.split(".")}
+    """What in a text, perhaps JSON or CSV, may be an id or a number: its words, texts in quotes and cells, without blanks around.
+
+    Of what has dots, such as `70031.0`, the parts and the whole.
+    """
+    words = [word for given in (text, JSON_BLANK.sub(" ", text)) for word in _WORD.findall(given)]
+    texts = (*_QUOTED.findall(text), *_CELL_END.split(text))
+    found = {
+        *words,
+        *(part for word in words for part in (word.strip("."), *word.split("."))),
+        *map(trimmed, texts),
+        *(trimmed(_meant_by_json(one)) for one in texts if "\\" in one),
+    }
+    return {one for one in found if one and "\0" not in one}
+
+
+def _meant_by_json(text: str) -> str:
+    try:
+        meant_ = str(json.loads(f'"{text}"'))
+        meant_.encode()  # half of an emoji is no part of an id
+    except ValueError:
+        return text
+    return meant_
 
 
 class Erased:

@@ -347,12 +347,16 @@ class DuckDbEngine:
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
         """Reads the rows into a temporary table, a batch at a time; what does not fit into memory is spilled to disk."""
+        import duckdb
+
         incoming = f"{name}_incoming"
         self._connection.register(incoming, reader)
         try:
             self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM {incoming}")
         finally:
-            self._connection.unregister(incoming)
+            # After an error the transaction is over, and so is this; the error is what says what is wrong.
+            with suppress(duckdb.TransactionException):
+                self._connection.unregister(incoming)
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

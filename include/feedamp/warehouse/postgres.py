@@ -305,17 +305,26 @@ class PostgresEngine:
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
         """Copies the rows into a temporary table, a batch at a time."""
         self.scratch(name, ", ".join(f"{column.name} {_TYPES[column.type]}" for column in table.lake_columns))
-        given = 0
+        given, unreadable = 0, None
 
         def counted() -> Iterator[pa.RecordBatch]:
-            nonlocal given
-            for batch in reader:
-                given += batch.num_rows
-                yield _without_nul(batch)
+            nonlocal given, unreadable
+            try:
+                for batch in reader:
+                    given += batch.num_rows
+                    yield _without_nul(batch)
+            except Exception as error:
+                unreadable = error
+                raise
 
         batches = pa.RecordBatchReader.from_batches(reader.schema, counted())
         with self._translated():
-            copied = self._cursor.adbc_ingest(name, batches, mode="append", temporary=True)
+            try:
+                copied = self._cursor.adbc_ingest(name, batches, mode="append", temporary=True)
+            except self._driver.Error:
+                if unreadable is not None:  # the driver says only that something went wrong
+                    raise unreadable from None
+                raise
         if copied != given:
             raise IncompleteError(f"The server took {copied} of {given} rows of {table.name}.")
         self.execute(f"ANALYZE pg_temp.{name}")
