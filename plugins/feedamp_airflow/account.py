@@ -10,7 +10,6 @@ from feedamp.api.account import REQUESTS_PER_SECOND, FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
-from feedamp.rules.secret_words import looks_secret
 
 if TYPE_CHECKING:
     from feedamp.warehouse.postgres_address import PostgresAddress
@@ -46,15 +45,10 @@ class AirflowConnection(Protocol):
 
 
 def check_conn_id(text: str) -> None:
-    """Raises a ConfigurationError, which does not repeat it, if a text is no id of a connection or looks like a secret.
+    """Raises a ConfigurationError, which does not repeat it, if a text is no id of a connection.
 
     In a task an id becomes a part of a URL that Airflow's API server writes to its log, and secrets backends are given it.
     """
-    if looks_secret(text):
-        raise ConfigurationError(
-            "What was given as the id of a connection looks like a token or another secret, so it was not looked up and is not "
-            "repeated here."
-        )
     if not _CONN_ID.fullmatch(text):
         raise ConfigurationError(
             "What was given as the id of a connection cannot be one, so it was not looked up and is not repeated here: Airflow "

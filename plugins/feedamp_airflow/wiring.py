@@ -21,6 +21,7 @@ from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
+from feedamp.rules.secret_words import may_be_token
 from feedamp.state import HEAD, State, data_key, erasures, grants, inbox_files, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
@@ -436,6 +437,11 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
     if "://" not in (text := os.environ.get(_variable(conn_id), "://")) and not text.lstrip().startswith("{"):
         _refuse_broken_variable(conn_id)  # Airflow takes any text as a URI, and finds no field in it
     return found
+
+
+def looks_like_token(conn_id: str) -> bool:
+    """Whether what was given as the id of a connection may be a token, and is no connection of the environment."""
+    return may_be_token(conn_id) and _variable(conn_id) not in os.environ
 
 
 def _variable(conn_id: str) -> str:

@@ -109,6 +109,8 @@ def test_only_what_the_inbox_leaves_alone_is_imported_from_it(console, name):
         TOKEN,
         f"--reason={TOKEN}",
         f"token is {TOKEN}",
+        f"1//0g{TOKEN}",
+        f"rt.{TOKEN}.{TOKEN}",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
         json.dumps({"seller_id": "S1", "refresh_token": "short"}),
         "https://airflow.example/callback?code=c-1&state=abc",
@@ -143,6 +145,8 @@ def test_the_connection_is_tested_as_it_is_stored(feedamp_env):
     feedamp_env.env.set_connection(password="wrong")
     code, _, complaints = ended("test connection", "feedamp_default")
     assert (code, "refuses client id or secret" in complaints) == (1, True)
+    code, _, complaints = ended("test connection", "0a1b" * 16)
+    assert (code, "looks like a token" in complaints, "0a1b" in complaints) == (2, True, False)
 
 
 def test_what_feedamp_said_to_a_closing_is_left_out_of_the_log(feedamp_env):

@@ -13,6 +13,7 @@ from airflow.models.connection import Connection
 from console import SELLER
 from postgres import others_connected
 
+from feedamp.rules.secret_words import may_be_token
 from feedamp.state import State, grants, schema
 from feedamp_airflow import wiring
 
@@ -161,6 +162,12 @@ def test_a_bad_line_is_named_without_its_token_and_the_others_go_on(console, lin
 TOKEN = "rt-" + "0a1b" * 8
 NO_IDS = [
     pytest.param(TOKEN, id="a token"),
+    pytest.param("8b0e5f7c-2c54-4a4e-9d3c-1a2b3c4d5e6f", id="a UUID"),
+    pytest.param("1//0gK3fZq9tXw-LrV2bYd8Sm1Nc7Hj4Pa6Ue0Ti5Go_Wx", id="a token with slashes"),
+    pytest.param("v1.Kx3fZq9tXwLrV2bYd8Sm.1Nc7Hj4Pa6Ue0Ti5GoWx", id="a token with dots"),
+    pytest.param("hJkdWqPzRtYbNmVcXsLgFaQeTuIoZxCvBnMkJhGfDsAp", id="a token without a digit"),
+    pytest.param("1A2B-3C4D-AB12-9F8E-XY7Z", id="a token in groups"),
+    pytest.param("tok9xK3fZq9tXwLrV2b", id="a short token"),
     pytest.param("tok~9", id="no form of an id"),
     pytest.param("tok-9x" * 42, id="more than 250"),
 ]
@@ -180,7 +187,7 @@ def test_what_is_no_id_of_a_connection_is_not_looked_up(console, monkeypatch, ar
     monkeypatch.setattr(
         Connection, "get_connection_from_secrets", lambda conn_id: asked.append(conn_id) or look_up(conn_id)
     )
-    last = text if argv[-1] == "--conn-id" else console.sellers_file(row(conn_id=text))
+    last = console.sellers_file(row(conn_id=text)) if argv[-1] == "import" else text
     done = console.run(*argv, last)
     assert done.code == (1 if argv[-1] == "import" else 2)
     assert (
@@ -195,13 +202,30 @@ def test_what_is_no_id_of_a_connection_is_not_looked_up(console, monkeypatch, ar
     assert console.run("sellers", "list", "--json").json == []
 
 
-def test_a_hash_for_a_connection_is_looked_up_only_if_a_seller_has_it(console, monkeypatch):
+def test_a_connection_that_is_there_may_look_like_a_token(console, monkeypatch):
     uuid = "8b0e5f7c-2c54-4a4e-9d3c-1a2b3c4d5e6f"
-    monkeypatch.setenv(f"AIRFLOW_CONN_{uuid.upper()}", os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"])
     refused = console.import_rows(row(conn_id=uuid))
     assert (refused.code, "line 1: conn_id: looks like a token" in refused.err) == (1, True)
+    monkeypatch.setenv(f"AIRFLOW_CONN_{uuid.upper()}", os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"])
     assert console.run("sellers", "add", "S9", "--conn-id", uuid).code == 0
     assert console.import_rows(row(conn_id=uuid)).code == 0
+    monkeypatch.setattr(
+        wiring, "_variable", lambda _: "AIRFLOW_CONN_ELSEWHERE"
+    )  # only the seller names it now
+    assert console.run("sellers", "add", "S9", "--name", "N", "--conn-id", uuid).code == 0
+
+
+@pytest.mark.parametrize(
+    "conn_id",
+    [
+        "feedamp_production_marketplace_eu_west_1",
+        "feedamp.prod-FeedAMPProduction/2026_11_28:db01",
+        "feedamp_eu_a1b2c3d4",
+        "Verkäufer_größe_münchen_k8s",
+    ],
+)
+def test_an_id_of_words_and_numbers_is_no_token(conn_id):
+    assert not may_be_token(conn_id)
 
 
 @pytest.mark.parametrize("seller", ["S\n9", "S\x1b[2J9", "S\x7f9", "S\x859", "S\u202e9"])

@@ -33,7 +33,14 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll, is_refused
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output, moment
-from feedamp_airflow.cli.running import DONE, REFUSED, explain, lock_wait_s, opened_resources
+from feedamp_airflow.cli.running import (
+    DONE,
+    REFUSED,
+    check_given_connection,
+    explain,
+    lock_wait_s,
+    opened_resources,
+)
 from feedamp_airflow.wiring import connection_by_id
 
 LONGEST_CALLBACK = 1 << 14  # characters of a callback's address
@@ -69,6 +76,7 @@ def begin(given: argparse.Namespace, out: Output) -> int:
             raise errors.FeedAmpError(str(outcome))
 
     if given.conn_id:
+        check_given_connection(given.conn_id)
         connection_by_id(given.conn_id)  # before a state is made for it
     with opened_resources() as resources:
         with resources.state.read() as connection:

@@ -22,12 +22,11 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import HEAD, data_key, encrypted_values, erasures, grants, overview, sellers
+from feedamp.state import HEAD, data_key, encrypted_values, erasures, grants, overview
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage, shown_url
 from feedamp_airflow import config, telling
-from feedamp_airflow.account import check_conn_id
 from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.accounts import examine as examine_accounts
@@ -85,7 +84,8 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 def test_connection(given: argparse.Namespace, out: Output) -> int:
     """What the Test button of Airflow's form does, with a connection as it is saved; the default one if none is named."""
     conn_id = given.conn_id or Options().conn_id
-    check_conn_id(conn_id)  # before it is repeated
+    if given.conn_id:
+        running.check_given_connection(conn_id)  # before it is repeated
     hook = FeedAmpHook(conn_id)
     hook.lock_wait_s = running.lock_wait_s.get() or hook.lock_wait_s
     works, sentence = hook.test_connection()
@@ -233,8 +233,7 @@ def _journal(resources: Resources) -> str:
 
 
 def _connections(resources: Resources) -> list[str]:
-    with resources.state.read() as connection:
-        return sorted({resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))})
+    return sorted(running.known_connections(resources))
 
 
 def _connection(resources: Resources, conn_id: str) -> str:

@@ -25,7 +25,6 @@ from feedamp.errors import (
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import contradicting, not_confirmed
-from feedamp.rules.secret_words import looks_secret
 from feedamp.run import Run
 from feedamp.state import consents, grants, known_orders, sellers
 from feedamp.state.sellers import Seller
@@ -44,7 +43,8 @@ from feedamp.steps.enroll import (
 from feedamp.steps.refused_grants import decide_refusals
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, known_connections, opened_resources
+from feedamp_airflow.wiring import looks_like_token
 
 LINES_PER_TRANSACTION = 1_000  # each transaction reads all sellers first
 
@@ -164,12 +164,11 @@ class _Accounts:
 def _connection_check(resources: Resources) -> Callable[[str], Refusal | None]:
     """A function that says why no new token is stored for a connection: unusable, or grants of another server."""
 
-    with resources.state.read() as connection:
-        known = {resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))}
+    known = known_connections(resources)
 
     @functools.cache
     def fault(conn_id: str) -> Refusal | None:
-        if conn_id not in known and looks_secret(conn_id, may_be_hash=False):
+        if conn_id not in known and looks_like_token(conn_id):
             return Refusal("conn_id", "looks like a token, so no connection was looked up")
         try:
             origin = resources.connection(conn_id).endpoint.origin

@@ -99,6 +99,34 @@ def opened_resources(
         yield resources
 
 
+def known_connections(resources: Resources) -> set[str]:
+    """The ids of the connections of sellers, and of the default one."""
+    from feedamp.state import sellers
+
+    with resources.state.read() as connection:
+        return {resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))}
+
+
+def check_given_connection(conn_id: str) -> None:
+    """Raises a ConfigurationError, which does not repeat it, if what a person gave as the id of a connection may be a token.
+
+    A connection of the environment, the default one or that of a seller may have any id.
+    """
+    from feedamp_airflow.account import check_conn_id
+    from feedamp_airflow.wiring import looks_like_token
+
+    check_conn_id(conn_id)
+    if not looks_like_token(conn_id):
+        return
+    with opened_resources() as resources:
+        if conn_id in known_connections(resources):
+            return
+    raise ConfigurationError(
+        "What was given as the id of a connection looks like a token or another secret, so it was not looked up and is not "
+        "repeated here."
+    )
+
+
 @contextlib.contextmanager
 def _progress_on_stderr() -> Iterator[None]:
     """Shows how far long work has come; a command logs only warnings otherwise. A task's log has it anyway."""

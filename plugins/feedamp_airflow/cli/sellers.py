@@ -9,7 +9,7 @@ from feedamp.state import grants, overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.steps.enroll import Enrollment, Refusal, check, enroll
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, ask, opened_resources
+from feedamp_airflow.cli.running import DONE, ask, check_given_connection, opened_resources
 
 FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "paused", "grant", "grant_reason", "mix_up")
 COLUMNS = (*FIELDS, "refreshed_at", "grant_ends_at", "watermark", "waiting_orders")
@@ -20,6 +20,8 @@ def add(given: argparse.Namespace, out: Output) -> int:
     enrollment = Enrollment(given.seller, given.name, given.sales_channel, given.conn_id)
     if misuse := check(enrollment):
         raise ConfigurationError(str(misuse))
+    if given.conn_id:
+        check_given_connection(given.conn_id)
     with opened_resources() as resources:
         if given.conn_id:
             resources.connection(given.conn_id)  # raises for an unknown connection
@@ -85,6 +87,8 @@ def confirm_host(given: argparse.Namespace, out: Output) -> int:
 
     `given.origin` is the server that the person was shown, if any.
     """
+    if given.conn_id:
+        check_given_connection(given.conn_id)
     with opened_resources() as resources:
         conn_id = given.conn_id or resources.default_conn_id
         origin = resources.connection(conn_id).endpoint.origin
