@@ -16,6 +16,7 @@ from feedamp.run import Run
 from feedamp.state import consents, grants, manifests, sellers
 from feedamp.state.schema import grants as grants_table
 from feedamp.state.schema import sellers as sellers_table
+from feedamp.steps import depart
 from feedamp.steps.load import give_up_manifest, load_what_is_whole
 
 
@@ -370,6 +371,15 @@ def test_two_sellers_with_an_equal_number_are_not_paused(env):
     env.extract()
     env.extract()
     assert paused(env) == set()
+
+
+def test_an_erased_order_that_equals_another_sellers_proves_nothing(env):
+    for seller in (SELLER, OTHER):
+        place_some(env, seller, "1001")
+    assert depart.erase(env.resources, SELLER, "1001", asked_by="test").unfinished == {}
+    env.extract()
+    assert paused(env) == set()
+    assert (the(env, SELLER).mix_up, the(env, OTHER).mix_up) == (None, None)
 
 
 def test_two_tokens_for_one_account_are_noticed_by_orders_that_both_show(env):

@@ -29,6 +29,7 @@ from feedamp.errors import (
 from feedamp.rules.account_evidence import KnownOrder, contradicts
 from feedamp.state import State, consents, known_orders
 from feedamp.state.sellers import Seller
+from feedamp.state.token_cipher import TokenCipher
 
 if TYPE_CHECKING:
     from feedamp.api.clients import Clients
@@ -62,7 +63,9 @@ class AccountCheck:
         return self.verdict in (Verdict.SET_ASIDE, Verdict.KEPT_BEFORE)
 
 
-async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> AccountCheck:
+async def check_account(
+    state: State, cipher: TokenCipher, client: FeedAmpClient, seller: Seller
+) -> AccountCheck:
     """Checks the account of a seller's new grant and stores the verdict. No transaction is open during a request.
 
     Sends one request for the seller's newest known orders and, if orders of other sellers are known, one for a page of
@@ -80,7 +83,7 @@ async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> 
     if consent is None:
         return AccountCheck(Verdict.COMPARED_BEFORE)
     try:
-        reason, other_id = await _what_is_wrong(state, client, seller, known, others_are_known=others)
+        reason, other_id = await _what_is_wrong(state, cipher, client, seller, known, others_are_known=others)
     except ClientRefusedError:
         raise
     except AuthorizationError:
@@ -133,6 +136,7 @@ async def check_accounts(
 
 async def _what_is_wrong(
     state: State,
+    cipher: TokenCipher,
     client: FeedAmpClient,
     seller: Seller,
     known: Sequence[KnownOrder],
@@ -149,9 +153,8 @@ async def _what_is_wrong(
     if others_are_known:
         page = await _first_page(client, Filters(page_size=_PAGE_SIZE))
         with state.read() as connection:
-            foreign = known_orders.foreign_order(
-                connection, seller, known_orders.strangers_among(connection, seller.seller_id, page.orders)
-            )
+            strangers = known_orders.strangers_among(connection, cipher, seller.seller_id, page.orders)
+            foreign = known_orders.foreign_order(connection, seller, strangers)
         if foreign is not None and not foreign.is_forced:
             other_id = foreign.other_id
             what.append(

@@ -112,7 +112,7 @@ class Clients:
             tokens.drop_cached(seller.seller_id)
             try:
                 client = await self._client(seller, Counts(), to_compare=True)
-                return await check_account(self._state, client, seller)
+                return await check_account(self._state, self._cipher, client, seller)
             finally:
                 tokens.drop_cached(seller.seller_id)  # another grant may be in use from now on
 

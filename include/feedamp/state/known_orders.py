@@ -16,9 +16,11 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json
 from feedamp.models import Order
 from feedamp.rules.account_evidence import KnownOrder, mark, proves
+from feedamp.state import erasures
 from feedamp.state.schema import account_marks, grants, orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.state.statements import insert, is_order
+from feedamp.state.token_cipher import TokenCipher
 
 MARKS_PER_SELLER = 20
 _IDS_PER_QUERY = 500
@@ -197,14 +199,17 @@ def others_are_marked(connection: Connection, seller: Seller) -> bool:
     return connection.execute(_OTHERS_ARE_MARKED, _named(seller)).first() is not None
 
 
-def strangers_among(connection: Connection, seller_id: str, shown: Iterable[Order]) -> dict[str, Order]:
-    """Those of the orders, by number, that the ledger does not have as the seller's own."""
+def strangers_among(
+    connection: Connection, cipher: TokenCipher, seller_id: str, shown: Iterable[Order]
+) -> dict[str, Order]:
+    """Those of the orders, by number, that the ledger does not have as the seller's own; of erased ones it says nothing."""
     strangers = {order.mp_order_number: order for order in shown}
     for row in connection.execute(_OWN, {"seller_id": seller_id, "numbers": list(strangers)}):
         purchased_at = strangers[row.mp_order_number].purchase_date
         if purchased_at is None or purchased_at.replace(microsecond=0) == row.purchase_date:
             del strangers[row.mp_order_number]
-    return strangers
+    erased = erasures.load(connection, cipher, ((seller_id, number) for number in strangers))
+    return {number: order for number, order in strangers.items() if not erased.has(seller_id, number)}
 
 
 def _named(seller: Seller) -> dict[str, Any]:

@@ -38,7 +38,9 @@ class AccountWatch:
         if not remote_orders:
             return
         with self._resources.state.read() as connection:
-            strangers = known_orders.strangers_among(connection, self._seller.seller_id, remote_orders)
+            strangers = known_orders.strangers_among(
+                connection, self._resources.cipher, self._seller.seller_id, remote_orders
+            )
             foreign = known_orders.foreign_order(connection, self._seller, strangers)
         if foreign is not None:
             self._handle_foreign(foreign)
