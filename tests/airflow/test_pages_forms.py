@@ -251,6 +251,9 @@ def test_an_address_that_did_not_open_is_pasted(link, send, browse, console):
         pytest.param({}, "was not made here", id="nothing"),
         pytest.param({"code": "c", "state": "s"}, "was not made here", id="a state of somewhere else"),
         pytest.param({"state": "{state}"}, "has no code", id="no code"),
+        pytest.param(
+            {"connected": "true", "state": "{state}"}, "has no code", id="as where a consent has ended"
+        ),
         pytest.param({"error": "access_denied", "state": "{state}"}, "You did not consent", id="denied"),
         pytest.param({"code": HOSTILE, "state": "{state}"}, "could not be connected", id="a wrong code"),
     ],
@@ -261,6 +264,7 @@ def test_the_callback_takes_nothing_else(query, said, link, browse, console):
     shown = browse(f"/feedamp/callback?{given}", None)
     assert shown.status_code == 400
     assert said in shown.text
+    assert ("Ask whoever sent you the link for a new one" in shown.text) is (said != "has no code")
     assert SELLER not in shown.text
     assert ">no_<wbr>grant</td>" in browse("/feedamp/sellers").text
 

@@ -147,7 +147,7 @@ async def receive(
     who: Reader | None = Visitor,
 ) -> Response:
     """Where FeedAMP sends a seller, who need not be a user of Airflow; accepts nothing without a `state` of this installation."""
-    if connected:
+    if connected and not (code or state or error):  # a `callback_url` may have it, too
         return render(request, "callback.html", said=Answer(DONE, []), is_over=True)
     try:
         with fail_after(page.LOCK_PATIENCE_S):
@@ -175,7 +175,7 @@ def _receive(request: Request, code: str, state: str, error: str, who: Reader | 
     if said.code == REFUSED and who is not None and who.may_change:
         return _page(request, said, seller=seller_id, reader=who)
     if said.lines in (NOT_OURS, NO_CODE):
-        return render(request, "callback.html", status_code=400, said=said, is_over=True)
+        return render(request, "callback.html", status_code=400, said=said, is_over=said.lines == NOT_OURS)
     # Only who sent the link reads why.
     told = "\n".join(said.lines)
     if MAY_BE_SPENT in told and not error:
