@@ -101,7 +101,18 @@ def test_a_form_of_a_stranger_is_refused_before_it_is_read(browse, airflow_env):
     for role, code in ((None, 401), ("admin", 400)):
         answer = browse.client(role).post("/feedamp/do/pause", data=fields)
         assert (answer.status_code, "<nav" in answer.text) == (code, True)
+        assert ("Log in to Airflow first; nothing was changed." in answer.text) is (role is None)
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_login_that_airflow_cannot_verify_is_to_be_made_again(method, browse, airflow_env):
+    path, said = {
+        "GET": ("/feedamp/", "Log in to Airflow first."),
+        "POST": ("/feedamp/do/pause", "Log in to Airflow first; nothing was changed."),
+    }[method]
+    answer = browse.client(None).request(method, path, headers={"Authorization": "Bearer of.another.key"})
+    assert (answer.status_code, said in answer.text, ">Log in</a>" in answer.text) == (401, True, True)
 
 
 @pytest.fixture

@@ -38,7 +38,11 @@ SAID = {
     403: "Your role in Airflow may not see this page.",
     404: "There is no such page.",
 }
-NOT_DONE = "Your role in Airflow may not do this; nothing was changed."
+NOT_DONE = {
+    401: "Log in to Airflow first; nothing was changed.",
+    403: "Your role in Airflow may not do this; nothing was changed.",
+}
+UNVERIFIED = "Invalid JWT token"  # Airflow's word, with 403, for a login that is signed with another key
 
 router = APIRouter(dependencies=[may_view])
 for part in (overview, sellers, orders, reconciliation, backfill, connect):
@@ -94,11 +98,11 @@ async def refuse(request: Request, error: HTTPException) -> Response:
     """A page for what Airflow or a route refused."""
     if _is_health(request):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    is_form = request.method == "POST" and error.status_code == HTTPStatus.FORBIDDEN
-    known = NOT_DONE if is_form else SAID.get(error.status_code, str(error.detail))
-    said = error.detail if isinstance(error, Refused) else known
-    login = _login_address(request) if error.status_code == HTTPStatus.UNAUTHORIZED else None
-    page = render(request, "refused.html", status_code=error.status_code, said=said, login=login)
+    status = HTTPStatus.UNAUTHORIZED if error.detail == UNVERIFIED else error.status_code
+    known = SAID | NOT_DONE if request.method == "POST" else SAID
+    said = error.detail if isinstance(error, Refused) else known.get(status, str(error.detail))
+    login = _login_address(request) if status == HTTPStatus.UNAUTHORIZED else None
+    page = render(request, "refused.html", status_code=status, said=said, login=login)
     page.headers.update(error.headers or {})
     return page
 
