@@ -36,6 +36,8 @@ def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):
     assert "the seller is paused" not in browse(page).text
     said = send("/feedamp/do/pause", page, chosen="unknown")
     assert (said.status_code, "There is no seller unknown" in said.text) == (409, True)
+    gone = browse("/feedamp/sellers/unknown")
+    assert (gone.status_code, "or it was removed or erased;" in gone.text) == (404, True)
 
 
 def test_everything_that_is_sent_is_stopped_and_goes_on(send, browse, feedamp_env):

@@ -120,7 +120,9 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
     with reading() as read:
         seller = next(iter(sellers.find(read.connection, [seller_id])), None)
         if seller is None:
-            raise Refused(404, "There is no such seller, or it was removed; orders of a removed seller stay.")
+            raise Refused(
+                404, "There is no such seller, or it was removed or erased; orders of a removed seller stay."
+            )
         issued_at, refreshed_at = state_overview.grant_times(read.connection, seller_id).get(
             seller_id, (None, None)
         )
