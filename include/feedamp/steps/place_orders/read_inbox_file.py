@@ -15,7 +15,7 @@ from feedamp.rules.intake import Admission
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import RowBatch, batches, note_rejected
+from feedamp.steps.place_orders.ingest_row import ErasedRow, RowBatch, batches, note_rejected
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ def take_file(
         file_pass.take(batch)
         progress.add(0)  # the rows of some kinds come only after all bytes were read
     file_pass.finish()
-    log.info("%s: %d rows read, %d rejected", file.name, file_pass.read, file_pass.rejected)
+    erased = f", {file_pass.erased} of erased orders, not taken" if file_pass.erased else ""
+    log.info("%s: %d rows read, %d rejected%s", file.name, file_pass.read, file_pass.rejected, erased)
     result.count(file.name, orders=file_pass.read, rejected=file_pass.rejected)
     for note in file_pass.notes:
         result.add_warning(*note)
@@ -90,7 +91,7 @@ class _FilePass:
         self._result = result
         self._kept_left = max_kept
         self._began_at = resources.state.now()
-        self.read = self.rejected = self.bad_rows = 0
+        self.read = self.rejected = self.bad_rows = self.erased = 0
         self.fault: str | None = None
         self.notes: list[tuple[str, str]] = []
         with resources.state.read() as connection:
@@ -139,6 +140,7 @@ class _FilePass:
 
     def _note(self, row: OrderRow | BadRow, admission: Admission, before: Rejected | None) -> None:
         """Counts a row that was rejected, unless a reject of the same text was dismissed before."""
+        self.erased += row.rows if isinstance(row, ErasedRow) else 0
         if admission.is_turned_away and (before is None or before.dismissed_at is None):
             self.rejected += row.rows
             note_rejected(self._result, row, admission.reasons)
@@ -158,7 +160,7 @@ class _FilePass:
             version = (self._file.name, self._file.size, self._file.checksum, self._file.stamp)
             if inbox_files.is_taken(connection, version, since=self._began_at):
                 log.info("%s: another run has taken it meanwhile, and counts its rows.", self._file.name)
-                self.read = self.rejected = 0
+                self.read = self.rejected = self.erased = 0
                 return
             inbox_files.take_file(
                 connection,
