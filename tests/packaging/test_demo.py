@@ -6,16 +6,18 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
 import requests
 
-from demo import postgres
+from demo import play, postgres, report
 from demo.play import SELLERS, UNKNOWN, write_accounts
 from demo.programs import (
     BIN,
@@ -25,6 +27,7 @@ from demo.programs import (
     session_members,
     write_shell_file,
 )
+from feedamp.state import State, read_only
 
 find = postgres.server_programs.__wrapped__
 
@@ -77,6 +80,18 @@ def test_the_seller_whom_a_newcomer_connects_can_consent(programs, tmp_path):
         signed_in = {"Authorization": f"Bearer {issued['access_token']}"}
         found = browser.get(f"{sandbox['api']}/orders", headers=signed_in)
     assert (found.status_code, found.json()["orders"]) == (200, [])
+
+
+def test_the_demo_says_that_sending_is_stopped_while_it_is(programs, tmp_path):
+    file = tmp_path / "state.db"
+    control = programs.start_sandbox()["api"].removesuffix("/api/v1") + "/_sandbox"
+    played = SimpleNamespace(control=control, state=lambda: State(f"sqlite:///{file}"))
+    for is_on in (False, True):
+        with closing(played.state()) as state, state.begin() as connection:
+            read_only.switch(connection, on=is_on, now=state.now())
+        assert play._count(played) == "no orders" + "; sending is stopped (read-only)" * is_on
+        with closing(sqlite3.connect(file)) as ledger:
+            assert ("Stopped      sending: read-only is on" in report._still_open(ledger)) is is_on
 
 
 def arguments_of_all() -> bytes:

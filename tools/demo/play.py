@@ -6,6 +6,7 @@ tests/engines/test_analyst_queries.py plays the same without Airflow; docs/analy
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from demo import orders
 from demo.programs import http
-from feedamp.state import State
+from feedamp.state import State, read_only
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.schema import grants
 from feedamp_sandbox import SandboxOptions, Seller
@@ -134,4 +135,7 @@ def age_grants(installation: Installation) -> None:
 
 def _count(installation: Installation) -> str:
     counts = http("GET", f"{installation.control}/report")["orders"]
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no orders"
+    shown = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no orders"
+    with closing(installation.state()) as state, state.read() as connection:
+        is_stopped = read_only.current(connection, by_option=False) is not None
+    return f"{shown}; sending is stopped (read-only)" if is_stopped else shown

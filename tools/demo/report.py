@@ -106,6 +106,8 @@ def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
         WHERE orders.phase IN ('to_place', 'settled', 'held') GROUP BY 1 ORDER BY 2 DESC, 1
         """
     ).fetchall()
+    if ledger.execute("SELECT 1 FROM switches WHERE name = 'read_only'").fetchone():
+        yield "Stopped      sending: read-only is on"
     yield f"Still open   {sum(count for _, count in open_orders)}, and why:"
     for reason, count in open_orders:
         yield f"    {count} x {reason}"
