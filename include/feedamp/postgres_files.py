@@ -15,13 +15,19 @@ log = logging.getLogger(__name__)
 TRANSACTIONS_WAIT_S = 60.0
 # While a lock on a whole table is waited for, all who come later wait behind it.
 _LOCK_WAIT_S, _PAUSE_S = 2, 0.2
+_LEFT = "The rows are deleted, but their bytes are still in files of the database"
 _LOCKED = {"55P03", "40P01"}  # not free in time, or a deadlock
 _SAMPLES = "pg_catalog.pg_statistic"  # values of rows, which `ANALYZE` takes
 _FILE = "SELECT pg_relation_filenode('{relation}'::regclass)"
 _NOW = "SELECT pg_current_xact_id()::text"
+# A rewrite notes in the table from which transaction on it kept deleted rows, for whomever it did.
+_IS_WITHOUT = (
+    "SELECT age(relfrozenxid) <= age('{xid}'::xid8::xid) FROM pg_class WHERE oid = '{relation}'::regclass"
+)
 # Whoever keeps rows that were deleted before the transaction `xid`: by a snapshot from before it or, since each later snapshot
 # goes back to the oldest transaction that writes on this server, by writing. Of sessions that this user may not look into, all
-# count, by the transaction that is open now. A vacuum sees no rows, whatever it is at.
+# count, by the transaction that is open now. A vacuum sees no rows, whatever it is at. A standby without a slot keeps rows of
+# every database.
 _HOLDERS = """SELECT 'session ' || sessions.pid, locks.virtualxid
     FROM pg_stat_activity sessions JOIN pg_locks locks ON locks.pid = sessions.pid
     WHERE sessions.datname = current_database() AND sessions.pid <> pg_backend_pid()
@@ -30,6 +36,8 @@ _HOLDERS = """SELECT 'session ' || sessions.pid, locks.virtualxid
       AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_vacuum vacuums WHERE vacuums.pid = sessions.pid)
     UNION ALL SELECT 'replication slot ' || slot_name, ''
     FROM pg_replication_slots WHERE greatest(age(xmin), age(catalog_xmin)) >= age('{xid}'::xid8::xid)
+    UNION ALL SELECT 'standby ' || coalesce(nullif(application_name, ''), pid::text), ''
+    FROM pg_stat_replication WHERE age(backend_xmin) >= age('{xid}'::xid8::xid)
     UNION ALL SELECT 'transaction ' || oldest || coalesce(' of session ' || pid, ''), ''
     FROM pg_snapshot_xmin(pg_current_snapshot()) oldest LEFT JOIN pg_stat_activity ON backend_xid = oldest::xid
     WHERE oldest < '{xid}'::xid8"""
@@ -43,45 +51,54 @@ def rewrite_tables(relations: Sequence[str], run: Run) -> None:
     A table is locked for everyone while it is written, which needs as much free disk as the table has. Safe to repeat.
 
     Raises:
-        FeedAmpError: the user does not own a table. Where it does not own the database, the samples stay, with a warning.
+        FeedAmpError: the user may not rewrite some tables; all others are. Where it does not own the database, the samples
+            stay, with a warning.
         BusyError: for `TRANSACTIONS_WAIT_S`, a transaction from before the call could still see the rows, or a table was in use.
     """
-    _wait_for_snapshots(run)
-    progress = Progress("rewrite", "tables", len(relations) + 1)
-    for relation in relations:
-        if not _is_rewritten(relation, run):
-            raise FeedAmpError(
-                f"The rows are deleted, but their bytes are still in files of the database. {_refused(relation)}"
-            )
+    [[xid]] = run(_NOW)
+    _wait_for_snapshots(xid, run)
+    progress, refused = Progress("rewrite", "tables", len(relations) + 1), []
+    for relation in (*relations, _SAMPLES):
+        if not _is_rewritten(relation, xid, run):
+            refused.append(relation)
         progress.add()
-    if not _is_rewritten(_SAMPLES, run):  # it belongs to the owner of the database
+    if _SAMPLES in refused:  # it belongs to the owner of the database
         log.warning(
-            "Freed space of one table may have values of rows until it is used again. %s", _refused(_SAMPLES)
+            "Freed space of one table may have values of rows until it is used again. The database's user may not rewrite it: have "
+            "its owner run VACUUM FULL %s",
+            refused.pop(),
+        )
+    if refused:
+        raise FeedAmpError(
+            f"{_LEFT}. The database's user may not rewrite {', '.join(refused)}: make it a member of the role that owns them, or from "
+            "Postgres 17 on grant it MAINTAIN on them, then repeat the command."
         )
 
 
-def _refused(relation: str) -> str:
-    return f"The database's user may not rewrite {relation}: have its owner run VACUUM FULL {relation}"
-
-
-def _wait_for_snapshots(run: Run) -> None:
-    """Waits until no one has a snapshot from before now: a rewrite copies what some transaction can still see."""
+def _wait_for_snapshots(xid: str, run: Run) -> None:
+    """Waits until no one has a snapshot from before `xid`: a rewrite copies what some transaction can still see."""
     give_up_at = time.monotonic() + TRANSACTIONS_WAIT_S
-    [[xid]] = run(_NOW)
-    holders = {(name, transaction) for name, transaction in run(_HOLDERS.format(xid=xid))}
+    holders = _holders(xid, run)
     while holders:
         if time.monotonic() >= give_up_at:
-            names = ", ".join(sorted({name for name, _ in holders}))
-            raise _in_use(f"transactions from before can still see them ({names}). End these")
+            raise _seen_by(holders)
         time.sleep(_PAUSE_S)
-        holders &= {(name, transaction) for name, transaction in run(_HOLDERS.format(xid=xid))}
+        holders &= _holders(xid, run)
 
 
-def _is_rewritten(relation: str, run: Run) -> bool:
-    """Rewrites a table; False if the user may not, of which the server only warns."""
+def _holders(xid: str, run: Run) -> set[tuple[str, str]]:
+    return {(name, transaction) for name, transaction in run(_HOLDERS.format(xid=xid))}
+
+
+def _is_rewritten(relation: str, xid: str, run: Run) -> bool:
+    """Rewrites a table; False if the user may not, of which the server only warns. Raises if rows from before `xid` were copied."""
     before = run(_FILE.format(relation=relation))
     _rewrite(relation, run)
-    return run(_FILE.format(relation=relation)) != before
+    if run(_FILE.format(relation=relation)) == before:
+        return False
+    if not run(_IS_WITHOUT.format(relation=relation, xid=xid))[0][0]:  # as when a standby came back meanwhile
+        raise _seen_by(_holders(xid, run))
+    return True
 
 
 def _rewrite(relation: str, run: Run) -> None:
@@ -101,8 +118,13 @@ def _rewrite(relation: str, run: Run) -> None:
         time.sleep(_PAUSE_S)
 
 
+def _seen_by(holders: set[tuple[str, str]]) -> BusyError:
+    names = ", ".join(sorted({name for name, _ in holders})) or "which have ended meanwhile"
+    return _in_use(f"transactions from before can still see them ({names}). End these")
+
+
 def _in_use(why: str) -> BusyError:
     return BusyError(
-        f"The rows are deleted, but their bytes are still in files of the database, because {why} and repeat the command.",
+        f"{_LEFT}, because {why} and repeat the command.",
         retry_after_s=60,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -13,10 +15,12 @@ import sqlalchemy as sa
 from departing import CUSTOMER, GONE, STAYS, WORDS, live, seen_in_state
 from env import SELLER, open_env
 from leaks import hits
+from postgres import PATIENCE_S
 from postgres_warehouses import address_of
+from psycopg import pq
 
 from feedamp import postgres_files
-from feedamp.errors import FeedAmpError
+from feedamp.errors import BusyError, FeedAmpError
 from feedamp.state import State, departures
 from feedamp.state.erasures import Store
 from feedamp.steps import depart
@@ -115,20 +119,90 @@ def test_bytes_that_another_session_keeps_are_said_to_be_left(
         assert [hit for one in urls for hit in hits(server.files(one), (GONE,))] == []
 
 
-def test_a_user_who_does_not_own_the_database_is_told_what_stays(url, caplog):
+@contextmanager
+def standing_by(url: str, oldest: int) -> Iterator[None]:
+    """Takes the server's log as a standby without a slot, whose oldest reader needs the rows of a transaction (`hot_standby_feedback`)."""
+    standby = pq.PGconn.connect(
+        f"{url.replace('+psycopg', '')}?replication=true&application_name=moon".encode()
+    )
     with asking(url) as connection:
-        role = f"guest_{url.rpartition('/')[2]}"
-        connection.execute(f"CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role}")
-        connection.execute("CREATE TABLE own (id int)")
 
-        def run(sql: str) -> list[tuple[Any, ...]]:
-            done = connection.execute(sql)
-            return done.fetchall() if done.description else []
+        def wait_until(is_kept: bool) -> None:
+            give_up_at = time.monotonic() + PATIENCE_S
+            kept = "SELECT count(*) = 1 FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
+            while connection.execute(kept).fetchone() != (is_kept,):
+                assert time.monotonic() < give_up_at
+                time.sleep(0.01)
 
+        try:
+            [(position,)] = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchall()
+            begun = standby.exec_(f"START_REPLICATION PHYSICAL {position}".encode())
+            assert begun.status == pq.ExecStatus.COPY_BOTH, standby.error_message
+            epoch, xid = divmod(oldest, 1 << 32)
+            standby.put_copy_data(struct.pack("!cqIIII", b"h", 0, xid, epoch, 0, 0))
+            standby.flush()
+            wait_until(True)
+            yield
+        finally:
+            standby.finish()
+        wait_until(False)
+
+
+def run_on(connection: psycopg.Connection[Any]) -> postgres_files.Run:
+    def run(sql: str) -> list[tuple[Any, ...]]:
+        done = connection.execute(sql)
+        return done.fetchall() if done.description else []
+
+    return run
+
+
+def become_guest(connection: psycopg.Connection[Any]) -> str:
+    """The session becomes a role that owns nothing and may look into no other's session."""
+    role = f"guest_{connection.info.dbname}"
+    connection.execute(f"CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role}")
+    return role
+
+
+@pytest.mark.parametrize(
+    "comes_at", [pytest.param("SELECT pg_current", id="before"), pytest.param("SET lock", id="meanwhile")]
+)
+def test_bytes_that_a_standby_keeps_are_said_to_be_left(server, url, monkeypatch, comes_at):
+    monkeypatch.setattr(postgres_files, "TRANSACTIONS_WAIT_S", 0.1)
+    with asking(url) as connection, ExitStack() as standby:
+        become_guest(connection)
+        run = run_on(connection)
+        run("CREATE TABLE own AS SELECT 'Xanthippe' AS name")
+        [(oldest,)] = run("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        run("DELETE FROM own")
+
+        def run_beside(sql: str) -> Sequence[Sequence[Any]]:
+            if sql.startswith(comes_at):
+                standby.enter_context(standing_by(url, oldest))
+            return run(sql)
+
+        with pytest.raises(BusyError, match=r"are still in files .* see them \(standby moon\)"):
+            postgres_files.rewrite_tables(["own"], run_beside)
+        standby.close()
         postgres_files.rewrite_tables(["own"], run)
-        with pytest.raises(FeedAmpError, match="have its owner run VACUUM FULL orders"):
-            postgres_files.rewrite_tables(["orders"], run)
-    assert "have its owner run VACUUM FULL pg_catalog.pg_statistic" in caplog.text
+        assert hits(server.files(url), ("Xanthippe",)) == []
+
+
+def test_a_user_who_does_not_own_the_tables_is_told_what_stays(url, caplog):
+    with asking(url) as connection:
+        role, run = become_guest(connection), run_on(connection)
+        connection.execute("CREATE TABLE own (id int)")
+        file = "SELECT pg_relation_filenode('own')"
+        before = run(file)
+        told = "may not rewrite orders, findings: make it a member of the role that owns them"
+        with pytest.raises(FeedAmpError, match=told):
+            postgres_files.rewrite_tables(["orders", "own", "findings"], run)
+        assert run(file) != before
+        assert "have its owner run VACUUM FULL pg_catalog.pg_statistic" in caplog.text
+        connection.execute(f"RESET ROLE; CREATE ROLE {role}_owner; GRANT {role}_owner TO {role}")
+        for table in ("orders", "findings"):
+            connection.execute(f"ALTER TABLE {table} OWNER TO {role}_owner")
+        connection.execute(f"SET ROLE {role}")
+        postgres_files.rewrite_tables(["orders", "own", "findings"], run)
 
 
 def test_an_order_that_is_delivered_while_it_is_erased_does_not_stay(tmp_path, url):
