@@ -324,6 +324,7 @@ def test_force_uses_no_token_that_feedamp_refuses(shop):
     assert "--force" not in accounts_check(shop)[1]["says"]
     done = shop.run("sellers", "import", earlier, "--replace")  # which decides for the one before
     assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
+    assert "line 1: the grant of seller seller-002 that was set aside is dropped" in done.err
     assert (token_of(shop), listed(shop)["grant_reason"]) == (before, None)
     assert shop.run("sellers", "import", earlier).out == "added 0, updated 0, unchanged 1, refused 0\n"
 
@@ -354,6 +355,16 @@ def test_a_token_that_cannot_be_used_is_undone_by_the_earlier_import(shop, monke
     shop.deliver("c.jsonl", "B-2", seller=OTHER)
     shop.place((OTHER,))
     assert "B-2" in shop.sandbox.orders(OTHER)
+
+
+def test_the_token_of_a_past_grant_drops_no_consent_that_waits(shop):
+    import_new(shop, OTHER, "--replace")  # in use from now on
+    import_new(shop, SELLER, "--replace")  # set aside
+    reason = listed(shop)["grant_reason"]
+    [past] = [line for line in shop.sandbox.sellers if line["seller_id"] == OTHER]
+    done = shop.run("sellers", "import", shop.sellers_file(past), "--replace")
+    assert (done.out, "dropped" in done.err) == ("added 0, updated 0, unchanged 1, refused 0\n", False)
+    assert ("set aside" in reason, listed(shop)["grant_reason"]) == (True, reason)
 
 
 def test_the_token_of_a_grant_that_was_not_kept_is_taken_from_the_file(shop):

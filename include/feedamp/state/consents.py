@@ -13,7 +13,7 @@ A watermark is valid for one account. Where the account may have changed, the wa
 extraction reads everything again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -179,10 +179,13 @@ def take_replaced(connection: Connection, seller_id: str, *, now: datetime) -> b
     return True
 
 
-def drop_set_aside(connection: Connection, seller_id: str) -> bool:
-    """Drops a newer grant that is set aside, because a person prefers the one in use. Returns False if there is none."""
-    other = _row(connection, other_grants, seller_id)
-    if other is None or other["role"] != SET_ASIDE:
+def drop_set_aside(connection: Connection, seller_id: str, preferred: Collection[str]) -> bool:
+    """Drops a newer grant that is set aside, if a person prefers the one in use: its consent is one of these fingerprints.
+
+    Returns False if there is none, or the preferred one is not in use.
+    """
+    row, other = _row(connection, grants, seller_id), _row(connection, other_grants, seller_id)
+    if row is None or other is None or other["role"] != SET_ASIDE or row["consent"] not in preferred:
         return False
     _drop_other(connection, seller_id)
     _change(connection, seller_id, status_reason=None)

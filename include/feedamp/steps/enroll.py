@@ -164,8 +164,8 @@ def enroll(
         consents.take_replaced(connection, given.seller_id, now=resources.state.now())
     is_accepted = False
     if known is not None and replace and not is_new_token and given.refresh_token and not is_put_back:
-        is_newer = is_set_aside(connection, resources, given, known)
-        is_put_back = not is_newer and consents.drop_set_aside(connection, known.seller_id)
+        of_token = [one(given.refresh_token) for one in resources.cipher.fingerprints("token")]
+        is_put_back = consents.drop_set_aside(connection, known.seller_id, of_token)
     if (
         known is not None
         and not is_new_token

@@ -225,7 +225,20 @@ def _take(
         accepts = options.force and seller is not None and not is_refused(seller.grant_reason or "")
         if accepts and seller is not None and is_set_aside(connection, resources, given, seller):
             out.complain(f"line {number}: {accepted_words(seller.grant_reason or '')}")
+        waits = (
+            seller is not None
+            and seller.grant_reason
+            and not is_set_aside(connection, resources, given, seller)
+        )
         outcome = enroll(connection, resources, given, seller, replace=options.replace, force=options.force)
+        if (
+            waits
+            and isinstance(outcome, Outcome)
+            and consents.set_aside_consent(connection, given.seller_id) is None
+        ):
+            out.complain(
+                f"line {number}: the grant of seller {given.seller_id} that was set aside is dropped"
+            )
         if outcome is Outcome.UNCHANGED and is_of_earlier(connection, resources, given):
             earlier.append(given.seller_id)
         if outcome in (Outcome.ADDED, Outcome.UPDATED):
