@@ -79,7 +79,10 @@ def params() -> dict[str, Param]:
             type=["string", "array", "null"],
             items={"type": "string"},
             title="Arguments",
-            description='As on a command line: S1, or a1b2 --reason "agreed by phone". No token, no secret.',
+            description=(
+                'As on a command line: S1, or a1b2 --reason "agreed by phone". No token, no secret, no customer: '
+                "who may see this DAG reads it, and Airflow's audit log keeps it."
+            ),
         ),
     }
 
