@@ -137,6 +137,7 @@ def test_one_line_gives_a_shell_the_options_of_the_demo_but_no_signing_key(tmp_p
     assert told.startswith(f"{BIN}/feedamp\n")
     assert f"\nAIRFLOW_HOME={home}\n" in told
     assert env["AIRFLOW__CORE__FERNET_KEY"] in told
+    assert "\nAIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS=admin:admin,viewer:viewer\n" in told
     assert env["AIRFLOW__API_AUTH__JWT_SECRET"] not in told
 
 
