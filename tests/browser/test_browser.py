@@ -35,7 +35,7 @@ REFUSED = {
     ("viewer", "GET"): (403, "Your role in Airflow may not see this page."),
     ("viewer", "POST"): (403, "Your role in Airflow may not do this; nothing was changed."),
     (None, "GET"): (401, NOT_LOGGED_IN),
-    (None, "POST"): (401, NOT_LOGGED_IN),
+    (None, "POST"): (401, "Log in to Airflow first; nothing was changed."),
 }
 # Whatever the keyboard must reach.
 REACHABLE = "a[href], button, input:not([type=hidden]), label:not(.of-cards) select, textarea, summary, [tabindex='0']"
