@@ -176,7 +176,9 @@ def test_from_the_login_to_the_entry_to_the_frame(site, role):
         page.keyboard.press("Enter")
         frame.get_by_role("link", name="M-1", exact=True).click()
         heading(frame, "Order M-1")
-        page.reload()  # the address bar follows the frame
+        # The address bar follows the frame, a moment later.
+        expect(page).to_have_url(re.compile(f"/{ORDER}$"))
+        page.reload()
         heading(in_airflow(page), "Order M-1")
 
 
