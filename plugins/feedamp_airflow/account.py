@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")  # as Airflow 3.3.2 takes it (models/connection.py)
 _Number = TypeVar("_Number", int, float)
+_Found = TypeVar("_Found")
 # Extras of a Postgres connection that are passed on to libpq; Airflow's others (cursor, iam, …) are ignored.
 _LIBPQ_EXTRAS = (
     "sslmode",
@@ -54,6 +55,14 @@ def check_conn_id(text: str) -> None:
             "What was given as the id of a connection cannot be one, so it was not looked up and is not repeated here: Airflow "
             "takes letters, digits and any of # ! ( ) - . : / \\ _, up to 250 of them."
         )
+
+
+def find_for(option: str, find: Callable[[str], _Found], conn_id: str) -> _Found:
+    """The connection that an option names; a ConfigurationError of the look-up names the option too."""
+    try:
+        return find(conn_id)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"[feedamp] {option}: {error}") from error
 
 
 def libpq_options(connection: AirflowConnection) -> dict[str, str]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from feedamp.errors import ConfigurationError
 from feedamp.storage import Storage, open_storage
+from feedamp_airflow.account import find_for
 
 EXTRAS = {
     "s3": "s3",
@@ -62,7 +63,7 @@ def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
             f"[feedamp] {option} must name a connection before the @, as in s3://my_aws@bucket/prefix; "
             "credentials belong in the connection."
         )
-    find(conn_id)
+    find_for(option, find, conn_id)
     return _with_connection(option, given.scheme, conn_id, urlunsplit(given._replace(netloc=host)))
 
 

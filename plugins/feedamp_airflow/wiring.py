@@ -31,6 +31,7 @@ from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import (
     AirflowConnection,
     check_conn_id,
+    find_for,
     libpq_options,
     read_account,
     read_postgres,
@@ -174,7 +175,7 @@ def make_warehouse(
 ) -> Warehouse:
     """The warehouse of `warehouse_conn_id`, or the DuckDB file, not opened yet; ConfigurationError without its driver."""
     if options.warehouse_conn_id:
-        address = read_postgres(find(options.warehouse_conn_id))
+        address = read_postgres(find_for("warehouse_conn_id", find, options.warehouse_conn_id))
         mask_secret(address.password)
         with needs_extra("warehouse_conn_id", "postgres"):
             from feedamp.warehouse.postgres import PostgresWarehouse
@@ -530,7 +531,7 @@ def _state_url(options: Options, find: LookUp) -> str:
     if options.state_url and options.state_conn_id:
         raise ConfigurationError("[feedamp] state_url and state_conn_id are both set; set only one.")
     if options.state_conn_id:
-        connection = find(options.state_conn_id)
+        connection = find_for("state_conn_id", find, options.state_conn_id)
         url = URL.create(
             "postgresql+psycopg",
             username=connection.login,

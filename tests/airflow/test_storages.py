@@ -86,7 +86,14 @@ def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatc
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        pytest.param("s3://no one@b/x", "There is no connection no one", id="an unknown connection"),
+        pytest.param(
+            "s3://no-one@b/x", "lake_url: There is no connection no-one", id="an unknown connection"
+        ),
+        pytest.param(
+            "s3://no one@b/x",
+            "lake_url: What was given as the id of a connection",
+            id="no id of a connection",
+        ),
         pytest.param("s3://AKIA1:secret2@b/x", "must name a connection before the @", id="keys in the URL"),
         pytest.param("s3://@b/x", "must name a connection before the @", id="no connection before the @"),
         pytest.param(

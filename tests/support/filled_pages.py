@@ -30,7 +30,7 @@ PERSONAL = {
         "address1": "77 Gallowglass Lane",
         "city": "Tumbledown",
         "state": "OR",
-        "postal_code": "97299",
+        "postal_code": "97299-0142",
         "country_code": "USA",
         "phone": "+1 555 0142 7782",
     },
@@ -43,7 +43,7 @@ PRIVATE = (
     "Brackenridge",
     "Gallowglass",
     "Tumbledown",
-    "97299",
+    "97299-0142",  # no shorter number: the digits of a random id may hold five in a row
     "Montescue",
     "Gwendolyn",
     "Ashgrove",
