@@ -263,6 +263,22 @@ def test_a_closing_as_cancelled_reads_the_order_by_itself(env: Env) -> None:
     assert env.sandbox.broken_rules == []
 
 
+@pytest.mark.parametrize("state", ["CANCELLED", "SHIPPED"])
+def test_a_closing_as_cancelled_that_is_held_up_after_its_read_is_read_again(env: Env, state: str) -> None:
+    all_cancelled(env)
+    before = len(env.asked("GET", "/orders/M-1"))
+
+    def held_up() -> None:
+        env.clock.skip(seconds=cancelling.STILL_FRESH_S + 1)
+        if state == "SHIPPED":
+            env.fulfill("M-1", shipment(2))
+
+    assert during_the_put(env, held_up, close).undone == []
+    assert len(env.asked("GET", "/orders/M-1")) - before == 2
+    assert (env.order("M-1").phase, env.order("M-1").accepted_state) == ("closed", state)
+    assert env.sandbox.broken_rules == []
+
+
 def test_a_closing_as_cancelled_waits_until_the_order_could_be_read(env: Env) -> None:
     all_cancelled(env)
     env.sandbox.fault("error_500", method="GET", path="/orders/M-1", times=None)

@@ -16,6 +16,7 @@ from feedamp.api.pages import UnreadableOrder
 from feedamp.models import ReadOrder
 from feedamp.progress import EVERY_S, Progress
 from feedamp.resources import Resources
+from feedamp.rules.cancelling import READS_BEFORE_CANCELLED
 from feedamp.rules.failure_summary import (
     LONGEST_REASON,
     Reason,
@@ -342,6 +343,28 @@ class SellerJob:
         for error in fresh.failed:
             self._fail(error)
         return fresh.orders
+
+    async def _right_after_reading(
+        self,
+        read: Callable[[], Awaitable[datetime | None]],
+        put: Callable[..., Awaitable[datetime | None]],
+    ) -> datetime | None:
+        """Sends a PUT `right_after` a read on which it was decided; returns what that returns, or None if the read does.
+
+        If the rate limit delays the PUT too long, the order is read again.
+
+        Raises:
+            StaleReadError: that happened after the last of `READS_BEFORE_CANCELLED` reads.
+        """
+        reads = 1
+        while (read_at := await read()) is not None:
+            try:
+                return await put(right_after=read_at)
+            except errors.StaleReadError:
+                if reads == READS_BEFORE_CANCELLED:
+                    raise
+                reads += 1
+        return None
 
     def _record_missing(self, numbers: Sequence[str], *, asked_at: datetime) -> None:
         """Records orders that FeedAMP does not have: it answered 404 when it was asked for them at `asked_at`."""

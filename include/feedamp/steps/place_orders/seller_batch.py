@@ -17,7 +17,6 @@ from feedamp.models import Order
 from feedamp.order_body import named_field
 from feedamp.order_body.reject_reasons import MAX_REASONS
 from feedamp.resources import Resources
-from feedamp.rules.cancelling import READS_BEFORE_CANCELLED
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
 from feedamp.run import Run
@@ -133,15 +132,7 @@ class SellerBatch(SellerJob):
         )
         if order.desired_state != CANCELLED:
             return await put()
-        reads = 1
-        while (read_at := await self._may_cancel(order, lease)) is not None:
-            try:
-                return await put(right_after=read_at)
-            except errors.StaleReadError:
-                if reads == READS_BEFORE_CANCELLED:
-                    raise
-                reads += 1
-        return None
+        return await self._right_after_reading(partial(self._may_cancel, order, lease), put)
 
     async def _may_cancel(self, order: LedgerOrder, lease: Lease) -> datetime | None:
         """Reads an order alone just before it is cancelled; returns when, or None if CANCELLED must not be sent.

@@ -17,6 +17,7 @@ from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
 from feedamp.state import open_orders, sellers
+from feedamp.state.leases import Lease
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
 from feedamp.steps.read_back import read_back
@@ -98,17 +99,34 @@ class _Closer(SellerJob):
         async with self._moments.decided(self._seller_id, fresh, read_at) as closing:
             if closing.lease is None:
                 raise busy
-            if closing.state == CANCELLED:
-                # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
-                read = await self._read_alone(number)
-                if read is None:
-                    return False
-                if not closing.lease.renew():
-                    raise busy
-                await self._moments.decide_again(closing, *read)
+            put = partial(self._put, closing, partial(closing.lease.require, busy))
+            try:
+                if closing.state == CANCELLED:
+                    # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
+                    decide = partial(self._decide_again, closing, closing.lease, busy)
+                    sent_at = await self._right_after_reading(decide, put)
+                else:
+                    sent_at = await put()
+            except errors.StaleReadError as error:
+                self._fail(error)
+                return False
             if closing.note is not None:
                 self._warn(closing.note)
-            return await self._put(closing, partial(closing.lease.require, busy))
+            if sent_at is None or closing.state is None:
+                return False
+            self._count(orders=1, **{closing.state.lower(): 1})
+            await self._moments.closed(closing, sent_at=sent_at)
+            return True
+
+    async def _decide_again(self, closing: Closing, lease: Lease, busy: errors.BusyError) -> datetime | None:
+        """Reads the order by itself and decides by that; returns when it was read, None if it stays open."""
+        read = await self._read_alone(closing.fresh.mp_order_number)
+        if read is None:
+            return None
+        if not lease.renew():
+            raise busy
+        await self._moments.decide_again(closing, *read)
+        return None if closing.state is None else closing.read_at
 
     async def _read_alone(self, number: str) -> ReadOrder | None:
         asked_at = self._state.now()
@@ -122,34 +140,30 @@ class _Closer(SellerJob):
             return None
         return read
 
-    async def _put(self, closing: Closing, still_held: Check) -> bool:
+    async def _put(
+        self, closing: Closing, still_held: Check, *, right_after: datetime | None = None
+    ) -> datetime | None:
+        """Closes the order as was decided; returns when that was sent, None if it stays open."""
         order, state = closing.order, closing.state
         if order is None or state is None:
-            return False
-        right_after = closing.read_at if state == CANCELLED else None
+            return None
         try:
-            sent_at = await self._client.put_order(
+            return await self._client.put_order(
                 order.mp_order_number,
                 order.put_body(state),
-                right_after=right_after,
+                right_after=right_after if state == CANCELLED else None,
                 before_sending=still_held,
             )
-        except errors.StaleReadError as error:
-            self._fail(error)
-            return False
         except errors.NotFoundError:
             if await self._read_alone(order.mp_order_number) is not None:
                 message = f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, although it has the order."
                 self._fail(errors.TransientError(message))
-            return False
+            return None
         except errors.RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
                 raise errors.TransientError(f"{error} Check the connection's Base URL.") from error
             self._record_refused(order, error)
-            return False
-        self._count(orders=1, **{state.lower(): 1})
-        await self._moments.closed(closing, sent_at=sent_at)
-        return True
+            return None
 
     def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores the refusal; the order is not closed again before its snapshot changes."""
