@@ -271,9 +271,9 @@ def test_a_file_that_is_rewritten_while_it_is_read_is_read_again(
     drop_bytes(env, name, content)
     take = read_inbox.take_file
 
-    def take_while_rewritten(*given: Any) -> None:
+    def take_while_rewritten(*given: Any, **more: Any) -> None:
         (env.inbox / name).write_bytes(content[: int(len(content) * share)])
-        take(*given)
+        take(*given, **more)
 
     with monkeypatch.context() as patched:
         patched.setattr(read_inbox, "take_file", take_while_rewritten)

@@ -11,7 +11,7 @@ from env import Env
 from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet
 
 from feedamp.state import rejects, schema
-from feedamp.steps.place_orders import ingest_row, read_inbox_file
+from feedamp.steps.place_orders import ingest_row, read_inbox, read_inbox_file
 
 
 def bad(env: Env, count: int, **changes: Any) -> list[dict[str, Any]]:
@@ -242,19 +242,26 @@ def test_a_dismissal_is_not_handed_on_to_other_faults_of_the_same_text(env: Env)
     assert standing(env) == [("1.jsonl", 1)]
 
 
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        pytest.param(read_inbox_file, "read_rows", id="while the second reads the file"),
+        pytest.param(read_inbox, "take_file", id="before the second comes to the file"),
+    ],
+)
 def test_rows_that_two_runs_take_at_once_count_for_the_first_to_end(
-    env: Env, monkeypatch: pytest.MonkeyPatch
+    env: Env, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
 ) -> None:
     drop_bytes(env, "1.jsonl", jsonl([*bad(env, 2), env.body("M-9")]))
-    read_rows, others = read_inbox_file.read_rows, []
+    goes_on, others = getattr(where, name), []
 
-    def while_another_reads(*given: Any) -> Any:
+    def while_another_reads(*given: Any, **more: Any) -> Any:
         if not others:
             others.append(None)
             others[0] = env.intake()
-        return read_rows(*given)
+        return goes_on(*given, **more)
 
-    monkeypatch.setattr(read_inbox_file, "read_rows", while_another_reads)
+    monkeypatch.setattr(where, name, while_another_reads)
     second = env.intake()
     assert [(one.orders, one.rejected) for one in (others[0], second)] == [(3, 2), (0, 0)]
     with env.state.read() as connection:

@@ -44,7 +44,7 @@ def intake(resources: Resources, run: Run) -> StepResult:
         result.record_failure(name, FeedAmpError(reason))
     for file in found.files:
         try:
-            take_file(resources, run, file, result)
+            take_file(resources, run, file, result, since=started_at)
         except FeedAmpError as error:
             result.record_failure(file.name, error)
         except Exception as error:  # noqa: BLE001 - logged with its traceback; the other files are read

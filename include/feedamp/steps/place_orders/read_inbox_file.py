@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -34,6 +35,7 @@ def take_file(
     file: InboxFile,
     result: StepResult,
     *,
+    since: datetime,
     max_rejected: int = MAX_REJECTED_ROWS,
     max_kept: int = MAX_KEPT_WHOLE,
 ) -> None:
@@ -42,14 +44,14 @@ def take_file(
     A file that cannot be read to its end supersedes only the reject of its earlier file fault. Safe to repeat: a file
     whose pass was interrupted is not marked as taken, and the next pass finishes it. A row that was taken before changes
     nothing, and its reject stays unchanged; in another place of the file it has a new one, dismissed if those of the same
-    text were. If more than `max_rejected` rows are rejected, the rest of the file is not read.
+    text were. A file that another run has taken `since` this one began is counted there. If more than `max_rejected` rows are rejected, the rest of the file is not read.
     Rejected rows are stored whole up to `max_kept` characters together, then only their beginnings.
 
     Raises:
         TransientError: the file store failed while the file was read. The rows before that are taken; read the file
             again.
     """
-    file_pass = _FilePass(resources, run, file, result, max_kept=max_kept)
+    file_pass = _FilePass(resources, run, file, result, since=since, max_kept=max_kept)
 
     def enough() -> str | None:
         if file_pass.bad_rows <= max_rejected:
@@ -83,14 +85,21 @@ def take_file(
 
 class _FilePass:
     def __init__(
-        self, resources: Resources, run: Run, file: InboxFile, result: StepResult, *, max_kept: int
+        self,
+        resources: Resources,
+        run: Run,
+        file: InboxFile,
+        result: StepResult,
+        *,
+        since: datetime,
+        max_kept: int,
     ) -> None:
         self._resources = resources
         self._run = run
         self._file = file
         self._result = result
         self._kept_left = max_kept
-        self._began_at = resources.state.now()
+        self._since = since
         self.read = self.rejected = self.bad_rows = self.erased = 0
         self.fault: str | None = None
         self.notes: list[tuple[str, str]] = []
@@ -158,7 +167,7 @@ class _FilePass:
                 if self.fault is None or rejected.row_number == 0:
                     rejects.supersede_row(connection, rejected, now=now)
             version = (self._file.name, self._file.size, self._file.checksum, self._file.stamp)
-            if inbox_files.is_taken(connection, version, since=self._began_at):
+            if inbox_files.is_taken(connection, version, since=self._since):
                 log.info("%s: another run has taken it meanwhile, and counts its rows.", self._file.name)
                 self.read = self.rejected = self.erased = 0
                 return
