@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,7 +15,7 @@ from env import OTHER, SELLER, Env, open_env, shipment
 
 from crashes.clock import NOON
 from feedamp.state import grants, manifests, sellers
-from feedamp.steps.extract_fulfillments import publisher
+from feedamp.steps.extract_fulfillments import extract, publisher
 from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
 
@@ -221,6 +222,16 @@ def test_a_dry_run_asks_and_writes_nothing(placed: Env) -> None:
     assert result.sellers == 2
     assert len(placed.sandbox.requests) == before
     assert not (placed.folder / "lake").exists()
+
+
+def test_the_last_extraction_of_a_process_gives_back_the_garbage_collector() -> None:
+    before = gc.get_threshold()
+    first, second = extract._COLLECTOR.seldom(), extract._COLLECTOR.seldom()
+    first.__enter__()
+    with second:
+        first.__exit__(None, None, None)
+        assert gc.get_threshold()[0] == extract.OBJECTS_PER_COLLECTION
+    assert gc.get_threshold() == before
 
 
 def test_a_seller_without_orders_makes_the_run_no_poorer(env: Env) -> None:

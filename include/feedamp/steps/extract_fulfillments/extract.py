@@ -5,6 +5,7 @@ Only reads from FeedAMP; `load` does the rest. Where the next extraction starts:
 
 import gc
 import logging
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import datetime, timedelta
@@ -130,26 +131,44 @@ async def extract(
                     place = msgspec.structs.replace(place, manifests=tuple(publisher.published))
                 unfinished_reads.leave_off(connection, seller_id, place)
 
-    with _collecting_seldom():
+    with _COLLECTOR.seldom():
         await run_per_seller(resources, run, result, found, work, at_end=publish)
     return result
 
 
-@contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """Keeps the garbage collector from the objects that were there before, and calls it less often.
+class _Collector:
+    """Python's garbage collector, which the extractions of a process have in common."""
 
-    Orders are without cycles, and go when their pages are written; each collection would look at all that are held.
-    """
-    thresholds, was_frozen = gc.get_threshold(), _is_frozen_by_others()
-    gc.freeze()
-    gc.set_threshold(OBJECTS_PER_COLLECTION, *thresholds[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        if not was_frozen:
-            gc.unfreeze()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._thresholds = gc.get_threshold()
+        self._was_frozen = False
+
+    @contextmanager
+    def seldom(self) -> Iterator[None]:
+        """Keeps it from the objects that were there before, and calls it less often, until the last of such blocks ends.
+
+        Orders are without cycles, and go when their pages are written; each collection would look at all that are held.
+        """
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._thresholds, self._was_frozen = gc.get_threshold(), _is_frozen_by_others()
+                gc.freeze()
+                gc.set_threshold(OBJECTS_PER_COLLECTION, *self._thresholds[1:])
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    gc.set_threshold(*self._thresholds)
+                    if not self._was_frozen:
+                        gc.unfreeze()
+
+
+_COLLECTOR = _Collector()
 
 
 @cache
