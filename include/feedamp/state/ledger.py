@@ -280,7 +280,8 @@ def found_again(connection: Connection, seller_id: str, mp_order_number: str) ->
 _CLOSED_SINCE = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
     orders.c.seller_id == sa.bindparam("of"),
     orders.c.mp_order_number.in_(sa.bindparam("numbers", expanding=True)),
-    orders.c.phase == Phase.CLOSED,
+    # As an expression, or SQLite would search by phase and read all closed orders of the seller.
+    orders.c.phase.concat("") == Phase.CLOSED,
     orders.c.closed_at >= sa.bindparam("since"),
 )
 
