@@ -48,6 +48,11 @@ def remembers_short(entries: int) -> Callable[[Callable[[AnyStr], _T]], Callable
     return lambda meaning_of: _Meanings(meaning_of, entries).__getitem__
 
 
+def has_nul(body: bytes) -> bool:
+    """Whether a text has `NUL`. Most have no escape at all, and one character is found ten times as fast as six."""
+    return b"\\" in body and NUL in body
+
+
 def encode(value: Any) -> bytes:
     """The canonical JSON of a value; equal values give equal bytes."""
     return _ENCODER.encode(value)
@@ -99,7 +104,7 @@ def decode_json(body: bytes, coercions: Counter[str] | None = None) -> Any:
     """
     try:
         value = _DECODER.decode(body)
-        return _storable(value) if NUL in body else value
+        return _storable(value) if has_nul(body) else value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         try:
             return _decode_as_meant(body, Counter() if coercions is None else coercions)

@@ -67,7 +67,7 @@ class OrderLine(Struct, frozen=True):
     extra: dict[str, Any] = {}
 
 
-class Shipment(Struct, frozen=True):
+class Shipment(Struct, frozen=True, forbid_unknown_fields=True):
     """Units that were shipped; `quantity` is None when FeedAMP sent something that is not a whole number."""
 
     quantity: int | None = None
@@ -77,7 +77,7 @@ class Shipment(Struct, frozen=True):
     tracking_url: str | None = None
 
 
-class Cancellation(Struct, frozen=True):
+class Cancellation(Struct, frozen=True, forbid_unknown_fields=True):
     """Units that will never be shipped."""
 
     quantity: int | None = None

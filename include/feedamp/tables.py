@@ -61,14 +61,14 @@ class Type(Enum):
         """
         import pyarrow as pa
 
-        kinds = set(map(type, values))
+        are_equal = _are_equal(values)  # a seller, a moment, a currency: as most columns of a page
+        # Nothing but a text equals a text, so its kind is that of all.
+        kinds = {type(values[0])} if are_equal and type(values[0]) in _TOLD_BY_ONE else set(map(type, values))
         if kinds == {_NONE} and not is_required:
             return pa.nulls(len(values), self.arrow)
         if not kinds <= ({self._python} if is_required else {self._python, _NONE}):
             raise ValueError(f"not all are {self.label}")  # Arrow would accept a number as a timestamp
-        if len(kinds) == 1 and _are_equal(
-            values
-        ):  # a seller, a moment, a currency: as most columns of a page
+        if are_equal and len(kinds) == 1:
             return pa.repeat(self.array(values[:1], is_required=is_required)[0], len(values))
         if self is Type.MONEY:
             # Decimals take longest to convert, and nearly all rows share theirs with others.
@@ -111,13 +111,17 @@ class Type(Enum):
 _SMALL = 1 << 31
 _AS_USUAL = (Decimal("0.01"), Decimal(1))
 _NONE = type(None)
+_TOLD_BY_ONE = (str, _NONE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _are_equal(values: Sequence[Any]) -> bool:
     """Whether there are several values and all are equal; nearly always told by three of them."""
-    first, count = values[0], len(values)
-    return count > 1 and values[-1] == first == values[count // 2] and values.count(first) == count
+    count = len(values)
+    if count < 2:
+        return False
+    first = values[0]
+    return values[-1] == first == values[count // 2] and values.count(first) == count
 
 
 def _microseconds(moment: datetime) -> int:

@@ -56,7 +56,7 @@ class Request:
     """A request to be sent with the seller's token; `path` is below the base URL and encoded, with the query.
 
     `timeout_s` and `max_bytes`: as for `Transport.send`. `decode` raises `UnreadableError`. `right_after` and `before_sending`: as for `put_order`.
-    `smaller` is sent instead of a repeat after a broken answer.
+    What `smaller` makes is sent instead of a repeat after a broken answer.
     """
 
     method: str
@@ -68,7 +68,7 @@ class Request:
     decode: Callable[[bytes], Any] | None = None
     right_after: datetime | None = None
     before_sending: Check = no_check
-    smaller: Request | None = None
+    smaller: Callable[[], Request] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,17 @@ class FeedAmpClient:
 
     def _list_request(self, filters: Filters, cursor: str | None) -> Request:
         is_smallest = filters.page_size <= SMALLEST_PAGE
-        half = max(SMALLEST_PAGE, filters.page_size // 2)
+
+        def half() -> Request:
+            size = max(SMALLEST_PAGE, filters.page_size // 2)
+            return self._list_request(replace(filters, page_size=size), cursor)
+
         return Request(
             "GET",
             f"/orders?{filters.query(cursor)}",
             max_bytes=MAX_BODY_BYTES if is_smallest else PAGE_BYTES,
             decode=partial(self._page, salvages=is_smallest),
-            smaller=None if is_smallest else self._list_request(replace(filters, page_size=half), cursor),
+            smaller=None if is_smallest else half,
         )
 
     def _page(self, body: bytes, *, salvages: bool) -> tuple[Sequence[Any] | None, str | None, list[str]]:
@@ -262,7 +266,7 @@ class FeedAmpClient:
                 if (is_over and smaller is None) or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
                     raise
-                request = smaller or request
+                request = smaller() if smaller else request
                 await self._sleep(wait_s)
         raise AssertionError("unreachable")  # pragma: no cover
 

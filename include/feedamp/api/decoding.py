@@ -20,7 +20,7 @@ from feedamp.api.plain_orders import (
     SHIPMENT_FIELDS,
     PlainOrders,
 )
-from feedamp.codec import NUL, decode_json, decoder_of
+from feedamp.codec import decode_json, decoder_of, has_nul
 from feedamp.errors import UnreadableError
 from feedamp.models import (
     Address,
@@ -74,7 +74,7 @@ def read_page(body: bytes, coercions: Coercions) -> tuple[Sequence[Any] | None, 
     Raises:
         UnreadableError: the body is not a page.
     """
-    if NUL not in body:
+    if not has_nul(body):
         read = _PLAIN.read_page(body, coercions)
         if read is not None:
             return read

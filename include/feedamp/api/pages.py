@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from urllib.parse import quote
 
 from feedamp.models import Order
@@ -59,6 +60,12 @@ class Filters:
 
     def query(self, cursor: str | None) -> str:
         """The query string; a time always carries its Z, a list is one comma-separated value."""
+        return (
+            self._of_all_pages if cursor is None else f"{self._of_all_pages}&cursor={quote(cursor, safe='')}"
+        )
+
+    @cached_property
+    def _of_all_pages(self) -> str:
         parts = [f"page_size={self.page_size}"]
         for name in ("seller_updated_after", "imported_after"):
             moment: datetime | None = getattr(self, name)
@@ -68,6 +75,4 @@ class Filters:
             parts.append("mp_order_numbers=" + ",".join(quote(n, safe="") for n in self.mp_order_numbers))
         if self.has_errors is not None:
             parts.append(f"has_errors={'true' if self.has_errors else 'false'}")
-        if cursor is not None:
-            parts.append("cursor=" + quote(cursor, safe=""))
         return "&".join(parts)

@@ -191,8 +191,8 @@ class _Form:
         self._further: dict[type[msgspec.Struct], list[tuple[str, str]]] = {kind: [] for kind in _KNOWN}
         for kind, name in sorted(learned, key=lambda one: (one[0].__name__, one[1])):
             self._further[kind].append((f"further_{len(self._further[kind])}", name))
-        shipment = self._grown(Shipment, quantity=_Whole | None)
-        cancellation = self._grown(Cancellation, quantity=_Whole | None)
+        shipment = self._grown(Shipment) if self._further[Shipment] else Shipment
+        cancellation = self._grown(Cancellation) if self._further[Cancellation] else Cancellation
         entry = self._grown(
             _Entry,
             shipments=tuple[shipment, ...] | UnsetType | None,  # type: ignore[valid-type]
@@ -395,28 +395,44 @@ def _fulfillments(entries: tuple[_Entry, ...], extra: JsonObject) -> tuple[LineF
         elif isinstance(pending, dict):
             for name in pending.keys() - _PENDING_FIELDS:
                 extra[f"fulfillments[{index}].pending.{name}"] = _kept(pending[name])
-        shipments = [
-            Shipment(
-                quantity=shipment.quantity,
-                carrier=shipment.carrier,
-                tracking_number=shipment.tracking_number,
-                shipped_date=shipment.shipped_date,
-                tracking_url=shipment.tracking_url,
-            )
-            for shipment in entry.shipments or ()
-        ]
-        cancellations = entry.cancellations and [
-            Cancellation(quantity=cancellation.quantity, reason=cancellation.reason)
-            for cancellation in entry.cancellations
-        ]
         read.append(
             LineFulfillment(
                 mp_line_number=entry.mp_line_number,
-                shipments=tuple(shipments),
-                cancellations=tuple(cancellations) if cancellations else (),
+                shipments=_shipments(entry.shipments) if entry.shipments else (),
+                cancellations=_cancellations(entry.cancellations) if entry.cancellations else (),
             )
         )
     return tuple(read)
+
+
+def _shipments(values: tuple[Shipment, ...]) -> tuple[Shipment, ...]:
+    for one in values:
+        _require_units(one.quantity)
+    if type(values[0]) is Shipment:
+        return values
+    return tuple(
+        Shipment(
+            quantity=one.quantity,
+            carrier=one.carrier,
+            tracking_number=one.tracking_number,
+            shipped_date=one.shipped_date,
+            tracking_url=one.tracking_url,
+        )
+        for one in values
+    )
+
+
+def _cancellations(values: tuple[Cancellation, ...]) -> tuple[Cancellation, ...]:
+    for one in values:
+        _require_units(one.quantity)
+    if type(values[0]) is Cancellation:
+        return values
+    return tuple(Cancellation(quantity=one.quantity, reason=one.reason) for one in values)
+
+
+def _require_units(quantity: int | None) -> None:
+    if quantity is not None and not -LARGEST_WHOLE <= quantity <= LARGEST_WHOLE:
+        raise _NotPlainError
 
 
 def _keep(extra: JsonObject, path: str, values: Any, further: list[tuple[str, str]]) -> JsonObject:

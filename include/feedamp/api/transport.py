@@ -424,7 +424,7 @@ class Transport:
         allowed = max_bytes or MAX_BODY_BYTES
         # A header that does not fit the body must not cost the token in it, so only the body tells.
         unpacked = partial(_unpacked, allowed=allowed) if session is self._unpooled_as_sent else bytes
-        content = bytearray()
+        chunks, size = list[bytes](), 0
         response: aiohttp.ClientResponse | None = None
         try:
             async with (
@@ -441,29 +441,30 @@ class Transport:
                 ) as response,
             ):
                 async for chunk in response.content.iter_any():
-                    content += chunk
-                    if len(content) > allowed:
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > allowed:
                         if is_token_call:
                             break
                         raise BrokenAnswerError(
                             f"FeedAMP's answer to {method} is larger than {allowed} bytes.", is_too_large=True
                         )
-                return Answer(response.status, response.headers, unpacked(content))
+                return Answer(response.status, response.headers, unpacked(b"".join(chunks)))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
-            if is_token_call and content and response is not None and response.ok:
-                return Answer(response.status, response.headers, unpacked(content))
+            if is_token_call and chunks and response is not None and response.ok:
+                return Answer(response.status, response.headers, unpacked(b"".join(chunks)))
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
 
 
-def _unpacked(body: bytes | bytearray, *, allowed: int) -> bytes:
+def _unpacked(body: bytes, *, allowed: int) -> bytes:
     """The body, decompressed if it begins as gzip or zlib does; of one that is cut off or too large, the beginning."""
     if body[:2] == b"\x1f\x8b" or body[:1] == b"\x78":
         with suppress(zlib.error):
             return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, allowed)
-    return bytes(body)
+    return body
 
 
 @asynccontextmanager

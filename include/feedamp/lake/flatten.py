@@ -17,7 +17,7 @@ from feedamp import carriers
 from feedamp.codec import content_hash, encode, encoded_hash
 from feedamp.models import Address, Cancellation, Customer, Order, OrderLine, ReadOrder, Shipment
 from feedamp.money import fitted
-from feedamp.rules.units import shipped_and_cancelled
+from feedamp.rules.units import added_up
 from feedamp.tables import (
     CANCELLATIONS,
     ORDER_DISCOUNTS,
@@ -45,6 +45,8 @@ _PRICES = ("unit_price", "shipping_price")
 _AMOUNTS = {"taxes": (ORDER_TAXES.name, "tax_index"), "discounts": (ORDER_DISCOUNTS.name, "discount_index")}
 _PARTS = {SHIPMENTS.name: Shipment, CANCELLATIONS.name: Cancellation}
 _NOT_ORDERED = OrderLine(mp_line_number="")
+_Line = tuple[int, str]  # the position of its order, and its number
+_Parts = tuple[Sequence[_Line], Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,11 @@ def order_columns(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
     orders, read_at = [one.order for one in read], [one.read_at for one in read]
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
     hashes = list(map(content_hash, orders))
-    found = _orders_and_lines(seller_id, orders, read_at, hashes)
+    parts = {table: _parts_of(orders, table) for table in _PARTS}
+    found = _orders_and_lines(seller_id, orders, read_at, hashes, parts)
     found.tables[ORDERS.name]["extracted_at"] = read_at
-    for table in _PARTS:
-        _add_parts(found, orders, table)
+    for table, (keys, of_table) in parts.items():
+        _add_parts(found, table, keys, of_table)
     snapshots = [encode(order.snapshot()) for order in orders]
     found.tables[SNAPSHOTS.name] = {
         SNAPSHOT_HASH: list(map(encoded_hash, snapshots)),
@@ -84,7 +87,8 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
     """Rows of an order that was placed and not yet read from FeedAMP; any snapshot replaces them."""
-    rows = rows_of(_orders_and_lines(seller_id, [order], [placed_at], [""]))
+    parts = {table: _parts_of([order], table) for table in _PARTS}
+    rows = rows_of(_orders_and_lines(seller_id, [order], [placed_at], [""], parts))
     for row in rows[ORDERS.name]:
         del row[SNAPSHOT_HASH]  # the merge knows by its absence that nothing was read
     return rows
@@ -106,7 +110,11 @@ def rows_of(found: OrderColumns) -> Rows:
 
 
 def _orders_and_lines(
-    seller_id: str, orders: Sequence[Order], recorded_at: Sequence[datetime], hashes: Sequence[str]
+    seller_id: str,
+    orders: Sequence[Order],
+    recorded_at: Sequence[datetime],
+    hashes: Sequence[str],
+    parts: Mapping[str, _Parts],
 ) -> OrderColumns:
     key: Columns = {
         "seller_id": [seller_id] * len(orders),
@@ -123,7 +131,7 @@ def _orders_and_lines(
         ),
     }
     found = OrderColumns(key, {ORDERS.name: of_orders}, {})
-    of_orders |= _add_lines(found, orders)
+    of_orders |= _add_lines(found, orders, parts)
     return found
 
 
@@ -137,22 +145,36 @@ def _turned(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[An
     return list(zip(*rows, strict=True)) or [()] * width
 
 
-def _add_lines(found: OrderColumns, orders: Sequence[Order]) -> Columns:
+def _parts_of(orders: Sequence[Order], table: str) -> _Parts:
+    """The shipments or cancellations of all orders, as the table is named, behind the line of each."""
+    of_entry = attrgetter(table)
+    found = [
+        ((position, entry.mp_line_number), part)
+        for position, order in enumerate(orders)
+        for entry in order.fulfillments or ()
+        for part in of_entry(entry)
+    ]
+    lines, parts = _turned(found, 2)
+    return lines, parts
+
+
+def _add_lines(found: OrderColumns, orders: Sequence[Order], parts: Mapping[str, _Parts]) -> Columns:
     """Adds the lines, those that were never ordered last; returns columns with the units of the orders."""
-    of, numbers, lines = list[int](), list[str](), list[OrderLine]()
-    shipped, cancelled, ends = list[int](), list[int](), [0]
+    by_key: dict[_Line, OrderLine] = {}
+    ends = [0]
     for position, order in enumerate(orders):
-        sent, not_sent = shipped_and_cancelled(order.fulfillments or ())
-        by_number = {line.mp_line_number: line for line in order.order_lines}
-        if not sent.keys() <= by_number.keys():
-            by_number |= {number: _NOT_ORDERED for number in sent if number not in by_number}
-        of += [position] * len(by_number)
-        numbers += by_number
-        lines += by_number.values()
-        shipped += [sent.get(number, 0) for number in by_number]
-        cancelled += [not_sent.get(number, 0) for number in by_number]
-        ends.append(len(lines))
+        for line in order.order_lines:
+            by_key[position, line.mp_line_number] = line
+        for entry in order.fulfillments or ():
+            by_key.setdefault((position, entry.mp_line_number), _NOT_ORDERED)
+        ends.append(len(by_key))
+    lines = list(by_key.values())
+    of, numbers = _turned(by_key, 2)
     ordered = [line.quantity or 0 for line in lines]
+    shipped, cancelled = (
+        list(added_up(dict.fromkeys(by_key, 0), *parts[table]).values())
+        for table in (SHIPMENTS.name, CANCELLATIONS.name)
+    )
     left = [all_ - gone - lost for all_, gone, lost in zip(ordered, shipped, cancelled, strict=True)]
     pending = [max(0, units) for units in left]
     over = [units - more for units, more in zip(pending, left, strict=True)]
@@ -220,28 +242,18 @@ def _amounts(lines: Iterable[tuple[int, OrderLine]], member: str) -> Iterator[tu
                 yield position, line.mp_line_number, place, name, amount, _json(extra)
 
 
-def _add_parts(found: OrderColumns, orders: Sequence[Order], table: str) -> None:
-    """Adds the shipments or cancellations, as the table is named, each with its position within its line."""
-    of_entry = attrgetter(table)
-    entries = [
-        (position, entry.mp_line_number, parts)
-        for position, order in enumerate(orders)
-        for entry in order.fulfillments or ()
-        if (parts := of_entry(entry))
-    ]
-    of = [position for position, _, parts in entries for _ in parts]
-    numbers = [number for _, number, parts in entries for _ in parts]
-    all_parts = [part for _, _, parts in entries for part in parts]
+def _add_parts(found: OrderColumns, table: str, lines: Sequence[_Line], parts: Sequence[Any]) -> None:
+    """Adds the shipments or cancellations, each with its position within its line."""
     kind = _PARTS[table]
-    found.orders_of[table] = of
+    found.orders_of[table], numbers = _turned(lines, 2)
     found.tables[table] = {
         "mp_line_number": numbers,
-        f"{table.removesuffix('s')}_index": _indexes(of, numbers),
-        **_fields(kind.__struct_fields__, all_parts),
+        f"{table.removesuffix('s')}_index": _indexes(lines),
+        **_fields(kind.__struct_fields__, parts),
     }
     if kind is Shipment:
         verdicts = [
-            carriers.check(part.carrier, part.tracking_number, url=part.tracking_url) for part in all_parts
+            carriers.check(part.carrier, part.tracking_number, url=part.tracking_url) for part in parts
         ]
         found.tables[table] |= {
             "carrier_id": [verdict.carrier_id for verdict in verdicts],
@@ -250,16 +262,15 @@ def _add_parts(found: OrderColumns, orders: Sequence[Order], table: str) -> None
         }
 
 
-def _indexes(of: Sequence[int], numbers: Sequence[str]) -> list[int]:
+def _indexes(lines: Sequence[_Line]) -> list[int]:
     """How many rows of its line are before each row. A line may have two entries; the count continues."""
-    keys = list(zip(of, numbers, strict=True))
-    if len(set(keys)) == len(keys):
-        return [0] * len(keys)
-    before: Counter[tuple[int, str]] = Counter()
+    if len(set(lines)) == len(lines):
+        return [0] * len(lines)
+    before: Counter[_Line] = Counter()
     indexes = []
-    for key in keys:
-        indexes.append(before[key])
-        before[key] += 1
+    for line in lines:
+        indexes.append(before[line])
+        before[line] += 1
     return indexes
 
 

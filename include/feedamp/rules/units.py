@@ -1,9 +1,11 @@
 """PURE: counts the units of each line that were ordered, shipped or cancelled, are still open, or are too many."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from feedamp.models import Cancellation, LineFulfillment, Shipment
+
+Line = TypeVar("Line")
 
 
 class LineUnits(NamedTuple):
@@ -44,6 +46,16 @@ def shipped_and_cancelled(
         if entry.cancellations:
             cancelled[line] = cancelled.get(line, 0) + _counted(entry.cancellations)
     return shipped, cancelled
+
+
+def added_up(
+    units: dict[Line, int], lines: Iterable[Line], parts: Iterable[Shipment | Cancellation]
+) -> dict[Line, int]:
+    """Adds what `shipped_and_cancelled` counts of each part to its line, which must be there; returns the units."""
+    for line, part in zip(lines, parts, strict=True):
+        if part.quantity is not None and part.quantity > 0:
+            units[line] += part.quantity
+    return units
 
 
 def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillment]) -> dict[str, LineUnits]:
