@@ -43,6 +43,8 @@ _NUMBER = sa.String(128)
 CANCELLED_BUT_SHIPPED = "accepted_state = 'CANCELLED' AND closed_units_shipped > 0"
 IS_CHANGED = "(validated_hash IS NULL OR validated_hash != snapshot_hash)"
 IS_CLOSABLE = "closable"
+# Validated, and with a wait in words of `rules/closing.py`; FeedAMP's own may be longer than what Postgres takes into an index.
+IS_WAITING = "(validated_hash = snapshot_hash AND NOT needs_person)"
 MAY_BE_STUCK = "(needs_person OR error_lingers_since IS NOT NULL)"
 
 
@@ -292,6 +294,7 @@ snapshots = _table(
     _partial("snapshots_changed", "seller_id", "mp_order_number", where=IS_CHANGED),
     _partial("snapshots_closable", "seller_id", "mp_order_number", where=IS_CLOSABLE),
     _partial("snapshots_stuck", "seller_id", "mp_order_number", where=MAY_BE_STUCK),
+    _partial("snapshots_waiting", "waits_for", where=IS_WAITING),
 )
 
 findings = _table(
