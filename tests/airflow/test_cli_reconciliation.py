@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 import sqlalchemy as sa
 from console import SELLER, Console
 
 from crashes.fixtures import run_whole
+from feedamp.rules.reconciled_days import CheckedDay, Counts
 from feedamp.run import Run
+from feedamp.state.reconciliation_days import write
 from feedamp.state.schema import reconciliation_days
 
 DAYS = ("2026-03-01", "2026-03-04")
@@ -66,6 +68,28 @@ def test_a_report_counts_days_kinds_and_sellers(compared, start_holder, tmp_path
         ("2026-03-03", SELLER, "differing", "1"),
         ("2026-03-04", "", "never checked", ""),
     ]
+
+
+def test_a_spreadsheet_runs_no_cell_of_a_csv_file(feedamp_env, tmp_path):
+    shown = {
+        "=1+1": "'=1+1",
+        "+1": "'+1",
+        "-1": "'-1",
+        "@SUM(A1)": "'@SUM(A1)",
+        "'=1": "''=1",
+        "\uff1d1": "'\uff1d1",
+        "shop;=1": "shop;'=1",  # where a semicolon divides cells
+        "a-b=c+d@e.example; f's": "a-b=c+d@e.example; f's",
+    }
+    now = datetime.now(UTC)
+    rows = [CheckedDay(date(2026, 3, 2), one, "+1", now, Counts(1, 1)) for one in shown]
+    with feedamp_env.resources.state.begin() as connection:
+        write(connection, rows, now=now)
+    file, day = tmp_path / "days.csv", ("--from", "2026-03-02", "--to", "2026-03-02")
+    feedamp_env.run("reconciliation", "report", *day, "--csv", file)
+    with file.open(newline="", encoding="utf-8") as lines:
+        cells = [(row["seller_id"], row["run_id"]) for row in csv.DictReader(lines) if row["run_id"]]
+    assert sorted(cells) == sorted((one, "'+1") for one in shown.values())
 
 
 def test_a_difference_that_a_later_run_repairs_is_not_left(compared):

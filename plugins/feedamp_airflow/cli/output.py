@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ if (
     from feedamp_airflow.cli.terminal import Working
 
 WIDEST_CELL = 100
+# Where a spreadsheet may begin a formula: in a cell, or behind what divides cells in some countries. In front of an apostrophe
+# too, so that ours can be told from it.
+_FORMULA = re.compile(r"(^\s*|[;,|\t\r\n]\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20'])")
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,11 @@ def cell(value: object) -> str:
         return moment(value)
     text = plain(str(value))
     return text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 1]}…"
+
+
+def spreadsheet_cell(value: object) -> object:
+    """A value of a CSV file that a spreadsheet shows and does not run: an apostrophe stands before what could begin a formula."""
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
 def moment(value: datetime) -> str:

@@ -18,7 +18,7 @@ from feedamp.rules.reconciled_days import NOT_EXTRACTED, Counts, days_between
 from feedamp.rules.reconciliation_report import ACTION_REQUIRED, ReportedDay, Status, report_days, status_of
 from feedamp.state import ledger, reconciliation_days, sellers
 from feedamp.state.retention import CHECKED_DAYS_KEPT
-from feedamp_airflow.cli.output import Output, moment, replaced_file
+from feedamp_airflow.cli.output import Output, moment, replaced_file, spreadsheet_cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.config import Options
 
@@ -54,7 +54,7 @@ def report(given: argparse.Namespace, out: Output) -> int:
                 {"day": day.day, "status": day.status, "sellers": len(day.checked)}
                 | {"not_checked": len(day.not_checked), **figures(counts)}
             )
-            writer.writerows(_csv_rows(day))
+            writer.writerows(map(spreadsheet_cell, row) for row in _csv_rows(day))
     statuses = Counter(row["status"] for row in by_day)
     half_compared = sum(
         any(row[name] for name in ("remaining", "unread", "not_checked"))
