@@ -386,6 +386,31 @@ def test_the_token_of_a_grant_that_was_not_kept_is_taken_from_the_file(shop):
     )
 
 
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        pytest.param("first", "refused 1", id="before the kept one: it is spent"),
+        pytest.param("second", "updated 1", id="the kept one"),
+        pytest.param("third", "updated 1", id="after the kept one"),
+    ],
+)
+def test_the_grant_of_the_given_token_is_used_again_and_no_other(which, said, shop):
+    """The first was accepted, and so was the second, which is kept; the third and the fourth were never compared."""
+    [first] = [line for line in shop.sandbox.sellers if line["seller_id"] == OTHER]
+    second, third = ({**first, "refresh_token": shop.sandbox.consent(OTHER)} for _ in range(2))
+    assert shop.run("sellers", "import", shop.sellers_file(second), "--replace").code == 0
+    kept = token_of(shop)
+    with shop.sandbox.unreachable():
+        shop.run("sellers", "import", shop.sellers_file(third), "--replace")
+        import_dead(shop, OTHER)
+    lose_grant(shop)
+    given = {"first": first, "second": second, "third": third}[which]
+    done = shop.run("sellers", "import", shop.sellers_file(given), "--replace")
+    assert (said in done.out, "FeedAMP refuses its token" in done.err) == (True, which == "first")
+    assert listed(shop)["grant"] == "active"
+    assert (token_of(shop) == kept) is (which != "third")
+
+
 def test_an_import_with_force_says_what_it_accepts(shop):
     done, _ = import_new(shop, SELLER, "--replace", "--force")
     assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")

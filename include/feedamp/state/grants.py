@@ -230,6 +230,29 @@ def is_of_earlier(connection: Connection, cipher: TokenCipher, seller_id: str, t
     return connection.execute(query.limit(1)).first() is not None
 
 
+def is_of_kept(connection: Connection, cipher: TokenCipher, seller_id: str, token: str) -> bool:
+    """Whether a token is of the grant that is kept from before the newest one (`consents.take_replaced`), and of no other.
+
+    That of a grant before it was seen earlier; that of one that came after it and was replaced before its account was
+    compared, later than the kept one was last refreshed.
+    """
+    seen, came = token_fingerprints.alias(), token_fingerprints.alias()
+    kept, known = other_grants.c, [fingerprint(token) for fingerprint in cipher.fingerprints("token")]
+    was_in_use = sa.and_(
+        seen.c.seen_at >= came.c.seen_at,
+        sa.or_(seen.c.seen_at <= kept.issued_at, seen.c.seen_at <= kept.refreshed_at),
+    )
+    query = (
+        sa.select(seen.c.seller_id)
+        .where(seen.c.seller_id == seller_id, seen.c.fingerprint.in_(known))
+        .where(
+            kept.seller_id == seller_id, kept.role == consents.REPLACED, came.c.fingerprint == kept.consent
+        )
+        .where(sa.or_(seen.c.fingerprint == came.c.fingerprint, was_in_use))
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def store_tokens(
     connection: Connection,
     cipher: TokenCipher,

@@ -135,6 +135,7 @@ def enroll(
     is_put_back = False
     if (
         owner
+        and given.refresh_token is not None
         and known is not None
         and known.grant not in (None, ACTIVE)
         and is_of_earlier(connection, resources, given)
@@ -144,7 +145,7 @@ def enroll(
                 "refresh_token",
                 "is of a grant before the one that cannot be used now; --replace uses it again",
             )
-        is_put_back = consents.has_replaced(connection, known.seller_id)
+        is_put_back = grants.is_of_kept(connection, resources.cipher, known.seller_id, given.refresh_token)
         is_new_token = not is_put_back
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
         return Refusal("refresh_token", "the seller has a live grant; --replace replaces it with this one")
