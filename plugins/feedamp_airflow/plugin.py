@@ -59,7 +59,7 @@ def _day_compared(run_id: str) -> str | None:
     """The day of a scheduled run or a backfill, whose id ends with the midnight after it; a run by hand may have others."""
     kind, _, moment = run_id.partition("__")
     if kind in ("scheduled", "backfill"):
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             return f"{datetime.fromisoformat(moment) - timedelta(days=1):%Y-%m-%d}"
     return None
 

@@ -278,6 +278,7 @@ def test_orders_are_listed_by_what_they_wait_for(placed):
         "feedamp: The first 2 of 3 orders; --limit shows more.\n",
     )
     assert not [word for word in PERSONAL if word in some.out]
+    assert len(placed.run("orders", "list", "--limit", "9" * 25).out.splitlines()) == 4
     assert placed.run("orders", "list", "--older-than", "soon").code == 2
     assert placed.run("orders", "list", "--seller", "nobody").out == "There are none.\n"
     said = placed.run("orders", "show", SELLER, "M-1").out

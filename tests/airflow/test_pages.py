@@ -519,7 +519,27 @@ def test_pages_do_not_wait_for_who_writes(browse, filled):
 )
 def test_odd_addresses_get_a_page(path, code, browse, feedamp_env):
     shown = browse(f"/feedamp/{path}")
-    assert (shown.status_code, "<nav" in shown.text) == (code, True)
+    assert (shown.status_code, "<nav" in shown.text, 'href="?"' in shown.text) == (code, True, False)
+
+
+def test_days_and_numbers_at_the_edge_get_a_page(browse, feedamp_env):
+    pages = ("sellers", "orders", "findings", "rejected", "reconciliation")
+    asked = (
+        *(
+            (f"{page}?offset={offset}", code)
+            for page in pages
+            for offset, code in ((10**7, 200), ("9" * 5_000, 400))
+        ),
+        *((f"reconciliation?day={day}", 404) for day in ("0001-01-01", "9999-12-31", "99999-01-01")),
+        *((f"reconciliation?month={month}", 404) for month in ("1999-12", "9999-12", "2026-13")),
+        *((f"reconciliation?month={month}", 200) for month in ("2000-01", "2200-12")),
+        ("reconciliation/backfill?from=0001-01-01&to=0001-01-02", 200),
+        ("reconciliation/backfill?from=0001-01-01&to=9999-12-31", 400),
+        ("reconciliation/backfill?from=9999-12-31&to=9999-12-31", 400),
+    )
+    for path, code in asked:
+        shown = browse(f"/feedamp/{path}")
+        assert (shown.status_code, "<nav" in shown.text) == (code, True), path[:80]
 
 
 def test_a_lag_that_the_schedule_explains_is_no_lag(browse, filled):
@@ -571,8 +591,12 @@ def test_the_run_of_a_day_is_named_after_its_end(dags):
     info = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=march)
     run_id = timetable.generate_run_id(run_type=DagRunType.BACKFILL_JOB, **info_of(info))
     assert link_of("feedamp_reconcile_orders", "reconcile", run_id).endswith("day=2026-03-07")
-    by_hand = link_of("feedamp_reconcile_orders", "reconcile", "manual__2026-03-08T00:00:00+00:00")
-    assert by_hand == "/feedamp/reconciliation"
+    for without in (
+        "manual__2026-03-08T00:00:00+00:00",
+        "backfill__0001-01-01T00:00:00+00:00",  # no day is before it
+        "scheduled__of a day",
+    ):
+        assert link_of("feedamp_reconcile_orders", "reconcile", without) == "/feedamp/reconciliation"
 
 
 def info_of(info):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -70,7 +71,11 @@ def show_all(given: argparse.Namespace, out: Output) -> int:
         if given.older_than is not None:
             before = resources.state.now() - timedelta(days=given.older_than)
         found = overview.listed_orders(
-            connection, phases=phases, seller_id=given.seller, taken_before=before, limit=max(0, given.limit)
+            connection,
+            phases=phases,
+            seller_id=given.seller,
+            taken_before=before,
+            limit=min(max(0, given.limit), sys.maxsize),
         )
     rows = found.items if given.json else [_told(item) for item in found.items]
     out.listing(rows, LISTED, as_json=given.json)

@@ -236,9 +236,8 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 
     sent_from = split_address(request.headers.get("referer", ""))
     is_ours = request.method == "POST" and sent_from.path.startswith(f"{base}/")
-    back = (
-        f"{sent_from.path}?{sent_from.query}" if is_ours else None
-    )  # with the filters that were chosen there
+    # With the filters that were chosen there.
+    back = sent_from._replace(scheme="", netloc="", fragment="").geturl() if is_ours else None
     links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path}
     text = _templates.get_template(template).render(base=base, here=here, back=back, **links, **values)
     return HTMLResponse(text, status_code=status_code)
@@ -264,6 +263,7 @@ def links_to_same(request: Request) -> Callable[..., str]:
 
     def link(**changed: object) -> str:
         kept = {name: value for name, value in request.query_params.items() if name not in changed}
-        return f"?{urlencode(kept | {name: value for name, value in changed.items() if value is not None})}"
+        query = urlencode(kept | {name: value for name, value in changed.items() if value is not None})
+        return f"?{query}" if query else request.url.path
 
     return link
