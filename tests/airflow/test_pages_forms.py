@@ -64,13 +64,18 @@ def test_everything_that_is_sent_is_stopped_and_goes_on(send, browse, feedamp_en
 
 def test_rejects_are_dismissed_and_replayed(send, browse, filled):
     page = "/feedamp/rejected"
-    assert "still rejected 1" in send("/feedamp/do/replay", page).text
+    replayed = send("/feedamp/do/replay", page).text
+    assert ("still rejected 1" in replayed, "<h1>Done, with rows left</h1>" in replayed) == (True, True)
     [chosen] = re.findall('name="chosen" value="([^"]+)"', browse(page).text)
     assert "Choose at least one row" in send("/feedamp/do/dismiss", page, reason="x").text
     assert "reason is empty" in send("/feedamp/do/dismiss", page, chosen=chosen, reason=" ").text
     assert chosen in browse(page).text
-    assert "dismissed" in send("/feedamp/do/dismiss", page, chosen=chosen, reason=HOSTILE).text
+    unknown = send("/feedamp/do/dismiss", page, chosen="unknown", reason="x").text
+    assert ("There is no reject unknown" in unknown, "<h1>Not done</h1>" in unknown) == (True, True)
+    both = send("/feedamp/do/dismiss", page, chosen=[chosen, "unknown"], reason=HOSTILE).text
+    assert ("dismissed" in both, "<h1>Done, with rows left</h1>" in both) == (True, True)
     assert chosen not in browse(page).text
+    assert "<h1>Done</h1>" in send("/feedamp/do/replay", page).text
 
 
 @pytest.mark.parametrize(
@@ -138,9 +143,10 @@ def test_findings_are_waived_by_row_and_all_of_a_kind(send, browse, faulty):
     said = send("/feedamp/do/waive", page, chosen=[chosen[0], "unknown"], reason="seen")
     assert (said.status_code, len(re.findall('name="chosen"', browse(page).text))) == (409, 3)
     filtered = f"{page}?kind=invalid_tracking&state=all"
-    for fields in ({"chosen": chosen[0], "reason": " "}, {}):
-        answer = send("/feedamp/do/waive", page, headers={"Referer": f"http://x{filtered}"}, **fields).text
-        assert f'<a href="{html.escape(filtered)}">Back</a>' in answer
+    for back in (filtered, page):
+        for fields in ({"chosen": chosen[0], "reason": " "}, {}):
+            answer = send("/feedamp/do/waive", page, headers={"Referer": f"http://x{back}"}, **fields).text
+            assert f'<a href="{html.escape(back)}">Back</a>' in answer
     assert ">Back<" not in send("/feedamp/do/waive", page, headers={"Referer": "http://x//evil/"}).text
     assert "waived" in send("/feedamp/do/waive", page, chosen=chosen[0], reason=HOSTILE).text
     both = browse(f"{page}?state=all").text

@@ -30,13 +30,17 @@ FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
 BEGIN = "authorizing:begin"  # of a consent
 NOT_OUR_FORM = "This form is not one of ours; nothing was changed."
+# These do what they can, tell it, and complain of the other rows.
+ROW_BY_ROW = ("findings:waive", "rejected:dismiss", "rejected:replay_rows")
+COMPLAINT = "feedamp: "
 
 
 class Answer(NamedTuple):
-    """What a command said, and its exit code."""
+    """What a command said, and its exit code; `is_part`: something was done although the code is not 0."""
 
     code: int
     lines: list[str]
+    is_part: bool = False
 
 
 # What a command says of the command line, and what the pages have instead.
@@ -159,7 +163,9 @@ async def act(request: Request, name: str, user: GetUserDep) -> HTMLResponse:
             left = f"{len(answers)} of {len(given)} rows were done, as above; the others were not tried, or not to the end."
             answers.append(Answer(running.REFUSED, [left, str(refused.detail)]))
             break
-    said = Answer(max(one.code for one in answers), [line for one in answers for line in one.lines])
+    code = max(one.code for one in answers)
+    is_part = code != running.DONE and any(one.is_part or one.code == running.DONE for one in answers)
+    said = Answer(code, [line for one in answers for line in one.lines], is_part)
     return render(request, "said.html", said=said, status_code=200 if said.code == running.DONE else 409)
 
 
@@ -191,11 +197,13 @@ def run(command: str, *, by: str | None = None, patience_s: float | None = None,
     """
     out = io.StringIO()
     patience = running.lock_wait_s.set(patience_s or page.LOCK_PATIENCE_S)
-    unclear = "Nothing was changed."
+    unclear, is_part = "Nothing was changed.", False
     try:
         page.check_state(may_be_new=command == BEGIN)
         unclear = "Whether anything was changed is not known; look at the page again before you repeat it."
         code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
+        told = [line for line in out.getvalue().splitlines() if not line.startswith(COMPLAINT)]
+        is_part = command in ROW_BY_ROW and code != running.DONE and bool(told)
     except Exception as error:
         if isinstance(error, OperationalError) and is_lock_timeout(error):
             raise Refused(503, f"Nothing was changed. {page.LOCKED}") from error
@@ -207,7 +215,7 @@ def run(command: str, *, by: str | None = None, patience_s: float | None = None,
         out.write(f"{sentence}\n")
     finally:
         running.lock_wait_s.reset(patience)
-    said = out.getvalue().replace("feedamp: ", "")
+    said = out.getvalue().replace(COMPLAINT, "")
     for pattern, words in IN_PAGES:
         said = pattern.sub(words, said)
-    return Answer(code, said.splitlines())
+    return Answer(code, said.splitlines(), is_part)
