@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, unquote_plus, urlsplit
 
+from airflow.configuration import conf
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -428,7 +429,8 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         from airflow.models.connection import Connection as ServerConnection
 
-        found = cast("AirflowConnection", ServerConnection.get_connection_from_secrets(conn_id))
+        looked_up = ServerConnection.get_connection_from_secrets(conn_id, team_name=team_of(conn_id))
+        found = cast("AirflowConnection", looked_up)
     except Exception as error:
         if "NotFound" not in type(error).__name__:
             raise
@@ -437,6 +439,19 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
         raise ConfigurationError(f"There is no connection {conn_id}; add it, or correct its id.") from error
     if "://" not in (text := os.environ.get(_variable(conn_id), "://")) and not text.lstrip().startswith("{"):
         _refuse_broken_variable(conn_id)  # Airflow takes any text as a URI, and finds no field in it
+    return found
+
+
+def team_of(conn_id: str) -> str | None:
+    """The team that a saved connection belongs to; None without `[core] multi_team`, or if it is for all.
+
+    Outside a task, Airflow finds no connection of a team unless it is asked for that of the team.
+    """
+    if not conf.getboolean("core", "multi_team"):
+        return None
+    from airflow.models.connection import Connection as ServerConnection
+
+    found: str | None = ServerConnection.get_team_name(conn_id)
     return found
 
 

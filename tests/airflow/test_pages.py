@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +22,7 @@ from airflow.timetables.base import TimeRestriction
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from airflow_env import ROOT, dag_bag
+from browsing import token_of
 from console import BAD_NUMBER, SELLER
 from doc_blocks import cells
 from env import fulfillments, shipment
@@ -378,6 +380,33 @@ def test_the_auth_manager_is_told_the_team_of_the_connection(multi_team, browse,
             session.execute(sa.delete(Connection).where(Connection.conn_id == "of-a-team"))
             session.execute(sa.delete(Team))
     assert asked == {("of-a-team", "shop" if multi_team else None)}
+
+
+def test_a_saved_connection_of_a_team_is_for_the_editors_of_the_team(browse, send, filled, monkeypatch):
+    given = json.loads(os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"])
+    given["extra"] = json.dumps(given["extra"])
+    monkeypatch.delenv("AIRFLOW_CONN_FEEDAMP_DEFAULT")
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+    page = f"/feedamp/sellers/{SELLER}"
+    with create_session() as session:
+        session.add(Team(name="shop"))
+        session.flush()
+        session.add(Connection(conn_id="feedamp_default", team_name="shop", **given))
+    try:
+        for role, may in (("op of shop", True), ("op of another", False), ("viewer of shop", False)):
+            shown = browse(page, role)
+            assert (shown.status_code, ">Pause</button>" in shown.text) == (200, may), role
+            token = token_of(shown) if may else "copied"
+            for press in ("pause", "resume"):
+                answer = send(f"/feedamp/do/{press}", page, role, token, chosen=SELLER)
+                assert answer.status_code == (200 if may else 403), role
+        tested = send("/feedamp/do/test", "/feedamp/connect", "op of shop", conn_id="")
+        assert "Address, TLS and token endpoint work" in tested.text
+        assert "connection feedamp_default: " in filled.run("doctor").out
+    finally:
+        with create_session() as session:
+            session.execute(sa.delete(Connection).where(Connection.conn_id == "feedamp_default"))
+            session.execute(sa.delete(Team))
 
 
 def test_rows_that_name_no_seller_or_hold_names_are_shown(browse, feedamp_env):

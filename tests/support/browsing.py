@@ -26,7 +26,7 @@ def served() -> Iterator[FastAPI]:
 
 
 class Browser:
-    """Calling it opens a page; role None: no one is logged in."""
+    """Calling it opens a page; role None: no one is logged in; `op of shop`: a role in a team."""
 
     def __init__(self, server: FastAPI) -> None:
         self._server = server
@@ -34,7 +34,8 @@ class Browser:
     def client(self, role: str | None) -> TestClient:
         client = TestClient(self._server, raise_server_exceptions=False)
         if role:
-            user = SimpleAuthManagerUser(username=role, role=role)
+            name, _, team = role.partition(" of ")
+            user = SimpleAuthManagerUser(username=role, role=name, teams=[team] if team else None)
             client.headers["Authorization"] = f"Bearer {airflow_app.get_auth_manager().generate_jwt(user)}"
         return client
 

@@ -16,7 +16,6 @@ from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, ConnectionDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view, resolve_user_from_token
 from airflow.configuration import conf
-from airflow.models.connection import Connection as SavedConnection
 from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from itsdangerous import URLSafeTimedSerializer
@@ -29,7 +28,7 @@ from feedamp.state.overview import CountedItems
 from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
-from feedamp_airflow.wiring import NoStateError, existing_state
+from feedamp_airflow.wiring import NoStateError, existing_state, team_of
 
 MENU = (
     ("", "Overview"),
@@ -71,9 +70,8 @@ class Reader(Audience):
 def reader(user: GetUserDep) -> Reader:
     """What this user may see and do: those who may edit the connection do everything."""
     conn_id = Options().conn_id
-    team = SavedConnection.get_team_name(conn_id) if conf.getboolean("core", "multi_team") else None
     allowed = get_auth_manager().is_authorized_connection(
-        method="PUT", details=ConnectionDetails(conn_id=conn_id, team_name=team), user=user
+        method="PUT", details=ConnectionDetails(conn_id=conn_id, team_name=team_of(conn_id)), user=user
     )
     return Reader(reads_words=allowed, token=form_signer().dumps(str(user.get_id())))
 
