@@ -187,7 +187,31 @@ def test_bytes_that_a_standby_keeps_are_said_to_be_left(server, url, monkeypatch
         assert hits(server.files(url), ("Xanthippe",)) == []
 
 
-def test_a_user_who_does_not_own_the_tables_is_told_what_stays(url, caplog):
+def test_bytes_that_a_logical_slot_keeps_are_said_to_be_left(server, url, monkeypatch):
+    """It keeps rows of the catalog, such as the samples of values."""
+    monkeypatch.setattr(postgres_files, "TRANSACTIONS_WAIT_S", 0.1)
+    with asking(url) as connection:
+        run = run_on(connection)
+        run("CREATE TABLE own AS SELECT 'Xanthippe' AS name FROM generate_series(1, 9)")
+        run("ANALYZE own")
+        slot = f"moon_{connection.info.dbname}"
+        run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+        try:
+            run("DELETE FROM own")
+            run("INSERT INTO own VALUES ('Ariadne')")
+            run("ANALYZE own")
+            with pytest.raises(
+                BusyError, match=rf"are still in files .* see them \(replication slot {slot}\)"
+            ):
+                postgres_files.rewrite_tables(["own"], run)
+            assert {place for place, _ in hits(server.files(url), ("Xanthippe",))} >= {"pg_statistic"}
+        finally:
+            run(f"SELECT pg_drop_replication_slot('{slot}')")
+        postgres_files.rewrite_tables(["own"], run)
+        assert hits(server.files(url), ("Xanthippe",)) == []
+
+
+def test_a_user_who_does_not_own_the_tables_is_told_what_stays(url):
     with asking(url) as connection:
         role, run = become_guest(connection), run_on(connection)
         connection.execute("CREATE TABLE own (id int)")

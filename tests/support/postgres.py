@@ -184,6 +184,7 @@ def serving() -> Iterator[Server]:
     def control(action: str, *arguments: str) -> None:
         call("pg_ctl", action, "-w", "-D", data, "-l", log, *arguments)
 
+        "wal_level": "logical",
     try:
         secret.write_text(password)
         give((folder, secret), owner)
