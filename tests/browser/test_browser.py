@@ -12,7 +12,7 @@ import requests
 from console import SELLER
 from desks import COLOR, SCREENS, THEMES, desk_of
 from filled_pages import ASSET_RUN, NEW_SELLER, PRIVATE, SAID_TO_EDITORS
-from page_paths import EDITORS, PATHS
+from page_paths import EDITORS, PATHS, TO_COMPARE
 from playwright.sync_api import FrameLocator, Page, expect
 from real_browser import BASE_PATH, PASSWORD
 
@@ -180,6 +180,30 @@ def test_from_the_login_to_the_entry_to_the_frame(site, role):
         expect(page).to_have_url(re.compile(f"/{ORDER}$"))
         page.reload()
         heading(in_airflow(page), "Order M-1")
+
+
+def test_forms_work_inside_the_frame(site):
+    with site.visit("op") as page:
+        page.goto("plugin/feedamp")
+        given = page.locator("iframe[title=FeedAMP]").get_attribute("sandbox")
+        assert given == "allow-scripts allow-same-origin allow-forms allow-downloads"
+        frame = in_airflow(page)
+        frame.get_by_role("link", name="Sellers", exact=True).click()
+        frame.get_by_role("link", name=SELLER, exact=True).click()
+        for press, said in (("Pause", "paused"), ("Resume", "work continues")):
+            frame.get_by_role("button", name=press).click()
+            expect(frame.get_by_role("status")).to_contain_text(said)
+            heading(frame, "Done")
+            frame.get_by_role("link", name="Back").click()
+            heading(frame, f"Seller {SELLER}")
+        frame.get_by_role("link", name="Reconciliation", exact=True).click()
+        for label in ("From", "To"):
+            frame.get_by_label(label, exact=True).fill(TO_COMPARE)
+        frame.get_by_role("button", name="Backfill this range").click()
+        expect(frame.get_by_role("main")).to_contain_text("Repair is off")
+        frame.get_by_role("button", name="Start the backfill").click()
+        expect(frame.get_by_role("status")).to_contain_text("was started")
+        site.end_backfills()
 
 
 def test_who_is_not_logged_in_reads_nothing(site):
