@@ -3,7 +3,6 @@
 `VACUUM` alone frees a deleted row and leaves its bytes in the page until another row is written over them.
 """
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,13 +10,15 @@ from typing import Any
 from feedamp.errors import BusyError, FeedAmpError
 from feedamp.progress import Progress
 
-log = logging.getLogger(__name__)
 TRANSACTIONS_WAIT_S = 60.0
 # While a lock on a whole table is waited for, all who come later wait behind it.
 _LOCK_WAIT_S, _PAUSE_S = 2, 0.2
 _LEFT = "The rows are deleted, but their bytes are still in files of the database"
 _LOCKED = {"55P03", "40P01"}  # not free in time, or a deadlock
 _SAMPLES = "pg_catalog.pg_statistic"  # values of rows, which `ANALYZE` takes
+_MAY_REWRITE_SAMPLES = """SELECT current_database(), pg_has_role(datdba, 'USAGE') OR CASE
+    WHEN current_setting('server_version_num')::int >= 170000 THEN has_table_privilege('pg_catalog.pg_statistic', 'MAINTAIN') ELSE false END
+    FROM pg_database WHERE datname = current_database()"""
 _FILE = "SELECT pg_relation_filenode('{relation}'::regclass)"
 _NOW = "SELECT pg_current_xact_id()::text"
 # A rewrite notes in the table from which transaction on it kept deleted rows, for whomever it did.
@@ -52,27 +53,34 @@ def rewrite_tables(relations: Sequence[str], run: Run) -> None:
 
     Raises:
         FeedAmpError: the user may not rewrite some tables; all others are. Where it does not own the database, the samples
-            stay, with a warning.
+            stay, which `left_behind` says.
         BusyError: for `TRANSACTIONS_WAIT_S`, a transaction from before the call could still see the rows, or a table was in use.
     """
     [[xid]] = run(_NOW)
     _wait_for_snapshots(xid, run)
     progress, refused = Progress("rewrite", "tables", len(relations) + 1), []
     for relation in (*relations, _SAMPLES):
-        if not _is_rewritten(relation, xid, run):
+        if (
+            not _is_rewritten(relation, xid, run) and relation != _SAMPLES
+        ):  # these are the owner's of the database
             refused.append(relation)
         progress.add()
-    if _SAMPLES in refused:  # it belongs to the owner of the database
-        log.warning(
-            "Freed space of one table may have values of rows until it is used again. The database's user may not rewrite it: have "
-            "its owner run VACUUM FULL %s",
-            refused.pop(),
-        )
     if refused:
         raise FeedAmpError(
             f"{_LEFT}. The database's user may not rewrite {', '.join(refused)}: make it a member of the role that owns them, or from "
             "Postgres 17 on grant it MAINTAIN on them, then repeat the command."
         )
+
+
+def left_behind(run: Run) -> str:
+    """What `rewrite_tables` does not reach as this user, and the statement that ends it; empty if there is nothing."""
+    [[database, may_rewrite]] = run(_MAY_REWRITE_SAMPLES)
+    if may_rewrite:
+        return ""
+    return (
+        f"freed space of {_SAMPLES} may have values of erased rows until it is used again, and the user of database {database} may "
+        f"not rewrite it: have the owner of the database run `VACUUM FULL {_SAMPLES}` there after each erasure"
+    )
 
 
 def _wait_for_snapshots(xid: str, run: Run) -> None:

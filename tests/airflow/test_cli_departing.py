@@ -115,6 +115,22 @@ def erasure_check(lived_in, state):
     return check["says"]
 
 
+def test_what_only_the_owner_of_the_database_can_erase_is_said(state_on_postgres, server):
+    console = state_on_postgres
+    console.env.set_options(state_url=server.as_tenant(os.environ["AIRFLOW__FEEDAMP__STATE_URL"]))
+    console.reopen()
+    assert console.run("sellers", "import", console.sellers_file()).code == 0
+    assert "owner of the database" not in erasure_check(console, "ok")
+    console.deliver("a.jsonl", NUMBER)
+    (console.env.folder / "inbox" / "a.jsonl").unlink()
+    done = console.run("orders", "erase", SELLER, NUMBER, "--yes")
+    remedy = "have the owner of the database run `VACUUM FULL pg_catalog.pg_statistic` there"
+    assert (done.code, remedy in done.out) == (0, True)
+    assert f"{remedy} after each erasure, the last one at 20" in erasure_check(console, "ok")
+    again = console.run("orders", "erase", SELLER, NUMBER, "--yes", "--json")
+    assert list(again.json["left"]) == ["state"]
+
+
 def test_a_seller_is_removed_added_again_and_erased(lived_in):
     assert lived_in.run("sellers", "remove", SELLER).code == 1
     removed = lived_in.run("sellers", "remove", SELLER, "--yes")

@@ -26,6 +26,8 @@ from feedamp.state.erasures import Store
 from feedamp.steps import depart
 from feedamp.warehouse.postgres import PostgresWarehouse
 
+SQL = "VACUUM FULL pg_catalog.pg_statistic"
+
 
 def erase(env, number):
     return depart.erase(env.resources, SELLER, number, asked_by="ops")
@@ -221,12 +223,33 @@ def test_a_user_who_does_not_own_the_tables_is_told_what_stays(url):
         with pytest.raises(FeedAmpError, match=told):
             postgres_files.rewrite_tables(["orders", "own", "findings"], run)
         assert run(file) != before
-        assert "have its owner run VACUUM FULL pg_catalog.pg_statistic" in caplog.text
+        assert "have the owner of the database run" in postgres_files.left_behind(run)
         connection.execute(f"RESET ROLE; CREATE ROLE {role}_owner; GRANT {role}_owner TO {role}")
         for table in ("orders", "findings"):
             connection.execute(f"ALTER TABLE {table} OWNER TO {role}_owner")
         connection.execute(f"SET ROLE {role}")
         postgres_files.rewrite_tables(["orders", "own", "findings"], run)
+
+
+def test_an_erasure_says_what_only_the_owner_of_a_database_can_erase(tmp_path, server, url):
+    urls = url, server.database()
+    with open_env(tmp_path, state_url=server.as_tenant(url)) as env:
+        env.use(PostgresWarehouse(address_of(server.as_tenant(urls[1]))))
+        env.placed(GONE, STAYS, **CUSTOMER)
+        env.load()
+        done = erase(env, GONE)
+        assert (done.unfinished, set(done.left)) == ({}, {Store.STATE, Store.WAREHOUSE})
+        for one, said in zip(urls, done.left.values(), strict=True):
+            assert f"owner of the database run `{SQL}` there" in said
+            with asking(one) as owner:
+                owner.execute(SQL)
+        assert [hit for one in urls for hit in hits(server.files(one), (GONE,))] == []
+        for one in urls:
+            with asking(one) as owner:
+                tenant = f"tenant_{owner.info.dbname}"
+                owner.execute(f"ALTER DATABASE {owner.info.dbname} OWNER TO {tenant}")
+        assert erase(env, STAYS).left == {}
+        assert [hit for one in urls for hit in hits(server.files(one), (STAYS,))] == []
 
 
 def test_an_order_that_is_delivered_while_it_is_erased_does_not_stay(tmp_path, url):

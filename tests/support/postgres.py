@@ -50,6 +50,20 @@ class Server:
         self._maker.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
         return f"postgresql+psycopg://{self._address}/{name}"
 
+    def as_tenant(self, url: str) -> str:
+        """The URL of the same database for a role that owns what is in it, and may make more, but does not own the database."""
+        given = url.replace("+psycopg", "")
+        with psycopg.connect(given, autocommit=True) as connection:
+            name = connection.info.dbname
+            role = f"tenant_{name}"
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+            connection.execute(f"GRANT CREATE ON DATABASE {name} TO {role}")
+            connection.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            for (table,) in tables.fetchall():
+                connection.execute(f"ALTER TABLE {table} OWNER TO {role}")
+        return url.replace(self._address.partition("@")[0], f"{role}:{role}")
+
     def lasting_database(self, template: str = "") -> str:
         """As `database`, by default at the newest schema; what is committed there outlives a crash of the server."""
         url = self.database(template or self.template)
@@ -170,6 +184,7 @@ def serving() -> Iterator[Server]:
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
+        "wal_level": "logical",
         "wal_recycle": "off",  # a segment that is done goes, instead of being renamed with what it has
         "timezone": "America/New_York",  # not UTC, so that no one leans on the server's zone
     }
@@ -184,7 +199,6 @@ def serving() -> Iterator[Server]:
     def control(action: str, *arguments: str) -> None:
         call("pg_ctl", action, "-w", "-D", data, "-l", log, *arguments)
 
-        "wal_level": "logical",
     try:
         secret.write_text(password)
         give((folder, secret), owner)

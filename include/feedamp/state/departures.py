@@ -4,6 +4,7 @@ Rows go by their key, a batch at a time. Text that only mentions the seller or o
 rewritten: every occurrence becomes `(erased)`.
 """
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -19,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode
 from feedamp.errors import BusyError, FeedAmpError
-from feedamp.postgres_files import rewrite_tables
+from feedamp.postgres_files import Run, left_behind, rewrite_tables
 from feedamp.rules.erased import JSON_BLANK, is_number
 from feedamp.state import leases, reconciliation_days
 from feedamp.state.database import State
@@ -194,14 +195,28 @@ def _rewrite_server(state: State) -> None:
     for table in metadata.sorted_tables:
         with state.begin() as connection:
             _take_samples(connection, table)
+    with _running(state) as run:
+        # All of them, because an earlier version of a row may be in any.
+        rewrite_tables([table.name for table in metadata.sorted_tables], run)
+
+
+def left_by_rewrite(state: State) -> str:
+    """What `rewrite` does not reach, with the remedy; empty if there is nothing."""
+    if state.is_sqlite:
+        return ""
+    with _running(state) as run:
+        return left_behind(run)
+
+
+@contextlib.contextmanager
+def _running(state: State) -> Iterator[Run]:
     with state.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
 
         def run(sql: str) -> Sequence[Sequence[Any]]:
             done = connection.exec_driver_sql(sql)
             return done.all() if done.returns_rows else ()
 
-        # All of them, because an earlier version of a row may be in any.
-        rewrite_tables([table.name for table in metadata.sorted_tables], run)
+        yield run
 
 
 def _take_samples(connection: Connection, table: sa.Table) -> None:

@@ -65,6 +65,14 @@ def is_any(connection: Connection) -> bool:
     return connection.execute(sa.select(erasures.c.mark).limit(1)).first() is not None
 
 
+def last(connection: Connection) -> datetime | None:
+    """When the state was last erased from; None if nothing ever was."""
+    moment: datetime | None = connection.execute(
+        sa.select(sa.func.max(erasures.c.state_done_at))
+    ).scalar_one()
+    return moment
+
+
 def load(connection: Connection, cipher: TokenCipher, keys: Iterable[Key] | None = None) -> Erased:
     """What was erased so far, as of this transaction; with `keys`, it can be asked about these alone.
 

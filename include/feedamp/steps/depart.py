@@ -52,11 +52,13 @@ class Held:
 class Erased:
     """What an erasure did: store -> what went -> how many, or why that store is unfinished.
 
-    With the inbox files that hold the order or seller, and those that could not be searched.
+    With the inbox files that hold the order or seller, and those that could not be searched. `left`: of a store that is done,
+    what only another than this user can do.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     unfinished: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     inbox_files: list[str] = field(default_factory=list)
     unreadable_files: list[str] = field(default_factory=list)
 
@@ -158,6 +160,7 @@ def erase(
     for store, erase_from in _STORES.items():
         try:
             counts = erase_from(resources, seller_id, mp_order_number)
+            left = _left(resources, store)
             if store is Store.STATE and was_registered:
                 counts["sellers"] = 1  # it went before, with the registration
             with state.begin() as connection:
@@ -170,6 +173,8 @@ def erase(
             erased.unfinished[store] = f"{unexpected(error)} Repeat the command."
             continue
         erased.counts[store] = counts
+        if left:
+            erased.left[store] = left
     erased.inbox_files, erased.unreadable_files = _search_inbox(resources, seller_id, mp_order_number)
     return erased
 
@@ -208,6 +213,17 @@ _STORES: dict[Store, Callable[[Resources, str, str | None], dict[str, int]]] = {
     Store.LAKE: erase_from_lake,
     Store.WAREHOUSE: erase_from_warehouse,
 }
+
+
+def _left(resources: Resources, store: Store) -> str:
+    """What the engine of a store keeps that only another user can take out; empty if there is nothing."""
+    if store is Store.STATE:
+        return departures.left_by_rewrite(resources.state)
+    return (
+        resources.warehouse.left_by_erasing()
+        if store is Store.WAREHOUSE and resources.warehouse.is_there
+        else ""
+    )
 
 
 def _search_inbox(

@@ -68,3 +68,6 @@ class Warehouse(Protocol):
         Raises:
             BusyError: another process uses it; the message names that process.
         """
+
+    def left_by_erasing(self) -> str:
+        """What `erase` cannot take out of the engine's files, with the remedy; empty if there is nothing."""

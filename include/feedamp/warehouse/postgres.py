@@ -15,7 +15,7 @@ from adbc_driver_manager import dbapi
 
 from feedamp.errors import BeingLoadedError, ConfigurationError, IncompleteError, MisfitError, StoreAwayError
 from feedamp.lake.store import Lake
-from feedamp.postgres_files import rewrite_tables
+from feedamp.postgres_files import Run, left_behind, rewrite_tables
 from feedamp.tables import CHILDREN, ORDERS, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
@@ -149,6 +149,13 @@ class PostgresWarehouse:
             with closing(PostgresEngine(self.address)) as engine:
                 engine.forget_deleted(relations)
         return deleted
+
+    def left_by_erasing(self) -> str:
+        with (
+            closing(self._once_there(lambda: PostgresEngine(self.address))) as engine,
+            engine.running() as run,
+        ):
+            return left_behind(run)
 
     def _once_there(self, connect: Callable[[], _Result]) -> _Result:
         """The result of `connect`, once the server accepts a connection."""
@@ -333,17 +340,23 @@ class PostgresEngine:
         """Rewrites tables, given with their schema, as they are now, with new statistics; raises as `rewrite_tables`."""
         for relation in relations:
             self._take_samples(relation)
+        with self.running() as run:
+            rewrite_tables(relations, run)
+
+    @contextmanager
+    def running(self) -> Iterator[Run]:
+        """Runs statements outside of transactions, on a connection of its own."""
         with (
             self._translated(),
             closing(self._driver.connect(self._address.conninfo, autocommit=True)) as other,
+            closing(other.cursor()) as cursor,
         ):
-            with closing(other.cursor()) as cursor:
 
-                def run(sql: str) -> list[tuple[Any, ...]]:
-                    cursor.execute(sql)
-                    return cursor.fetchall() if sql.startswith("SELECT") else []
+            def run(sql: str) -> list[tuple[Any, ...]]:
+                cursor.execute(sql)
+                return cursor.fetchall() if sql.startswith("SELECT") else []
 
-                rewrite_tables(relations, run)
+            yield run
 
     def _take_samples(self, relation: str) -> None:
         """Takes new statistics of a table, which hold values of its rows."""

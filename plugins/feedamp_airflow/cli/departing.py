@@ -70,6 +70,7 @@ def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str
                 "found": found,
                 **done.counts,
                 "unfinished": done.unfinished,
+                "left": done.left,
                 **_open(held),
                 **files,
             }
@@ -78,6 +79,8 @@ def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str
         for store, counts in done.counts.items():
             said = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"
             out.say(f"{store}: {said}")
+        for store, left in done.left.items():
+            out.say(f"{store}: {left}")
         if found and not done.unfinished:
             out.say(f"{what}: erased")
     if not found:

@@ -22,7 +22,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import HEAD, data_key, encrypted_values, erasures, grants, overview
+from feedamp.state import HEAD, data_key, departures, encrypted_values, erasures, grants, overview
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage, shown_url
@@ -122,7 +122,7 @@ def _checks(out: Output) -> Iterator[Check]:
         yield tried("inbox", lambda: _inbox(resources.inbox))
         stores = [
             tried("lake", lambda: _lake(resources.lake)),
-            tried("warehouse", lambda: _warehouse(options)),
+            tried("warehouse", lambda: _warehouse(options, resources)),
         ]
         yield from stores
         yield tried("file modes", lambda: _file_modes(options, resources.lake, resources.journal.folder))
@@ -299,10 +299,19 @@ def _lake(lake: Lake) -> str:
     return f"{lake.root if lake.is_local else lake.storage.url} can be written"
 
 
-def _warehouse(options: Options) -> str:
+def _warehouse(options: Options, resources: Resources | None = None) -> str:
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=LOAD_WAIT_S, away_s=0.0)
     with warehouse.session():
-        return f"{warehouse.shown} can be opened"
+        left = _left_by_erasures(resources, warehouse.left_by_erasing) if resources else ""
+        return f"{warehouse.shown} can be opened{left}"
+
+
+def _left_by_erasures(resources: Resources, left: Callable[[], str]) -> str:
+    """What only the owner of a database can end, as the end of a sentence; empty if nothing was erased or nothing is left."""
+    with resources.state.read() as connection:
+        last = erasures.last(connection)
+    said = left() if last else ""
+    return f"; {said}, the last one at {moment(last)}" if last and said else ""
 
 
 def _file_modes(options: Options, lake: Lake, journal: str | None) -> str:
@@ -380,6 +389,7 @@ def _erasures(resources: Resources) -> str:
         if replaced
         else ""
     )
+    left += _left_by_erasures(resources, lambda: departures.left_by_rewrite(resources.state))
     return f"none is unfinished{left}" + (
         f"; {counted(void, 'mark')} of a lost data key no longer works: repeat each erasure from before, which takes one off. What an "
         "erasure that is not repeated has erased is stored again when it comes again"
