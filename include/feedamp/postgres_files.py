@@ -60,9 +60,7 @@ def rewrite_tables(relations: Sequence[str], run: Run) -> None:
     _wait_for_snapshots(xid, run)
     progress, refused = Progress("rewrite", "tables", len(relations) + 1), []
     for relation in (*relations, _SAMPLES):
-        if (
-            not _is_rewritten(relation, xid, run) and relation != _SAMPLES
-        ):  # these are the owner's of the database
+        if not _is_rewritten(relation, xid, run) and relation != _SAMPLES:  # of the database's owner
             refused.append(relation)
         progress.add()
     if refused:
