@@ -185,7 +185,9 @@ NO_IDS = [
 def test_what_is_no_id_of_a_connection_is_not_looked_up(console, monkeypatch, argv, text):
     asked, look_up = [], Connection.get_connection_from_secrets
     monkeypatch.setattr(
-        Connection, "get_connection_from_secrets", lambda conn_id: asked.append(conn_id) or look_up(conn_id)
+        Connection,
+        "get_connection_from_secrets",
+        lambda conn_id, **of: asked.append(conn_id) or look_up(conn_id, **of),
     )
     last = console.sellers_file(row(conn_id=text)) if argv[-1] == "import" else text
     done = console.run(*argv, last)
