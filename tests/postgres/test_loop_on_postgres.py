@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -13,8 +17,12 @@ import pytest
 import sqlalchemy as sa
 from doc_blocks import blocks
 from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
+from postgres import PATIENCE_S
 
 from crashes.fixtures import DAY
+from feedamp.api.decoding import read_order
+from feedamp.api.json_fields import Coercions
+from feedamp.codec import decode_json
 from feedamp.rules.closing import REMOVED
 from feedamp.state import (
     State,
@@ -27,8 +35,10 @@ from feedamp.state import (
     rejects,
     scorecards,
 )
-from feedamp.state.schema import metadata
+from feedamp.state.leases import of_order
+from feedamp.state.schema import leases, metadata
 from feedamp.steps import depart
+from feedamp.steps.process_fulfillments.closing_moments import ClosingMoments
 from feedamp.steps.runner import finish
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
@@ -66,6 +76,56 @@ def test_every_order_is_closed_rightly(tmp_path, url):
         with env.state.read() as connection:
             assert rejects.read_open(connection) == []
             assert overview.on_the_way(connection)["manifests"] == 0
+
+
+def test_a_group_that_closes_and_a_heartbeat_never_wait_for_each_other(tmp_path, url):
+    """A heartbeat takes the rows of all leases in the order of their names."""
+    with open_env(tmp_path, state_url=url) as env:
+        env.placed("M-1", "M-2")
+        env.fulfill("M-1", cancelled=2)
+        env.fulfill("M-2", shipment(2))
+        env.see("M-1", "M-2")
+        env.validate()
+        moments = ClosingMoments(env.resources, env.run("process_fulfillments"))
+        names = [of_order("close", SELLER, number) for number in ("M-1", "M-2")]
+        are_taken, goes_on = threading.Event(), threading.Event()
+
+        def shown(number):
+            return read_order(decode_json(json.dumps(env.shown(number), default=float).encode()), Coercions())
+
+        async def close_one_and_leave_one_open():
+            first, second = (
+                moments.decided(SELLER, shown(number), env.state.now()) for number in ("M-1", "M-2")
+            )
+            async with first as left_open, second as closed:
+                assert (left_open.state, closed.state) == ("CANCELLED", "SHIPPED")
+                env.fulfill("M-1", shipment(1))
+                fresh, now = shown("M-1"), env.state.now()
+                are_taken.set()
+                goes_on.wait(PATIENCE_S)
+                await asyncio.gather(
+                    moments.decide_again(left_open, fresh, now), moments.closed(closed, sent_at=now)
+                )
+                assert left_open.state is None
+
+        def row(name):
+            return sa.select(leases.c.name).where(leases.c.name == name)
+
+        with ThreadPoolExecutor(1) as pool, env.state.engine.connect() as heartbeat:
+            running = pool.submit(lambda: asyncio.run(close_one_and_leave_one_open()))
+            assert are_taken.wait(PATIENCE_S)
+            heartbeat.execute(row(names[0]).with_for_update()).one()
+            goes_on.set()
+            give_up_at = time.monotonic() + PATIENCE_S
+            while not heartbeat.execute(
+                sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            ).scalar_one():
+                assert time.monotonic() < give_up_at
+                time.sleep(0.02)
+            heartbeat.execute(row(names[1]).with_for_update(nowait=True)).one()
+            heartbeat.rollback()
+            running.result(timeout=PATIENCE_S)
+        assert [env.order(number).phase for number in ("M-1", "M-2")] == ["settled", "closed"]
 
 
 def test_while_the_switch_of_read_only_is_on_or_locked_nothing_is_sent(tmp_path, url):

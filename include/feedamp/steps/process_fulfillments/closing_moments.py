@@ -139,14 +139,13 @@ class ClosingMoments:
             for item in to_decide
             if decided[item.key].state is None and (lease := item.lease or taken[item.lease_name]) is not None
         ]
-        if unused:
-            leases.release(connection, unused)
+        # At once, or this and a heartbeat, which locks them in the order of their names, could wait for each other.
+        ended = [*unused, *(item.lease for item in closed if item.lease is not None)]
+        if ended:
+            leases.release(connection, ended)
 
         def committed() -> None:
-            for item in closed:
-                if item.lease is not None:
-                    item.lease.is_released = True
-            for lease in unused:
+            for lease in ended:
                 lease.is_released = True
             for item in open_:
                 item.is_paused = item.seller_id in paused and item.lease is None
@@ -194,7 +193,6 @@ class ClosingMoments:
     def _record(self, connection: Connection, items: Sequence[Closing]) -> None:
         """Records PUTs that FeedAMP accepted."""
         now = self._state.now()
-        leases.release(connection, [item.lease for item in items if item.lease is not None])
         final = {
             # A closed order has the status COMPLETE (contract 7.1); the warehouse must not depend on the read that follows.
             item.key: (
