@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import StoreAwayError
-from feedamp.state import State
-from feedamp.state.group_commit import ITEMS_AT_ONCE, LINGERS_S, GroupCommit
+from feedamp.state import State, group_commit
+from feedamp.state.group_commit import ITEMS_AT_ONCE, LINGERS_S, ROUNDS, TRIED_AGAIN_S, GroupCommit
 from feedamp.state.schema import switches
 
 BAD, AWAY, DEADLOCKED = "bad", "away", "deadlocked"
+HELD = "held"  # a seller of whom another transaction is; on SQLite there are no locks of sellers
+
+
+class Item(str):
+    """An order of the seller of this name."""
+
+    __slots__ = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self, "M-1"
 
 
 class DeadlockError(Exception):
@@ -30,15 +41,19 @@ class Rows:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.is_held = False
         self.transactions: list[list[str]] = []
         self.told: list[str] = []
-        self.group = GroupCommit[str](self._begin, self._work)
+        self.group = GroupCommit[Item](self.state, self.work)
+        state.begin_free = self._begin_free
 
-    def _begin(self, items: Sequence[str]) -> Any:
+    @contextmanager
+    def _begin_free(self, seller_ids: Collection[str]) -> Iterator[tuple[Connection, Collection[str]]]:
+        with self.state.begin(of=seller_ids) as connection:
+            yield connection, set(seller_ids) - ({HELD} if self.is_held else set())
+
+    def work(self, connection: Connection, items: Sequence[Item], _asked_at: float) -> Callable[[], None]:
         self.transactions.append(list(items))
-        return self.state.begin()
-
-    def _work(self, connection: Connection, items: Sequence[str]) -> Callable[[], None]:
         for item in items:
             connection.execute(sa.insert(switches).values(name=item, since=self.state.now()))
             if item == AWAY:
@@ -54,7 +69,10 @@ class Rows:
             return set(connection.execute(sa.select(switches.c.name)).scalars())
 
     async def do(self, *items: str) -> list[object]:
-        return await asyncio.gather(*map(self.group.do, items), return_exceptions=True)
+        return await asyncio.gather(*map(self.do_one, items), return_exceptions=True)
+
+    async def do_one(self, item: str, *, even_if_cancelled: bool = False) -> None:
+        await self.group.do(Item(item), even_if_cancelled=even_if_cancelled)
 
 
 @pytest.fixture
@@ -72,24 +90,24 @@ async def test_what_is_wanted_at_one_moment_is_one_transaction(rows: Rows) -> No
 
 async def test_what_is_wanted_while_more_is_expected_is_one_transaction(rows: Rows) -> None:
     expected = [True]
-    rows.group = GroupCommit[str](rows._begin, rows._work, expects_more=lambda: bool(expected))
-    first = asyncio.create_task(rows.group.do("a"))
+    rows.group = GroupCommit[Item](rows.state, rows.work, expects_more=lambda: bool(expected))
+    first = asyncio.create_task(rows.do_one("a"))
     await asyncio.sleep(LINGERS_S / 10)
     assert rows.transactions == []
     expected.clear()
-    await asyncio.gather(first, rows.group.do("b"))
+    await asyncio.gather(first, rows.do_one("b"))
     assert rows.transactions == [["a", "b"]]
 
 
 async def test_an_item_does_not_wait_long_for_others_that_never_come(rows: Rows) -> None:
-    rows.group = GroupCommit[str](rows._begin, rows._work, expects_more=lambda: True)
-    await asyncio.wait_for(rows.group.do("a"), timeout=20 * LINGERS_S)
+    rows.group = GroupCommit[Item](rows.state, rows.work, expects_more=lambda: True)
+    await asyncio.wait_for(rows.do_one("a"), timeout=20 * LINGERS_S)
     assert rows.transactions == [["a"]]
 
 
 @pytest.mark.parametrize(("items", "sizes"), [(ITEMS_AT_ONCE, [500]), (ITEMS_AT_ONCE + 1, [500, 1])])
 async def test_a_transaction_has_a_largest_size(rows: Rows, items: int, sizes: list[int]) -> None:
-    rows.group = GroupCommit[str](rows._begin, rows._work, expects_more=lambda: True)
+    rows.group = GroupCommit[Item](rows.state, rows.work, expects_more=lambda: True)
     await asyncio.wait_for(rows.do(*map(str, range(items))), timeout=5)
     assert [len(of_one) for of_one in rows.transactions] == sizes
     assert len(rows.stored()) == items
@@ -114,8 +132,8 @@ async def test_what_two_transactions_waited_for_in_a_circle_is_done_one_by_one(r
 
 
 async def test_a_result_of_a_task_that_is_cancelled_is_stored(rows: Rows) -> None:
-    kept = asyncio.create_task(rows.group.do("a", even_if_cancelled=True))
-    other = asyncio.create_task(rows.group.do("b"))
+    kept = asyncio.create_task(rows.do_one("a", even_if_cancelled=True))
+    other = asyncio.create_task(rows.do_one("b"))
     await asyncio.sleep(0)
     kept.cancel()
     [first, second] = await asyncio.gather(kept, other, return_exceptions=True)
@@ -123,8 +141,50 @@ async def test_a_result_of_a_task_that_is_cancelled_is_stored(rows: Rows) -> Non
     assert rows.stored() == set(rows.told) == {"a", "b"}
 
 
+@pytest.mark.parametrize("rounds", range(ROUNDS + 3))
+async def test_a_result_is_stored_at_whichever_moment_its_task_is_cancelled(rows: Rows, rounds: int) -> None:
+    kept = asyncio.create_task(rows.do_one("a", even_if_cancelled=True))
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    if rounds:  # before, the task has not begun
+        kept.cancel()
+    await asyncio.gather(kept, return_exceptions=True)
+    assert rows.transactions == [["a"]]
+
+
+async def test_an_item_whose_seller_is_in_another_transaction_delays_no_other(rows: Rows) -> None:
+    rows.is_held = True
+    held = asyncio.create_task(rows.do_one(HELD))
+    await rows.do("a", BAD, "c")
+    assert await rows.do("d") == [None]
+    assert not held.done()
+    rows.is_held = False
+    await asyncio.wait_for(held, timeout=100 * TRIED_AGAIN_S)
+    assert rows.stored() == set(rows.told) == {"a", "c", "d", HELD}
+
+
+async def test_an_item_whose_seller_stays_in_another_transaction_is_given_up(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "STORE_AWAY_S", 2 * TRIED_AGAIN_S)
+    rows.is_held = True
+    with pytest.raises(StoreAwayError, match=HELD):
+        await asyncio.wait_for(rows.do_one(HELD), timeout=100 * TRIED_AGAIN_S)
+    rows.is_held = False
+    assert await rows.do(HELD) == [None]
+
+
+async def test_a_result_of_a_cancelled_task_waits_for_the_lock_of_its_seller(rows: Rows) -> None:
+    rows.is_held = True
+    kept = asyncio.create_task(rows.do_one(HELD, even_if_cancelled=True))
+    await rows.do("a")
+    kept.cancel()
+    await asyncio.gather(kept, return_exceptions=True)
+    assert rows.stored() == {"a", HELD}
+
+
 async def test_nothing_is_done_for_a_task_that_has_ended(rows: Rows) -> None:
-    tasks = [asyncio.create_task(rows.group.do(item)) for item in ("a", "b")]
+    tasks = [asyncio.create_task(rows.do_one(item)) for item in ("a", "b")]
     await asyncio.sleep(0)
     tasks[0].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -137,9 +197,13 @@ async def test_a_signal_reaches_the_tasks_that_wait(rows: Rows) -> None:
     class TimeIsOver(BaseException):
         pass
 
-    def strike(items: Sequence[str]) -> Any:
+    def strike(connection: Connection, items: Sequence[Item], asked_at: float) -> Callable[[], None]:
         raise TimeIsOver
 
-    rows.group = GroupCommit[str](strike, rows._work)
-    with pytest.raises(TimeIsOver):
-        await asyncio.wait_for(rows.group.do("a"), timeout=5)
+    rows.is_held = True
+    rows.group = GroupCommit[Item](rows.state, strike)
+    tasks = [asyncio.create_task(rows.do_one(HELD))]
+    await asyncio.sleep(TRIED_AGAIN_S / 2)
+    tasks.append(asyncio.create_task(rows.do_one("a")))
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(ended, TimeIsOver)

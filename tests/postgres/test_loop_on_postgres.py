@@ -38,6 +38,8 @@ from feedamp.state import (
 from feedamp.state.leases import of_order
 from feedamp.state.schema import leases, metadata
 from feedamp.steps import depart
+from feedamp.steps.place_orders.place import place
+from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.closing_moments import ClosingMoments
 from feedamp.steps.runner import finish
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
@@ -76,6 +78,36 @@ def test_every_order_is_closed_rightly(tmp_path, url):
         with env.state.read() as connection:
             assert rejects.read_open(connection) == []
             assert overview.on_the_way(connection)["manifests"] == 0
+
+
+@pytest.mark.parametrize(("step", "ends_as"), [(place, "settled"), (close, "closed")], ids=["place", "close"])
+def test_a_seller_of_whom_another_transaction_is_delays_no_other(tmp_path, url, step, ends_as):
+    with open_env(tmp_path, state_url=url) as env:
+        for seller in (SELLER, OTHER):
+            env.placed("M-1", seller=seller)
+            env.fulfill("M-1", shipment(2), seller=seller)
+            env.see("M-1", seller=seller)
+        for seller in (SELLER, OTHER):
+            env.deliver("M-2", seller=seller)
+        env.validate()
+        number = "M-2" if step is place else "M-1"
+
+        def run():
+            return asyncio.run(step(env.resources, env.run("process_fulfillments"), 0, [OTHER, SELLER]))
+
+        def wait_until_done():
+            give_up_at = time.monotonic() + PATIENCE_S
+            while env.order(number).phase != ends_as:
+                assert time.monotonic() < give_up_at
+                time.sleep(0.02)
+
+        with closing(State(url)) as another, ThreadPoolExecutor(1) as pool:
+            with another.begin(of=[OTHER]):
+                running = pool.submit(run)
+                wait_until_done()
+                assert env.order(number, OTHER).phase != ends_as
+            assert running.result(timeout=PATIENCE_S).undone == []
+        assert env.order(number, OTHER).phase == ends_as
 
 
 def test_a_group_that_closes_and_a_heartbeat_never_wait_for_each_other(tmp_path, url):

@@ -69,9 +69,16 @@ _QUICK = sa.select(
 )
 _KEYS = sa.func.unnest(sa.bindparam("keys", type_=postgresql.ARRAY(sa.Integer))).column_valued("key")
 _TAKE_WRITER_LOCK = _begins_with(sa.func.pg_advisory_xact_lock(_WRITER_LOCK))
+_SHARED = sa.func.pg_advisory_xact_lock_shared(_WRITER_LOCK)
 _TAKE_SELLER_LOCKS = _begins_with(
-    sa.func.pg_advisory_xact_lock_shared(_WRITER_LOCK),
+    _SHARED,
     sa.select(sa.func.count(sa.func.pg_advisory_xact_lock(_SELLER_LOCKS, _KEYS))).scalar_subquery(),
+)
+_TAKE_FREE_SELLER_LOCKS = _begins_with(
+    _SHARED,
+    sa.select(sa.func.array_agg(_KEYS))
+    .where(sa.func.pg_try_advisory_xact_lock(_SELLER_LOCKS, _KEYS))
+    .scalar_subquery(),
 )
 # A server whose machine is lost is noticed after a minute instead of the system's default of two hours.
 _LIBPQ_TIMEOUTS = {
@@ -181,6 +188,32 @@ class State:
         try:
             yield cast("Connection", transaction)
             transaction.commit()
+        finally:
+            transaction.close()
+
+    @contextmanager
+    def begin_free(self, seller_ids: Collection[str]) -> Iterator[tuple[Connection, Collection[str]]]:
+        """As `begin` of those of the sellers that no other transaction is of at this moment; yields also which these are.
+
+        It still waits for a transaction of all sellers. On SQLite, and for more than `MOST_SELLER_LOCKS` of them, it is just
+        as `begin`.
+        """
+        if self.is_sqlite or len(seller_ids) > MOST_SELLER_LOCKS:
+            with self.begin(of=seller_ids) as connection:
+                yield connection, seller_ids
+            return
+        keys = _seller_keys(seller_ids)
+        transaction = self._lasting(
+            begins_with=_TAKE_FREE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys),
+            is_marked=True,
+            is_lock_awaited=not self._is_hurried,
+        )
+        try:
+            taken = set(transaction.begun[-1] or ())
+            free = [seller_id for seller_id in seller_ids if taken.issuperset(_seller_keys([seller_id]))]
+            yield cast("Connection", transaction), free
+            if free:
+                transaction.commit()
         finally:
             transaction.close()
 

@@ -90,14 +90,19 @@ class RateLeases:
             self.give_all_back()
 
     def hold(self, seller_ids: Collection[str]) -> None:
-        """Takes the rates of these sellers in one transaction, except those that other processes hold or used lately."""
+        """Takes the rates of these sellers in one transaction, except those that other processes hold or used lately.
+
+        It does not wait for a seller whom another transaction is of either.
+        """
         if not seller_ids:
             return
         with self._leasing:
-            with self._state.begin(of=seller_ids) as connection:
+            with self._state.begin_free(seller_ids) as (connection, free):
+                if not free:
+                    return
                 lease = self._take_lease(connection)
                 now, ahead = self._moment()
-                paces = request_slots.hold(connection, seller_ids, process=lease.name, now=now)
+                paces = request_slots.hold(connection, free, process=lease.name, now=now)
             self._keep(lease)
         with self._lock:
             self._used.update(paces)
@@ -249,7 +254,9 @@ class RateLeases:
         with self._leasing:
             lease = self._lease
             if lease is None:
-                with self._state.begin() as connection:
+                with self._state.begin(
+                    of=[self._name]
+                ) as connection:  # it waits for no transaction of sellers
                     lease = self._take_lease(connection)
                 self._keep(lease)
             return lease.name

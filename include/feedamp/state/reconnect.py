@@ -201,6 +201,7 @@ class LastingTransaction:
         self._is_repeatable = True
         self._failure: BaseException | None = None  # once set, nothing more is executed or committed
         self._savepoints = 0
+        self.begun: list[Any] = []  # what the first statement answered, without the id
         self._connection = self._opened()
 
     @property
@@ -284,7 +285,7 @@ class LastingTransaction:
             try:
                 self._id = None
                 if self._begins_with is not None:
-                    self._id = connection.execute(self._begins_with, self._mark).one()[-1]
+                    *self.begun, self._id = connection.execute(self._begins_with, self._mark).one()
             except BaseException as error:
                 with suppress(DBAPIError):
                     connection.close()
@@ -323,16 +324,15 @@ class LastingTransaction:
                 retry_after_s=10,
             ) from error
         self._patience.wait_after(error)
+        begun = self.begun
         self._connection = self._opened()
         try:
+            if self.begun != begun:
+                raise _overtaken() from error
             for before in self._played:
                 result = self._connection.execute(before.statement, before.parameters)
                 if not before.has_answer_of(_played(before.statement, before.parameters, result)):
-                    raise OvertakenError(
-                        "The connection to the state database broke, and another process has changed what this "
-                        "transaction read; nothing of it was stored.",
-                        retry_after_s=10,
-                    ) from error
+                    raise _overtaken() from error
         except DBAPIError as again:
             if not again.connection_invalidated:
                 raise
@@ -363,6 +363,14 @@ class LastingTransaction:
                 with suppress(DBAPIError):
                     connection.close()
             self._patience.wait_after(error)
+
+
+def _overtaken() -> OvertakenError:
+    return OvertakenError(
+        "The connection to the state database broke, and another process has changed what this transaction read; nothing of "
+        "it was stored.",
+        retry_after_s=10,
+    )
 
 
 def _played(statement: sa.Executable, parameters: Any, result: CursorResult[Any]) -> _Played:

@@ -6,7 +6,7 @@ transaction costs as much as some dozens of orders.
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from operator import methodcaller
@@ -74,10 +74,9 @@ class LedgerMoments:
     def __init__(self, state: State, *, run_id: str | None) -> None:
         self._state = state
         self._run_id = run_id
-        self._asked_at = 0.0
         self._sending = 0  # orders that are being sent
         self._commit = GroupCommit[_Intent | _Acceptance](
-            self._begin, self._work, expects_more=lambda: self._sending > 0
+            state, self._work, expects_more=lambda: self._sending > 0
         )
 
     @asynccontextmanager
@@ -111,15 +110,13 @@ class LedgerMoments:
             self._sending += 1
         return acceptance.was_placed
 
-    def _begin(self, items: Sequence[_Intent | _Acceptance]) -> AbstractContextManager[Connection]:
-        self._asked_at = self._state.leases.elapsed()
-        return self._state.begin(of={item.key[0] for item in items})
-
-    def _work(self, connection: Connection, items: Sequence[_Intent | _Acceptance]) -> Callable[[], None]:
+    def _work(
+        self, connection: Connection, items: Sequence[_Intent | _Acceptance], asked_at: float
+    ) -> Callable[[], None]:
         acceptances = [item for item in items if isinstance(item, _Acceptance)]
         intents = [item for item in items if isinstance(item, _Intent)]
         placed_before = self._record_accepted(connection, acceptances)
-        begun = list(self._begin_all(connection, intents))
+        begun = list(self._begin_all(connection, intents, asked_at))
 
         def committed() -> None:
             for acceptance in acceptances:
@@ -131,14 +128,16 @@ class LedgerMoments:
 
         return committed
 
-    def _begin_all(self, connection: Connection, intents: Sequence[_Intent]) -> Iterator[Begun]:
+    def _begin_all(
+        self, connection: Connection, intents: Sequence[_Intent], asked_at: float
+    ) -> Iterator[Begun]:
         if not intents:
             return
         now = self._state.now()
         paused = sellers.paused_among(connection, {intent.key[0] for intent in intents})
         wanted = [intent for intent in intents if intent.key[0] not in paused]
         names = [intent.lease_name for intent in wanted]
-        taken = self._state.leases.take(connection, names, asked_at=self._asked_at)
+        taken = self._state.leases.take(connection, names, asked_at=asked_at)
         orders = ledger.read_all(connection, [intent.key for intent in wanted if intent.lease_name in taken])
         to_send: dict[_Key, LedgerOrder] = {}
         notes: dict[_Key, str] = {}

@@ -5,7 +5,7 @@ No PUT is sent before its intent is durable; see `group_commit` for how long a r
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -70,9 +70,8 @@ class ClosingMoments:
         self._resources = resources
         self._state = resources.state
         self._run_id = run.run_id
-        self._asked_at = 0.0
         self._sending = 0  # orders that are being sent
-        self._commit = GroupCommit[Closing](self._begin, self._work, expects_more=lambda: self._sending > 0)
+        self._commit = GroupCommit[Closing](self._state, self._work, expects_more=lambda: self._sending > 0)
 
     @asynccontextmanager
     async def decided(self, seller_id: str, fresh: Order, read_at: datetime) -> AsyncIterator[Closing]:
@@ -114,20 +113,14 @@ class ClosingMoments:
         finally:
             self._sending += 1
 
-    def _begin(self, items: Sequence[Closing]) -> AbstractContextManager[Connection]:
-        self._asked_at = self._state.leases.elapsed()
-        return self._state.begin(of={item.seller_id for item in items})
-
-    def _work(self, connection: Connection, items: Sequence[Closing]) -> Callable[[], None]:
+    def _work(self, connection: Connection, items: Sequence[Closing], asked_at: float) -> Callable[[], None]:
         closed = [item for item in items if item.sent_at is not None]
         if closed:
             self._record(connection, closed)
         open_ = [item for item in items if item.sent_at is None]
         paused = sellers.paused_among(connection, {item.seller_id for item in open_}) if open_ else set()
         new = [item for item in open_ if item.lease is None and item.seller_id not in paused]
-        taken = self._state.leases.take(
-            connection, [item.lease_name for item in new], asked_at=self._asked_at
-        )
+        taken = self._state.leases.take(connection, [item.lease_name for item in new], asked_at=asked_at)
         to_decide = [item for item in open_ if item.lease is not None or item.lease_name in taken]
         decided: dict[tuple[str, str], _Decided] = {}
         for _, of_seller in groupby(
