@@ -194,8 +194,8 @@ async def test_an_answer_is_read_while_the_step_waits_for_its_database():
 async def test_an_answer_is_read_although_the_process_stood_still_until_the_timeout(monkeypatch):
     monkeypatch.setattr(transport_module, "_STOOD_STILL_S", 0.1)
     async with scripted(answer(bytes(2_000_000))) as script:
-        async with Transport(Endpoint(script.url, timeout_s=0.1)) as transport:
-            stand_still = partial(transport._network.loop.call_soon_threadsafe, time.sleep, 0.3)
+        async with Transport(Endpoint(script.url, timeout_s=0.3)) as transport:
+            stand_still = partial(transport._network.loop.call_soon_threadsafe, time.sleep, 0.6)
             got = await transport.send("PUT", "/orders/1", in_room=True, on_leaving=lambda _: stand_still())
         assert (len(got.body), len(script.requests)) == (2_000_000, 1)
 

@@ -72,6 +72,6 @@ def test_no_process_is_too_fast_whichever_dies_or_stands_still(tmp_path, url):
                 process.join()
         assert len(counts) == 2
         assert min(counts) > 0
-        assert max(waits[1:]) < 2  # the first one also opens the state and asks for a token
+        assert max(waits[1:]) < 6  # the first one also opens the state and asks for a token
         assert sandbox.broken_rules == []
         assert len(sandbox.requests) > 20

@@ -37,12 +37,13 @@ async def test_a_pair_waits_in_the_bucket_for_the_next_process(
     s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pair_storage, "STORE_TRIED_FOR_S", 0.3)
-    stall = StallsAtTheAnswer(1)
+    stall = StallsAtTheAnswer(20)
     async with wired(stall, **STRICT) as wire:
         stall.path = wire.state.url.database
         with pytest.raises(TransientError, match="in the journal"):
             await wire.other_tokens(journal=journal_in(s3)).live(S1)
         [(_, pair)] = journal_in(s3).pairs_of(S1)
+        stall.lets_go.set()
         await asyncio.to_thread(stall.is_over.wait)
         await wire.other_tokens(journal=journal_in(s3)).live(S1)
         await wire.other_tokens(journal=journal_in(s3)).renew(S1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,11 @@ from env import BAD_NUMBER, SELLER, Env, shipment
 from other_leases import ELSEWHERE, QUICK, held_elsewhere, leave_lease, use_quick_leases
 
 from feedamp.errors import BusyError, TransientError
+from feedamp.models import Order
 from feedamp.state import grants, leases
 from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.process_fulfillments.close import close
+from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
 from feedamp.steps.process_fulfillments.validate import validate
 from feedamp.steps.runner import (
     StepResult,
@@ -27,8 +30,7 @@ BOTH = 2
 
 
 def side_by_side(env: Env, step: Any) -> list[str]:
-    """What both have left undone; the server is so slow that both have read before either can send."""
-    env.sandbox.world.options = replace(env.sandbox.world.options, latency_s=0.4)
+    """What both have left undone."""
 
     async def both() -> list[Any]:
         runs = [env.run("process_fulfillments") for _ in range(BOTH)]
@@ -41,17 +43,32 @@ def test_two_validations_at_once_report_once(env: Env) -> None:
     env.placed("M-1")
     env.fulfill("M-1", shipment(2, BAD_NUMBER))
     env.read()
+    # So slow that both have read before either can send.
+    env.sandbox.world.options = replace(env.sandbox.world.options, latency_s=0.4)
     side_by_side(env, validate)
     assert len(env.asked("POST", "/orders/M-1/errors")) == 1
     assert env.sandbox.broken_rules == []
 
 
-def test_two_closings_at_once_close_once(env: Env) -> None:
+def test_two_closings_at_once_close_once(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have read the order at the same moment, and neither sends before both have decided."""
     env.placed("M-1")
     env.fulfill("M-1", shipment(2))
     env.read()
     env.validate()
     before = len(env.asked("PUT", "/orders/M-1"))
+    decided, read_at, both = ClosingMoments.decided, env.state.now(), asyncio.Barrier(BOTH)
+    first: list[Any] = []
+
+    @asynccontextmanager
+    async def together(self: ClosingMoments, seller_id: str, fresh: Order, _: Any) -> AsyncIterator[Closing]:
+        async with decided(self, seller_id, fresh, read_at) as closing:
+            if self not in first:
+                first.append(self)
+                await asyncio.wait_for(both.wait(), timeout=60)
+            yield closing
+
+    monkeypatch.setattr(ClosingMoments, "decided", together)
     side_by_side(env, close)
     assert len(env.asked("PUT", "/orders/M-1")) == before + 1
     assert env.order("M-1").phase == "closed"

@@ -55,18 +55,24 @@ async def test_a_pair_that_the_state_takes_at_once_leaves_nothing_in_the_journal
         assert files_of(wire) == []
 
 
+def waited_for_pairs(wire, stall):
+    while not (pairs := journal_of(wire.state).pairs_of(S1)) and not stall.is_over.is_set():
+        time.sleep(0.05)
+    return pairs
+
+
 async def test_a_pair_waits_in_the_journal_while_the_state_is_locked():
-    stall = StallsAtTheAnswer(1)
+    stall = StallsAtTheAnswer(20)
     async with wired(stall, **STRICT) as wire:
         before, stall.path = wire.grant().refresh_token, wire.state.url.database
         refresh = asyncio.create_task(wire.tokens.live(S1))
-        await asyncio.sleep(0.6)
-        [(_, pair)] = journal_of(wire.state).pairs_of(S1)
+        [(_, pair)] = await asyncio.to_thread(waited_for_pairs, wire, stall)
         assert (pair.used_token, pair.consent is not None) == (before, True)
         assert not stall.is_over.is_set()
         assert pair.refresh_token.encode() not in files_of(wire)[0].read_bytes()
         paths = (files_of(wire)[0], folder_of(wire))
         assert [path.stat().st_mode & 0o777 for path in paths] == [0o600, 0o700]
+        stall.lets_go.set()
         token = await refresh
         assert (wire.grant().refresh_token, token.value) == (pair.refresh_token, pair.access_token)
         assert files_of(wire) == []
@@ -92,12 +98,13 @@ async def test_the_next_process_takes_the_pair_from_the_journal_before_it_refres
 
 async def test_a_state_that_stays_away_leaves_the_pair_to_the_next_process(monkeypatch):
     monkeypatch.setattr(pair_storage, "STORE_TRIED_FOR_S", 0.3)
-    stall = StallsAtTheAnswer(1)
+    stall = StallsAtTheAnswer(20)
     async with wired(stall, **STRICT) as wire:
         stall.path = wire.state.url.database
         with pytest.raises(TransientError, match="in the journal"):
             await wire.tokens.live(S1)
         assert journal_of(wire.state).waiting() == 1
+        stall.lets_go.set()
         await asyncio.to_thread(stall.is_over.wait)
         [(_, pair)] = journal_of(wire.state).pairs_of(S1)
         await wire.other_tokens().live(S1)
@@ -307,9 +314,10 @@ async def test_a_journal_that_fails_first_is_tried_again_with_the_state(monkeypa
         if len(writes) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(self, name, pair)
+        stall.lets_go.set()
 
     monkeypatch.setattr(TokenJournal, "write", failing_first)
-    stall = StallsAtTheAnswer(1)
+    stall = StallsAtTheAnswer(20)
     async with wired(stall, **STRICT) as wire:
         stall.path = wire.state.url.database
         token = await wire.tokens.live(S1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -90,11 +89,11 @@ def journal_of(state: State) -> TokenJournal:
 
 
 class StallsAtTheAnswer:
-    """Holds the state's write lock from the moment of FeedAMP's answer to a token call, for some seconds."""
+    """Holds the state's write lock from the moment of FeedAMP's answer to a token call, for some seconds, or until `lets_go`."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.path = seconds, ""
-        self.has_begun, self.is_over = threading.Event(), threading.Event()
+        self.has_begun, self.lets_go, self.is_over = threading.Event(), threading.Event(), threading.Event()
 
     def __call__(self, exchange: Exchange) -> None:
         if "/access_token" in exchange.url and self.path:
@@ -106,7 +105,7 @@ class StallsAtTheAnswer:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             self.has_begun.set()
-            time.sleep(self.seconds)
+            self.lets_go.wait(self.seconds)
             connection.execute("ROLLBACK")
         self.is_over.set()
 
