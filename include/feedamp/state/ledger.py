@@ -276,12 +276,13 @@ def found_again(connection: Connection, seller_id: str, mp_order_number: str) ->
     change_order(connection, orders, seller_id, mp_order_number, is_marked, **ended)
 
 
+# As an expression, or SQLite would search by phase and read all closed orders of the seller.
+_PHASE_OF_FEW = sa.func.coalesce(orders.c.phase, "")
 # Asked for each group of pages: to build it takes as long as to run it.
 _CLOSED_SINCE = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
     orders.c.seller_id == sa.bindparam("of"),
     orders.c.mp_order_number.in_(sa.bindparam("numbers", expanding=True)),
-    # As an expression, or SQLite would search by phase and read all closed orders of the seller.
-    orders.c.phase.concat("") == Phase.CLOSED,
+    _PHASE_OF_FEW == Phase.CLOSED,
     orders.c.closed_at >= sa.bindparam("since"),
 )
 
