@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json
 from feedamp.models import Order
 from feedamp.rules.account_evidence import KnownOrder, mark, proves
-from feedamp.state import erasures
+from feedamp.state import erasures, ledger
 from feedamp.state.schema import account_marks, grants, orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.state.statements import insert, is_order
@@ -122,7 +122,7 @@ def foreign_order(
     of the two sellers takes precedence. Orders that were placed before a person resumed this seller do not count.
     """
     grant = _grant(connection, seller) if strangers else None
-    if grant is None:
+    if grant is None or not ledger.have_others_orders(connection, seller.seller_id):
         return None
     forced: ForeignOrder | None = None
     for known, is_forced in _of_others(connection, seller, strangers):
@@ -204,7 +204,8 @@ def strangers_among(
 ) -> dict[str, Order]:
     """Those of the orders, by number, that the ledger does not have as the seller's own; of erased ones it says nothing."""
     strangers = {order.mp_order_number: order for order in shown}
-    for row in connection.execute(_OWN, {"seller_id": seller_id, "numbers": list(strangers)}):
+    own = {"seller_id": seller_id, "numbers": list(strangers)}
+    for row in connection.execute(_OWN, own) if ledger.has_orders(connection, seller_id) else ():
         purchased_at = strangers[row.mp_order_number].purchase_date
         if purchased_at is None or purchased_at.replace(microsecond=0) == row.purchase_date:
             del strangers[row.mp_order_number]

@@ -5,6 +5,9 @@ If the grant of one of the two was accepted with `--force`, such orders are list
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy.engine import Connection
 
 from feedamp.errors import AuthorizationError
 from feedamp.models import Order
@@ -16,6 +19,13 @@ from feedamp.state.sellers import Seller
 log = logging.getLogger(__name__)
 
 
+class Evidence(NamedTuple):
+    """Of the orders of pages, those that the ledger does not have as the seller's own, and one that is another seller's."""
+
+    strangers: Mapping[str, Order]
+    foreign: ForeignOrder | None
+
+
 class AccountWatch:
     def __init__(self, resources: Resources, seller: Seller) -> None:
         self._resources = resources
@@ -25,27 +35,27 @@ class AccountWatch:
         self._is_marked = not self._is_first_check
         self._has_warned = False
 
-    def check(self, remote_orders: Sequence[Order]) -> None:
+    def look(self, connection: Connection, remote_orders: Sequence[Order]) -> Evidence:
+        """What the state knows of the orders of pages; give it to `judge` before any of them is stored."""
+        strangers = known_orders.strangers_among(
+            connection, self._resources.cipher, self._seller.seller_id, remote_orders
+        )
+        return Evidence(strangers, known_orders.foreign_order(connection, self._seller, strangers))
+
+    def judge(self, seen: Evidence) -> None:
         """Pauses both sellers if pages contain an order that was placed for another seller.
 
-        Call it before any order of the pages is stored: someone has to decide which of the two accounts is wrong.
+        Someone has to decide which of the two accounts is wrong.
 
         When an account is read for the first time, the orders that this ledger did not place are also compared with
         those that other accounts have shown. A match is listed as action required for both sellers and pauses neither.
         The same holds, on any page, for an order of another seller if a grant was accepted with `--force`. Safe to
         repeat. Raises an AuthorizationError if both sellers are paused.
         """
-        if not remote_orders:
-            return
-        with self._resources.state.read() as connection:
-            strangers = known_orders.strangers_among(
-                connection, self._resources.cipher, self._seller.seller_id, remote_orders
-            )
-            foreign = known_orders.foreign_order(connection, self._seller, strangers)
-        if foreign is not None:
-            self._handle_foreign(foreign)
-        if self._is_first_check and strangers:
-            self._compare_with_other_accounts(strangers)
+        if seen.foreign is not None:
+            self._handle_foreign(seen.foreign)
+        if self._is_first_check and seen.strangers:
+            self._compare_with_other_accounts(seen.strangers)
 
     def _handle_foreign(self, foreign: ForeignOrder) -> None:
         if foreign.is_forced and self._has_warned:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
@@ -292,7 +293,8 @@ class _SellerReader(SellerJob):
                 self._record_missing(fresh.missing, asked_at=asked_at)
                 for unreadable in fresh.unread:
                     self._record_unreadable_order(unreadable)
-                stale = self._possibly_stale(fresh.orders)
+                with self._state.read() as connection:
+                    stale = self._possibly_stale(connection, fresh.orders)
                 self._store([read for read in fresh.orders if read.order.mp_order_number not in stale])
                 for number in sorted(stale):
                     await self._read_alone(number)
@@ -368,12 +370,13 @@ class _SellerReader(SellerJob):
         watched: set[str],
         failed: list[TransientError],
     ) -> None:
+        shown = [ReadOrder(order, page.read_at) for page in group for order in page.orders]
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
-        watch.check([order for page in group for order in page.orders])
-        stale = self._possibly_stale(
-            [ReadOrder(order, page.read_at) for page in group for order in page.orders]
-        )
+            seen = watch.look(connection, [one.order for one in shown]) if shown else None
+            stale = self._possibly_stale(connection, shown)
+        if seen is not None:
+            watch.judge(seen)
         complete: list[ReadOrder] = []
         try:
             for page in group:
@@ -415,7 +418,7 @@ class _SellerReader(SellerJob):
                 }
                 unfinished_reads.note_unread(connection, self._seller_id, found, gone=gone, now=now)
 
-    def _possibly_stale(self, read: Sequence[ReadOrder]) -> set[str]:
+    def _possibly_stale(self, connection: Connection, read: Sequence[ReadOrder]) -> set[str]:
         """Orders that a list shows as open although this installation closed them shortly before it was requested.
 
         Lists may lag. No later list would contain the order, since its seller has not changed it.
@@ -424,8 +427,7 @@ class _SellerReader(SellerJob):
         if not open_at:
             return set()
         earliest = min(open_at.values()) - self._resources.settings.overlap
-        with self._state.read() as connection:
-            closed = ledger.closed_since(connection, self._seller_id, open_at, earliest)
+        closed = ledger.closed_since(connection, self._seller_id, open_at, earliest)
         return {number for number, closed_at in closed.items() if closed_at <= open_at[number]}
 
     async def _read_alone(self, number: str) -> None:
