@@ -115,7 +115,10 @@ def ends(secret: str) -> set[str]:
 def hits(places: Iterable[Place], words: Iterable[str]) -> list[Place]:
     """The places at which each word is found."""
     wanted = [word.lower() for word in words]
-    return sorted({(where, word) for where, text in places for word in wanted if word in text.lower()})
+    lowered = (
+        (where, text.lower()) for where, text in places
+    )  # once for all words: a file may be of many megabytes
+    return sorted({(where, word) for where, text in lowered for word in wanted if word in text})
 
 
 def files(folder: Path, pattern: str = "*") -> Iterator[Place]:
