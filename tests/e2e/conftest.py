@@ -117,14 +117,9 @@ class Installation:
 
     def ended(self, dag_id: str, run_type: str, count: int = 1) -> list[dict[str, Any]]:
         """The same, once there are `count` of them and all have ended."""
-        found: list[dict[str, Any]] = []
-
-        def look() -> bool:
-            found[:] = self.runs(dag_id, run_type)
-            return len(found) >= count and all(run["state"] in ("success", "failed") for run in found)
-
-        self.airflow._wait(f"{dag_id} runs", look, 150.0)
-        return found
+        query = "SELECT state FROM dag_run WHERE dag_id = %s AND run_type = %s"
+        self.look_until(lambda states: have_ended(states, count), query, dag_id, run_type)
+        return self.runs(dag_id, run_type)
 
     def wait(self, what: str, done: Callable[[], bool], seconds: float = 300.0) -> None:
         """Waits until a condition holds; generous, because the machine may be busy."""
@@ -143,25 +138,39 @@ class Installation:
                     raise
                 time.sleep(0.2)
 
-    def trigger(self, dag_id: str) -> tuple[str, str]:
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> tuple[str, str]:
         """Starts a run by hand; returns the ids of its DAG and itself."""
-        started = self.api("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": {}})
+        started = self.api("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return dag_id, started["dag_run_id"]
 
     def end_of(self, dag_id: str, run_id: str) -> str:
         """How a run ended."""
-        return self.airflow._end_of(dag_id, run_id)
+        query = "SELECT state FROM dag_run WHERE dag_id = %s AND run_id = %s"
+        [state] = self.look_until(have_ended, query, dag_id, run_id)
+        return state
+
+    def run(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Starts a run by hand, waits for its end, returns how it ended."""
+        return self.end_of(*self.trigger(dag_id, conf))
 
     def wait_for_task(self, dag_id: str, run_id: str, task_id: str, states: Collection[str]) -> None:
-        """Returns within a moment after a task of a run has come into one of these states, by Airflow's own database."""
+        """Returns within a moment after a task of a run has come into one of these states."""
         query = "SELECT state FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s"
+        self.look_until(
+            lambda found: not set(states).isdisjoint(found), query, dag_id, run_id, task_id, every_s=0.02
+        )
+
+    def look_until(
+        self, done: Callable[[list[str]], bool], query: str, *values: Any, every_s: float = 0.1
+    ) -> list[str]:
+        """The first column of a query of Airflow's own database, once it is as wanted; its API takes a hundred times as long."""
         with closing(psycopg.connect(self.metadata_url, autocommit=True)) as database:
-            give_up_at = time.monotonic() + 60.0
-            found: list[tuple[str]] = []
-            while not {row[0] for row in found} & set(states):
-                assert time.monotonic() < give_up_at, f"{dag_id} {task_id} is {found}"
-                time.sleep(0.02)
-                found = database.execute(query, (dag_id, run_id, task_id)).fetchall()
+            give_up_at = time.monotonic() + 300.0  # generous, because the machine may be busy
+            while not done(found := [row[0] for row in database.execute(query, values).fetchall()]):
+                self.programs.check()
+                assert time.monotonic() < give_up_at, f"{query} {values} finds {found}"
+                time.sleep(every_s)
+        return found
 
     def wait_for_work(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Returns when Airflow has prepared a task, and only its own code is still to run."""
@@ -204,6 +213,11 @@ class Installation:
         rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
         is_open = (row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in opened)
         return {row[1].rpartition(":")[0] for row in is_open}
+
+
+def have_ended(states: list[str], count: int = 1) -> bool:
+    """Whether there are so many runs, and all in these states have ended."""
+    return len(states) >= count and {"success", "failed"}.issuperset(states)
 
 
 def other_processes() -> list[int]:

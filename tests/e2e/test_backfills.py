@@ -117,15 +117,11 @@ def one_failed(env):
     env.guarded.sandbox.fault("error_503", seller_id=env.lonely, times=None)
     env.backfill(AUTUMN, max_active_runs=3)
 
-    where = f"dags/{RECONCILE}/dagRuns/{env.seen(AUTUMN)[AUTUMN[1]]['dag_run_id']}/taskInstances"
-
-    def second_has_failed_once() -> bool:
-        tasks = env.guarded.api("GET", where)["task_instances"]
-        return any(ti["state"] == "up_for_retry" for ti in tasks)
-
-    env.guarded.wait("the outage is met", second_has_failed_once)
+    run_id = env.seen(AUTUMN)[AUTUMN[1]]["dag_run_id"]
+    env.guarded.wait_for_task(RECONCILE, run_id, "reconcile", {"up_for_retry"})  # the outage is met
     # An operator who does not wait for the retries marks the task as failed; this is the call behind it.
-    env.guarded.api("PATCH", f"{where}/reconcile/0", {"new_state": "failed"})
+    where = f"dags/{RECONCILE}/dagRuns/{run_id}/taskInstances/reconcile/0"
+    env.guarded.api("PATCH", where, {"new_state": "failed"})
     runs = env.runs(AUTUMN)
     env.guarded.sandbox.clear_faults()
     return runs

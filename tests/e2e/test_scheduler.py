@@ -57,11 +57,11 @@ def looped(guarded):
         rows = order_rows(everyone)
         installation.drop("orders.jsonl", rows)
         installation.unpause(PLACE, EXTRACT)
-        ends = [installation.airflow.run(PLACE)]
+        ends = [installation.run(PLACE)]
         sandbox.act(rounds=3)
-        ends.append(installation.airflow.run(EXTRACT))
+        ends.append(installation.run(EXTRACT))
         installation.unpause(PROCESS)  # Airflow has queued nothing for a paused DAG
-        ends.append(installation.airflow.run(PROCESS))
+        ends.append(installation.run(PROCESS))
         assert ends == ["success"] * 3
         yield installation, rows
 

@@ -76,11 +76,13 @@ class Backfills:
 
     def runs(self, days: list[str]) -> dict[str, dict[str, Any]]:
         """The runs of the backfill of these days by day, once all have ended."""
+        query = """SELECT state FROM dag_run WHERE dag_id = %s AND run_type = 'backfill'
+                   AND to_char(logical_date AT TIME ZONE 'UTC', 'YYYY-MM-DD') = ANY(%s)"""
 
-        def have_ended() -> bool:
-            return all(run["state"] in ("success", "failed") for run in self.seen(days).values())
+        def have_ended(states: list[str]) -> bool:
+            return len(states) == len(days) and {"success", "failed"}.issuperset(states)
 
-        self.guarded.wait("the backfill ends", have_ended)
+        self.guarded.look_until(have_ended, query, RECONCILE, days)
         self.finish()
         return self.seen(days)
 

@@ -76,7 +76,7 @@ class Round:
     def run(self, dag_id: str) -> None:
         """For all but the one of the wrong connection, whose refusal would be the only word in the log."""
         chosen = [seller_id for name, seller_id in self.sellers.items() if name != "wrong"]
-        self.ends[dag_id] = self.guarded.airflow.run(dag_id, {"sellers": chosen})
+        self.ends[dag_id] = self.guarded.run(dag_id, {"sellers": chosen})
 
 
 def go_round(guarded: Any, pii: str, folder: Path, first_seller: int) -> Round:
@@ -110,7 +110,7 @@ def go_round(guarded: Any, pii: str, folder: Path, first_seller: int) -> Round:
     with_trouble(going, PROCESS, "GET")
     with_trouble(going, RECONCILE, "GET")
     going.run(REFRESH)
-    going.ends["wrong"] = guarded.airflow.run(EXTRACT, {"sellers": [sellers["wrong"]]})
+    going.ends["wrong"] = guarded.run(EXTRACT, {"sellers": [sellers["wrong"]]})
     return going
 
 
