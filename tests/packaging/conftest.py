@@ -28,7 +28,7 @@ from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
 manager = ProvidersManagerTaskRuntime()
 hook = manager.hooks.get("feedamp")
-print(json.dumps({
+facts = {
     "feedamp": feedamp.__file__,
     "feedamp_airflow": feedamp_airflow.__file__,
     "installed": [d.version for d in importlib.metadata.distributions(name="airflow-provider-feedamp")],
@@ -38,7 +38,15 @@ print(json.dumps({
     "plugins": [p["name"] for p in get_plugin_info() if p["name"] == "feedamp"],
     "plugin_errors": get_import_errors(),
     "imported_by_stem": sorted({"hook", "wiring", "provider_info", "cli"} & set(sys.modules)),
-}))
+    "options": [(s, o) for s, of in conf.configuration_description.items() for o in of["options"]],
+}
+
+from airflow.dag_processing.bundles import manager as bundles
+
+facts["of_examples"] = []
+bundles.log.exception = lambda text, *values: facts["of_examples"].append(text % values)
+bundles._add_provider_example_dags_to_bundle([])
+print(json.dumps(facts))
 """
 
 
@@ -116,7 +124,6 @@ def make_installation(others: Path, tmp_path_factory: pytest.TempPathFactory) ->
             "HOME": str(folder),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         if not mount:
             return Installation(python, env, packages)
@@ -133,7 +140,9 @@ def make_installation(others: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def wheel_installation(wheel: Path, make_installation: Callable[..., Installation]) -> Installation:
-    return make_installation("wheel", wheel)
+    made = make_installation("wheel", wheel)
+    made.facts = made.look()
+    return made
 
 
 @pytest.fixture(scope="session", params=["editable", "wheel", "wheel and mounts"])
@@ -141,11 +150,11 @@ def installation(
     request: pytest.FixtureRequest, make_installation: Callable[..., Installation]
 ) -> Installation:
     """Each way to install the project, with what Airflow sees there."""
+    if request.param == "wheel":
+        return request.getfixturevalue("wheel_installation")
     if request.param == "editable":
         made = make_installation("editable", "--no-build-isolation", "--editable", ROOT)
         made.code = ROOT
-    elif request.param == "wheel":
-        made = request.getfixturevalue("wheel_installation")
     else:
         made = make_installation("mounts", request.getfixturevalue("wheel"), mount=True)
     made.facts = made.look()

@@ -12,6 +12,8 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from feedamp import __version__
 
 DAGS = [
@@ -72,14 +74,7 @@ def test_airflow_sees_the_provider_its_options_and_its_plugin_once(installation)
 
 
 def test_airflow_looks_for_example_dags_without_a_traceback(installation):
-    said = installation.run_python("""
-from airflow.dag_processing.bundles import manager
-manager.log.exception = lambda text, *values: print(text % values)
-manager._add_provider_example_dags_to_bundle(bundles := [])
-print("asked")
-""")
-    assert said.strip().splitlines()[-1] == "asked"
-    assert "airflow_provider_feedamp" not in said
+    assert "airflow_provider_feedamp" not in "".join(installation.facts["of_examples"])
 
 
 def test_the_code_comes_from_where_it_should(installation):
@@ -142,31 +137,38 @@ assert Path(ours.path).parts[-3:] == ("site-packages", "feedamp_airflow", "dags"
 assert not os.access(ours.path, os.W_OK)
 bag = DagBag(str(ours.path), bundle_path=ours.path, bundle_name=ours.name)
 assert not bag.import_errors, bag.import_errors
+try:
+    from airflow.providers.celery.executors import celery_executor, celery_executor_utils
+    print("celery can be imported")
+except Exception as error:
+    print(repr(error))
 print(*sorted(bag.dag_ids))
 """
 
 
-def test_the_bundles_of_init_serve_dag_files_from_a_read_only_package(wheel_installation):
+@pytest.fixture(scope="module")
+def said_read_only(wheel_installation):
+    """What `BUNDLES` prints where nothing can be written into the installed packages."""
     folders = [path for path in wheel_installation.code.rglob("feedamp*") if path.is_dir()]
     folders += [path for folder in folders for path in folder.rglob("*") if path.is_dir()]
     value = wheel_installation.run_feedamp("init").strip()
     env = wheel_installation.env | {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": value}
-    del env["PYTHONDONTWRITEBYTECODE"]
     obeying = ["setpriv", "--bounding-set", "-all"] if os.geteuid() == 0 else []  # root may write anywhere
     reader = dataclasses.replace(wheel_installation, env=env)
     assert reader.run_feedamp("init").strip() == value
     for folder in folders:
         folder.chmod(0o555)
     try:
-        loaded = reader.run(*obeying, reader.python, "-c", BUNDLES)
+        return reader.run(*obeying, reader.python, "-c", BUNDLES).splitlines()
     finally:
         for folder in folders:
             folder.chmod(0o755)
-    assert loaded.splitlines()[-1].split() == [name.removesuffix(".py") for name in DAGS]
 
 
-def test_the_locked_celery_is_one_that_its_provider_can_import(wheel_installation):
+def test_the_bundles_of_init_serve_dag_files_from_a_read_only_package(said_read_only):
+    assert said_read_only[-1].split() == [name.removesuffix(".py") for name in DAGS]
+
+
+def test_the_locked_celery_is_one_that_its_provider_can_import(said_read_only):
     """Celery 5.7 was not: the worker and the scheduler of docker-compose.yaml ended at once."""
-    wheel_installation.run_python("""
-from airflow.providers.celery.executors import celery_executor, celery_executor_utils
-""")
+    assert said_read_only[-2] == "celery can be imported"

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 
 import pytest
 
 import mutants
 
 
+def together(found):
+    """The mutants in lots in which no two change the same file: Git would apply the second to what the first has left."""
+    lots, earlier = defaultdict(list), Counter()
+    for mutant in found:
+        changed = re.findall(r"^\+\+\+ b/(.+)", mutant.file.read_text(encoding="utf-8"), re.MULTILINE)
+        at = max(earlier[name] for name in changed)
+        for name in changed:
+            earlier[name] = at + 1
+        lots[at].append(mutant)
+    return lots.values()
+
+
+@pytest.fixture(scope="module")
+def misfits(root):
+    """What Git says of each mutant that does not apply, asked for a lot at a time and of a lot that fails for each."""
+    found = {}
+    for first, *others in together(mutants.mutants()):
+        if mutants.apply(first, root, "--check", *(str(other.file) for other in others)):
+            found |= {mutant.name: mutants.apply(mutant, root, "--check") for mutant in (first, *others)}
+    return {name: said for name, said in found.items() if said}
+
+
 @pytest.mark.parametrize("mutant", mutants.mutants(), ids=lambda mutant: mutant.name)
-def test_a_mutant_applies_to_the_code_as_it_is(mutant, root):
-    assert mutants.apply(mutant, root, "--check") is None
+def test_a_mutant_applies_to_the_code_as_it_is(mutant, misfits):
+    assert misfits.get(mutant.name) is None
+
+
+def test_a_lot_of_mutants_holds_each_once_and_no_file_twice():
+    lots = [
+        [mutant.file.read_text(encoding="utf-8") for mutant in lot] for lot in together(mutants.mutants())
+    ]
+    assert sum(map(len, lots)) == len(mutants.mutants())
+    for lot in lots:
+        changed = re.findall(r"^\+\+\+ .+", "".join(lot), re.MULTILINE)
+        assert len(changed) == len(set(changed)) >= len(lot)
 
 
 @pytest.mark.parametrize("mutant", mutants.mutants(), ids=lambda mutant: mutant.name)
