@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
@@ -91,27 +93,56 @@ def heading(where: Page | FrameLocator, text: str) -> None:
 @pytest.fixture(scope="module")
 def desks(site):
     """The roles, each logged in once, at a screen of its own."""
+    judged: set[str] = set()
     with ExitStack() as stack:
-        yield {role: stack.enter_context(desk_of(role, site)) for role in SCREENS}
+        yield {role: stack.enter_context(desk_of(role, site, judged)) for role in SCREENS}
+
+
+@dataclass
+class Kept:
+    """The file of the state, and a copy of what it held before the first path."""
+
+    live: sqlite3.Connection
+    copy: sqlite3.Connection
+
+    def version(self) -> int:
+        """Another one as soon as another connection has committed anything."""
+        [version] = self.live.execute("PRAGMA data_version").fetchone()
+        return version
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        before = self.version()
+        yield
+        if self.version() != before:
+            self.copy.backup(self.live)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Fails if a row was changed meanwhile."""
+        before = self.version()
+        with closing(sqlite3.connect(":memory:")) as copy:
+            self.live.backup(copy)
+            yield
+            if self.version() != before:
+                assert list(self.live.iterdump()) == list(copy.iterdump())
 
 
 @pytest.fixture(scope="module")
 def state(filled):
-    """The file of the state, and a copy of it."""
     with (
         closing(sqlite3.connect(filled.folder / "state.db")) as live,
-        closing(sqlite3.connect(":memory:")) as kept,
+        closing(sqlite3.connect(":memory:")) as copy,
     ):
-        live.backup(kept)
-        yield live, kept
+        live.backup(copy)
+        yield Kept(live, copy)
 
 
 @pytest.fixture
 def desk(request, desks, state):
     """The desk of a role; what is done at it is undone."""
-    live, kept = state
-    yield desks[request.param]
-    kept.backup(live)
+    with state.restored():
+        yield desks[request.param]
 
 
 @pytest.mark.parametrize(
@@ -126,20 +157,21 @@ def test_a_path_is_for_whom_it_is_meant(desk, path, filled, state, site):
     if desk.role in played.may:
         played.play(desk, filled)
     else:
-        before = list(state[0].iterdump())
-        opened = desk.open(played.at)
-        assert opened.status == (401 if desk.role is None else 200)
-        if desk.role is None:
-            assert (NOT_LOGGED_IN if played.is_page else "Not authenticated") in opened.text()
-        assert desk.private_words() == set()
-        assert desk.page.locator("form[method=post]").count() == 0
-        for kind in ("button", "link") if played.offers else ():
-            assert desk.page.get_by_role(kind, name=played.offers, exact=True).count() == 0
-        for address, fields in played.sent:
-            answer = desk.open(address) if fields is None else desk.send(address, token="copied", **fields)
-            refused = REFUSED[desk.role, "GET" if fields is None else "POST"]
-            assert (answer.status, desk.page.get_by_role("alert").inner_text()) == refused, address
-        assert list(state[0].iterdump()) == before
+        with state.unchanged():
+            opened = desk.open(played.at)
+            assert opened.status == (401 if desk.role is None else 200)
+            if desk.role is None:
+                assert (NOT_LOGGED_IN if played.is_page else "Not authenticated") in opened.text()
+            assert desk.private_words() == set()
+            assert desk.page.locator("form[method=post]").count() == 0
+            for kind in ("button", "link") if played.offers else ():
+                assert desk.page.get_by_role(kind, name=played.offers, exact=True).count() == 0
+            for address, fields in played.sent:
+                answer = (
+                    desk.open(address) if fields is None else desk.send(address, token="copied", **fields)
+                )
+                refused = REFUSED[desk.role, "GET" if fields is None else "POST"]
+                assert (answer.status, desk.page.get_by_role("alert").inner_text()) == refused, address
     assert desk.private_words() <= (set(SAID_TO_EDITORS) if desk.role in EDITORS else set())
     assert desk.page.url.startswith(f"{site.root}{BASE_PATH}/feedamp/")
     if played.is_page:

@@ -55,11 +55,13 @@ ELEMENTS = """() => [...new Set([...document.querySelectorAll("*")].map(at =>
 
 @dataclass(frozen=True)
 class Desk:
-    """One role, or None who is not logged in, and its tab of a browser."""
+    """One role, or None who is not logged in, and its tab of a browser; `judged` are the elements of pages that axe has seen
+    at any desk."""
 
     role: str | None
     page: Page
     site: Site
+    judged: set[str]
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -116,8 +118,9 @@ class Desk:
 
     def _reach(self, at: Locator) -> None:
         at.wait_for()
+        element = at.element_handle()  # found once, not at each stop
         for _ in range(300):
-            if at.evaluate("at => at === document.activeElement"):
+            if element.evaluate("at => at === document.activeElement"):
                 return
             self.page.keyboard.press("Tab")
         raise AssertionError(f"Tab does not lead to {at}")
@@ -148,7 +151,8 @@ class Desk:
         """axe finds nothing serious on this page, and nothing moves sideways but tables and charts.
 
         It is asked at this screen, and at one of the other width and the other theme: colors depend on the theme alone, all else
-        on the width. A page of the same elements is looked at once. What remains of it afterwards is for no other test.
+        on the width. A page of the same elements is looked at once, and by axe once for all roles. What remains of it
+        afterwards is for no other test.
         """
         page, (own, theme, _) = self.page, SCREENS[self.role]
         if (elements := page.evaluate(ELEMENTS)) in self.seen:
@@ -160,22 +164,24 @@ class Desk:
             page.set_viewport_size({"width": width, "height": 800})
             if page.evaluate(SIDEWAYS):
                 faults.append((width, "moves sideways"))
-        page.evaluate(ONE_OF_A_KIND)
-        page.evaluate(AXE_SCRIPT)
-        for width, shown in screens:
-            page.set_viewport_size({"width": width, "height": 800})
-            page.evaluate(f"document.documentElement.dataset.theme = '{shown}'")
-            assert page.evaluate(COLOR) == THEMES[shown]
-            faults += [(width, shown, *fault) for fault in page.evaluate(FAULTS)]
+        if elements not in self.judged:
+            self.judged.add(elements)
+            page.evaluate(ONE_OF_A_KIND)
+            page.evaluate(AXE_SCRIPT)
+            for width, shown in screens:
+                page.set_viewport_size({"width": width, "height": 800})
+                page.evaluate(f"document.documentElement.dataset.theme = '{shown}'")
+                assert page.evaluate(COLOR) == THEMES[shown]
+                faults += [(width, shown, *fault) for fault in page.evaluate(FAULTS)]
         assert faults == [], page.url
 
 
 @contextmanager
-def desk_of(role: str | None, site: Site) -> Iterator[Desk]:
+def desk_of(role: str | None, site: Site, judged: set[str]) -> Iterator[Desk]:
     """The role before its screen, logged in once; a seller has no theme in Airflow, but one in the browser."""
     width, theme, _ = SCREENS[role]
     look = {"viewport": {"width": width, "height": 800}, "color_scheme": "light" if role else theme}
     with site.visit(role, locale="en-US", **look) as page:
         if role:
             page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
-        yield Desk(role, page, site)
+        yield Desk(role, page, site, judged)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -29,14 +29,16 @@ class Site:
 
     url: str
     browser: Browser
+    _tokens: dict[str, str] = field(default_factory=dict)
 
     def token(self, user: str) -> str:
-        """What Airflow gives to whoever logs in."""
-        given = {"username": user, "password": PASSWORD}
-        answer = requests.post(f"{self.url}/auth/token", json=given, timeout=60)
-        answer.raise_for_status()
-        token: str = answer.json()["access_token"]
-        return token
+        """What Airflow has given to whoever logged in first as this user: each login costs it a hash of the password."""
+        if user not in self._tokens:
+            given = {"username": user, "password": PASSWORD}
+            answer = requests.post(f"{self.url}/auth/token", json=given, timeout=60)
+            answer.raise_for_status()
+            self._tokens[user] = answer.json()["access_token"]
+        return self._tokens[user]
 
     def get(self, address: str, user: str | None) -> requests.Response:
         """A page without a browser; `address` begins at the server's root."""
