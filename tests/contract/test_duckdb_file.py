@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from feedamp import warehouse as warehouse_package
@@ -18,7 +19,13 @@ from feedamp.errors import BusyError, ConfigurationError, FeedAmpError
 from feedamp.file_modes import made_with
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
-from feedamp.warehouse.duckdb import READ, VERIFY, DuckDbWarehouse, remove_abandoned_copies
+from feedamp.warehouse.duckdb import (
+    READ,
+    VERIFY,
+    DuckDbEngine,
+    DuckDbWarehouse,
+    remove_abandoned_copies,
+)
 
 INCLUDE = str(Path(warehouse_package.__file__).parents[2])
 READS = """
@@ -53,6 +60,19 @@ def holding(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
+
+
+def test_rows_that_fit_neither_memory_nor_disk_end_in_a_lack_of_memory(tmp_path: Path) -> None:
+    """By that error the engine knows that it may raise its limit and try again."""
+    connection = duckdb.connect(config={"memory_limit": "20MB", "temp_directory": str(tmp_path / "spill")})
+    connection.execute("SET max_temp_directory_size = '1MB'")
+    schema = pa.schema({"text": pa.string()})
+    batches = (pa.record_batch([[os.urandom(2_000).hex() for _ in range(100)]], schema) for _ in range(100))
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
+    engine = DuckDbEngine(connection)
+    with pytest.raises(duckdb.OutOfMemoryException), engine.transaction():
+        engine.stage("staged_orders", TABLES["orders"], reader)
+    connection.close()
 
 
 def give_up(_seconds: float) -> None:
