@@ -99,14 +99,31 @@ def send(browse: Browser) -> Callable[..., object]:
     return browse.send
 
 
-@pytest.fixture
-def filled(feedamp_env):
+def fill(console: Console) -> None:
     """A closed order, one that waits for its seller, a rejected row."""
-    feedamp_env.deliver("a.jsonl", "M-1", "M-2")
-    feedamp_env.deliver("b.jsonl", "M-3", quantity=-1)
-    feedamp_env.place()
-    feedamp_env.read()
-    feedamp_env.fulfill("M-1")
-    feedamp_env.read()
-    feedamp_env.process()
-    return feedamp_env
+    assert console.import_rows().code == 0
+    console.deliver("a.jsonl", "M-1", "M-2")
+    console.deliver("b.jsonl", "M-3", quantity=-1)
+    console.place()
+    console.read()
+    console.fulfill("M-1")
+    console.read()
+    console.process()
+
+
+@pytest.fixture(scope="session")
+def filled_once(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:  # noqa: F811
+    """Made once: see `filled`."""
+    from console import kept
+
+    with kept(tmp_path_factory.mktemp("filled"), fill) as console:
+        yield console
+
+
+@pytest.fixture
+def filled(filled_once: Console, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
+    """A console with something on the pages, as `fill` left it whatever other tests did with it."""
+    from console import as_kept
+
+    with as_kept(filled_once, monkeypatch) as console:
+        yield console

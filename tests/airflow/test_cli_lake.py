@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +14,7 @@ import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException
-from airflow_env import open_airflow_env
-from console import Console
+from console import as_kept, kept
 from doc_blocks import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -41,23 +39,15 @@ def live_in(console):
 
 @pytest.fixture(scope="module")
 def once_lived_in(airflow_home, tmp_path_factory):
-    """Such a lake, and beside its folder a copy of all files."""
-    folder = tmp_path_factory.mktemp("lake") / "env"
-    with pytest.MonkeyPatch.context() as patch, open_airflow_env(folder, patch) as env:
-        console = Console(env)
-        with console.opened():
-            live_in(console)
-        shutil.copytree(folder, folder.with_name("copy"))
+    """Such a lake, made once."""
+    with kept(tmp_path_factory.mktemp("lake"), live_in) as console:
         yield console
 
 
 @pytest.fixture
 def lived_in(once_lived_in, monkeypatch):
-    """Such a lake for each test, as it was before the others; the sandbox is one for all, so none may end a grant there."""
-    env = once_lived_in.env
-    shutil.rmtree(env.folder)
-    shutil.copytree(env.folder.with_name("copy"), env.folder)
-    with env.changed_by(monkeypatch), once_lived_in.opened() as console:
+    """Such a lake for each test."""
+    with as_kept(once_lived_in, monkeypatch) as console:
         yield console
 
 

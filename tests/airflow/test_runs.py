@@ -306,6 +306,7 @@ def rung(home):
 
 
 def test_an_asset_rings_if_something_changed_or_is_to_be_processed(placed, airflow_home):
+    placed.set_options(sellers_per_task="3")
     before = len(rung(airflow_home))
     placed.run_dag("extract_fulfillments")
     placed.run_dag("extract_fulfillments")  # nothing changed since, but no one has looked at the orders

@@ -87,11 +87,15 @@ class AirflowEnv:
         self.folder, self.sandbox, self._patch = folder, sandbox, patch
         self.inbox = folder / "inbox"
         self.inbox.mkdir(parents=True)
+        self._choose()
+
+    def _choose(self) -> None:
+        """The options and the connection with which each test begins."""
         self.set_options(
-            state_url=f"sqlite:///{folder / 'state.db'}",
+            state_url=f"sqlite:///{self.folder / 'state.db'}",
             inbox_url=str(self.inbox),
-            lake_url=str(folder / "lake"),
-            duckdb_path=str(folder / "warehouse.duckdb"),
+            lake_url=str(self.folder / "lake"),
+            duckdb_path=str(self.folder / "warehouse.duckdb"),
             inbox_settle_s="0",
             sellers_per_task="1",
         )
@@ -100,7 +104,9 @@ class AirflowEnv:
     @contextmanager
     def changed_by(self, patch: pytest.MonkeyPatch) -> Iterator[None]:
         """What is set meanwhile is undone with `patch`: an env that several tests share belongs to none of them."""
+        _secrets_masker().reset_masker()
         before, self._patch = self._patch, patch
+        self._choose()
         yield
         self._patch = before
 

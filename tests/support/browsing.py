@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,15 +15,20 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 
+@cache
+def app() -> FastAPI:
+    """Airflow's own app with the plugin mounted: made once, which takes more than a second."""
+    airflow_app.purge_cached_app()
+    return airflow_app.create_app(apps="core")
+
+
 @contextmanager
 def served() -> Iterator[FastAPI]:
-    """Airflow's own app with the plugin mounted, below a path of its own."""
+    """The app with the options that it was made with, which are for no test without a page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__API__BASE_URL", "http://testserver")
         patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "only of this test " * 4)
-        airflow_app.purge_cached_app()
-        yield airflow_app.create_app(apps="core")
-        airflow_app.purge_cached_app()
+        yield app()
 
 
 class Browser:

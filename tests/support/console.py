@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_env import AirflowEnv
+import pytest
+from airflow_env import AirflowEnv, open_airflow_env
 from env import BAD_NUMBER, GOOD_NUMBER, SELLER, fulfillments, shipment
 from order_samples import example_order
 
@@ -24,7 +26,18 @@ from feedamp.steps.place_orders.read_inbox import intake
 from feedamp_airflow import admin
 from feedamp_airflow.cli import main
 
-__all__ = ["ARGUMENTS", "BAD_NUMBER", "GOOD_NUMBER", "SELLER", "SINCE", "Console", "Done", "ended"]
+__all__ = [
+    "ARGUMENTS",
+    "BAD_NUMBER",
+    "GOOD_NUMBER",
+    "SELLER",
+    "SINCE",
+    "Console",
+    "Done",
+    "as_kept",
+    "ended",
+    "kept",
+]
 
 
 SINCE = ("--since", "2026-01-01T00:00:00Z")
@@ -150,6 +163,27 @@ class Console:
 
     def _run(self) -> Run:
         return Run("feedamp_test", "manual__1", datetime.now(UTC))
+
+
+@contextmanager
+def kept(folder: Path, fill: Callable[[Console], object]) -> Iterator[Console]:
+    """A console whose stores were filled once for several tests, and beside its folder a copy of all files."""
+    with pytest.MonkeyPatch.context() as patch, open_airflow_env(folder / "env", patch) as env:
+        console = Console(env)
+        with console.opened():
+            fill(console)
+        shutil.copytree(env.folder, folder / "copy")
+        patch.undo()  # other tests come in between
+        yield console
+
+
+@contextmanager
+def as_kept(console: Console, patch: pytest.MonkeyPatch) -> Iterator[Console]:
+    """It for one test, as it was before the others; the sandbox is one for all, so none may end a grant there."""
+    shutil.rmtree(console.folder)
+    shutil.copytree(console.folder.with_name("copy"), console.folder)
+    with console.env.changed_by(patch), console.opened():
+        yield console
 
 
 def ended(name: str, *words: str) -> tuple[int, str, str]:
