@@ -28,6 +28,7 @@ from feedamp.tables import (
     SHIPMENTS,
     SNAPSHOT_HASH,
     SNAPSHOTS,
+    Row,
     Rows,
 )
 
@@ -51,7 +52,7 @@ _Parts = tuple[Sequence[_Line], Sequence[Any]]
 
 @dataclass(frozen=True)
 class OrderColumns:
-    """Rows of orders of one seller, by column.
+    """Rows of orders, by column.
 
     `key` has a value for each order, which its rows of all tables share; `tables` has the further columns of each table.
     `orders_of` has the position of its order for each row of a table; orders and snapshots have one row an order.
@@ -87,11 +88,29 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
     """Rows of an order that was placed and not yet read from FeedAMP; any snapshot replaces them."""
-    parts = {table: _parts_of([order], table) for table in _PARTS}
-    rows = rows_of(_orders_and_lines(seller_id, [order], [placed_at], [""], parts))
-    for row in rows[ORDERS.name]:
-        del row[SNAPSHOT_HASH]  # the merge knows by its absence that nothing was read
-    return rows
+    [rows] = rows_of_placed([(seller_id, order, placed_at)])
+    by_table: Rows = {
+        table: [] for table in (ORDERS.name, ORDER_LINES.name, ORDER_TAXES.name, ORDER_DISCOUNTS.name)
+    }
+    for table, row in rows:
+        by_table[table].append(row)
+    return by_table
+
+
+def rows_of_placed(placed: Sequence[tuple[str, Order, datetime]]) -> list[list[tuple[str, Row]]]:
+    """As `placed_rows`, of orders of any sellers at once: the rows of each order, with the names of their tables."""
+    if not placed:
+        return []
+    sellers, orders, placed_at = zip(*placed, strict=True)
+    parts = {table: _parts_of(orders, table) for table in _PARTS}
+    found = _orders_and_lines("", orders, placed_at, ("",) * len(placed), parts)
+    found.key["seller_id"] = sellers
+    del found.key[SNAPSHOT_HASH]  # the merge knows by its absence that nothing was read
+    of_each: list[list[tuple[str, Row]]] = [[] for _ in placed]
+    for table, rows in rows_of(found).items():
+        for at, row in zip(found.orders_of.get(table, range(len(placed))), rows, strict=True):
+            of_each[at].append((table, row))
+    return of_each
 
 
 def rows_of(found: OrderColumns) -> Rows:

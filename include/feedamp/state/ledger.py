@@ -437,4 +437,4 @@ def _order(row: Sequence[Any]) -> LedgerOrder:
     values["delivered"] = tuple(msgspec.json.decode(values["delivered"]))
     if values["closed_units"] is not None:
         values["closed_units"] = decode_units(values["closed_units"])
-    return LedgerOrder(**values)
+    return LedgerOrder.of(values)

@@ -52,14 +52,10 @@ def put_rows(connection: Connection, rows: Iterable[tuple[str, Row]]) -> None:
     values = []
     for table, row in rows:
         refuse_misfit(table, row)
-        payload = {name: value for name, value in row.items() if name != RECORDED_AT}
-        values.append(
-            {
-                "table_name": table,
-                "payload": msgspec.json.encode(payload).decode(),
-                "recorded_at": row[RECORDED_AT],
-            }
-        )
+        payload = dict(row)
+        moment = payload.pop(RECORDED_AT)
+        text = msgspec.json.encode(payload).decode()
+        values.append({"table_name": table, "payload": text, "recorded_at": moment})
     if values:
         connection.execute(_INSERT, values)
 

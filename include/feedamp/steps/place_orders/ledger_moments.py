@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import methodcaller
 
+import msgspec
 from sqlalchemy.engine import Connection
 
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
+from feedamp.codec import encode_body
 from feedamp.errors import UnreadableError
-from feedamp.lake.flatten import placed_rows
+from feedamp.lake.flatten import rows_of_placed
+from feedamp.models import Order
 from feedamp.rules import order_story
 from feedamp.rules.cancelling import units_against_cancelling
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
@@ -199,18 +202,17 @@ class LedgerMoments:
         rows: defaultdict[_Key, list[tuple[str, Row]]] = defaultdict(list)
         for table, row in order_events.store(connection, events, run_id=self._run_id):
             rows[row["seller_id"], row["mp_order_number"]].append((table, row))
+        first = [acceptance for key, acceptance in accepted.items() if key not in placed_before]
+        for acceptance, of_order in zip(first, rows_of_placed(list(map(_placed, first))), strict=True):
+            rows[acceptance.key] += of_order  # of others, a read follows
         for key, acceptance in accepted.items():
-            rows[key] += self._rows(acceptance, is_first=key not in placed_before)
+            rows[key].append((PLACEMENTS.name, self._placement(acceptance)))
         outbox.put_rows(connection, (row for of_order in rows.values() for row in of_order))
         return placed_before
 
-    def _rows(self, acceptance: _Acceptance, *, is_first: bool) -> Iterator[tuple[str, Row]]:
-        """The rows of a placement for the lake, and of its order if no read of it follows."""
+    def _placement(self, acceptance: _Acceptance) -> Row:
         order, sent_at = acceptance.order, acceptance.sent_at
-        if is_first:
-            placed = read_order(order.put_body(acceptance.state), Coercions())
-            yield from outbox.with_moment(placed_rows(order.seller_id, placed, placed_at=sent_at), sent_at)
-        placement = {
+        return {
             "seller_id": order.seller_id,
             "mp_order_number": order.mp_order_number,
             "marketplace_state": acceptance.state,
@@ -218,8 +220,14 @@ class LedgerMoments:
             "source": order.source,
             "source_row": order.source_row,
             "run_id": self._run_id,
+            RECORDED_AT: sent_at,
         }
-        yield PLACEMENTS.name, {**placement, RECORDED_AT: sent_at}
+
+
+def _placed(acceptance: _Acceptance) -> tuple[str, Order, datetime]:
+    """What `rows_of_placed` takes."""
+    text = msgspec.Raw(encode_body(acceptance.order.put_body(acceptance.state)))
+    return acceptance.order.seller_id, read_order(text, Coercions()), acceptance.sent_at
 
 
 def hold_back(connection: Connection, order: LedgerOrder, *, run_id: str | None, now: datetime) -> str | None:
