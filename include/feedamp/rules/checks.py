@@ -202,7 +202,7 @@ def _check_parcel(
             f"{carrier} {number}",
             f"{where}: {number} cannot be a tracking number of {carrier or 'any carrier'}: {verdict.reason}",
         )
-    if comparable(number) in shared:
+    if shared and comparable(number) in shared:
         message = (
             f"{where}: {number} was also given for another recipient within {SHARED_WITHIN.days} days; "
             "check which one is right."

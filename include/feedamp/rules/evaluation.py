@@ -69,10 +69,11 @@ def evaluate(
         wanted = order.conflict_ended(now=now)
         return Evaluation(wanted, _placed_first(wanted), error_lingers_since=read.error_lingers_since)
     changed: list[StoredFinding] = []
+    ordered = order.ordered
     if not snapshot.is_marketplace_fulfilled:  # otherwise there is no seller to report to
         look = ErrorListing(snapshot.errors, read.read_at, listing_works)
         faults = check_order(
-            order.ordered,
+            ordered,
             snapshot,
             purchase_date=order.purchase_date,
             today=now.date(),
@@ -87,7 +88,7 @@ def evaluate(
     since = (read.error_lingers_since or now) if lingering else None
     decision = decide_close(
         OpenOrder(
-            ordered=order.ordered,
+            ordered=ordered,
             snapshot=snapshot,
             accepted_state=order.accepted_state or order.desired_state,
             has_body=order.has_body,

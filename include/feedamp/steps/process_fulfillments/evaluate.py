@@ -140,9 +140,9 @@ def _shared_tracking(
     """For each order, its tracking numbers that another recipient's order has, too; remembers all of them."""
     if not checked:
         return {}
-    fingerprint = resources.cipher.fingerprint
+    hashed, recipient_hash = (resources.cipher.fingerprints(of)[0] for of in ("tracking", "recipient"))
     numbers_of = {
-        order.key: {fingerprint("tracking", number): number for number in tracking_numbers(stored.snapshot)}
+        order.key: {hashed(number): number for number in tracking_numbers(stored.snapshot)}
         for order, stored in checked
     }
     uses = TrackingUses(
@@ -154,7 +154,7 @@ def _shared_tracking(
     shared: dict[tuple[str, str], list[str]] = {}
     for order, _ in checked:
         number, numbers = order.mp_order_number, numbers_of[order.key]
-        recipient = fingerprint("recipient", recipient_of(order.body))
+        recipient = recipient_hash(recipient_of(order.body))
         found = uses.shared(number, list(numbers), recipient, now=now)
         shared[order.key] = [name for tracking_hash, name in numbers.items() if tracking_hash in found]
         uses.remember(number, list(numbers), recipient, now=now)

@@ -52,7 +52,9 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
     result = StepResult("validate", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        changed = _to_evaluate(connection, resources, [seller.seller_id for seller in found])
+        ready = [seller.seller_id for seller in found]
+        changed = _to_evaluate(connection, resources, ready)
+        to_report = findings.to_report(connection, ready)
     planned = sum(len(numbers) for numbers in changed.values())
     if run.dry_run:
         for seller_id, numbers in changed.items():
@@ -77,7 +79,8 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
                 watch=partial(resources.state.leases.watch, "report", seller.seller_id),
             )
 
-    await run_per_seller(resources, run, result, found, work, planned=planned)
+    with_work = [seller for seller in found if seller.seller_id in changed or seller.seller_id in to_report]
+    await run_per_seller(resources, run, result, with_work, work, planned=planned)
     return result
 
 
