@@ -31,12 +31,12 @@ from other_leases import use_quick_leases
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp.rules.erased import MOST_COMPARED
 from feedamp.rules.order import Phase
 from feedamp.state import departures, erasures, grants, ledger, outbox, schema, sellers
 from feedamp.state.erasures import Store
 from feedamp.state.leases import Leases, LeaseTimes, of_order
 from feedamp.steps import adopt, depart, enroll, set_aside
-from feedamp.steps.place_orders.ingest_row import MOST_COMPARED
 from feedamp.steps.place_orders.replay import replay
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import chain, product
-from typing import NamedTuple, TypeVar
+from itertools import chain
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -12,7 +12,7 @@ from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
 from feedamp.order_body import Reason
 from feedamp.resources import Resources
-from feedamp.rules.erased import Erased, Key, words_of
+from feedamp.rules.erased import Erased, Mentions, words_of
 from feedamp.rules.intake import Admission, ObservedState, admit
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, delivered, of_ledger
@@ -31,7 +31,6 @@ _NO_ACTION = (
 )
 ROWS_PER_TRANSACTION = 200
 BYTES_PER_TRANSACTION = 8 << 20
-MOST_COMPARED = 5_000  # words and pairs of a seller and a word, in one row: 13 ms
 
 
 def batches(rows: Iterable[_Row], text: Callable[[_Row], str]) -> Iterator[list[_Row]]:
@@ -58,25 +57,7 @@ class ErasedRow(BadRow):
     """A row of an order that was erased: nothing of it is left but where it was, and that it counts."""
 
 
-class _Mentions(NamedTuple):
-    """What a row that does not say whose it is may be about: its words, and the sellers among these."""
-
-    words: set[str]
-    seller_ids: set[str]
-
-    @property
-    def keys(self) -> Iterator[Key]:
-        """What an erasure of the row's order or seller may be marked with."""
-        yield from ((word, None) for word in self.words)
-        yield from product(self.seller_ids, self.words)
-
-    @property
-    def are_too_many(self) -> bool:
-        """Whether to compare them all would keep other writers waiting, as of a file whose lines are not told apart."""
-        return len(self.words) * (1 + len(self.seller_ids)) > MOST_COMPARED
-
-
-def _mentions(connection: Connection, rows: Sequence[OrderRow | BadRow]) -> dict[int, _Mentions]:
+def _mentions(connection: Connection, rows: Sequence[OrderRow | BadRow]) -> dict[int, Mentions]:
     """Of rows that could not be read far enough to say whose they are, by place. Empty if nothing was ever erased."""
     unnamed = [
         at
@@ -88,7 +69,7 @@ def _mentions(connection: Connection, rows: Sequence[OrderRow | BadRow]) -> dict
     words = {at: words_of(rows[at].raw) for at in unnamed}
     registered = sellers.registered_among(connection, set().union(*words.values()))
     return {
-        at: _Mentions(found, {id_} if (id_ := rows[at].seller_id) else found & registered)
+        at: Mentions(found, {id_} if (id_ := rows[at].seller_id) else found & registered)
         for at, found in words.items()
     }
 
@@ -128,7 +109,7 @@ class RowBatch:
         self._with_new_body: list[tuple[str, str]] = []
 
     def _without_erased(
-        self, row: OrderRow | BadRow, erased: Erased, mentions: _Mentions | None
+        self, row: OrderRow | BadRow, erased: Erased, mentions: Mentions | None
     ) -> OrderRow | BadRow:
         is_it = erased.has_delivered if isinstance(row, BadRow) else erased.has
         if not is_it(row.seller_id, row.mp_order_number):
@@ -148,7 +129,7 @@ class RowBatch:
             reasons=(_WAS_ERASED,),
         )
 
-    def _without_mentioned(self, row: BadRow, mentions: _Mentions, erased: Erased) -> BadRow:
+    def _without_mentioned(self, row: BadRow, mentions: Mentions, erased: Erased) -> BadRow:
         """A row that mentions what was erased, without its text; its faults stay, as it may be of another order.
 
         So is one that mentions too much to be compared. Its messages repeat no value, but the names of its fields are its own.
