@@ -10,7 +10,8 @@ from env import OTHER, SELLER, Env, open_earlier
 from installations import MID_LIFE, ROWS_LOST
 from warehouse_units import shows_the_truth, units_add_up
 
-from feedamp.state import open_orders
+from feedamp.rules.order import LedgerOrder
+from feedamp.state import ledger, open_orders
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.completeness_proof.verify import Verified, verify
@@ -28,26 +29,29 @@ def counts(env: Env, table: str) -> dict[str, int]:
 
 def agrees(env: Env) -> None:
     """Warehouse, ledger and FeedAMP say the same of every order, line, shipment, placement and closure."""
-    truth = {number: env.shown(number, seller) for number, seller in every_order()}
-    shows_the_truth(env, truth)
+    known = in_ledger(env)
+    assert sorted(known) == sorted([*LOST, *CLOSED])
+    shows_the_truth(env, {**env.sandbox.orders(SELLER), **env.sandbox.orders(OTHER)})
     units_add_up(env)
-    ledger = {number: env.order(number, seller) for number, seller in every_order()}
     placed = env.rows("SELECT mp_order_number, min(placed_at) FROM placements GROUP BY 1")
-    assert dict(placed) == {number: order.placed_at for number, order in ledger.items()}
+    assert dict(placed) == {number: order.placed_at for number, order in known.items()}
     closed = env.rows("SELECT mp_order_number, marketplace_state, closed_at, units_shipped FROM closures")
     assert sorted(closed) == sorted(
         (number, order.closing_state, order.closed_at, 2)
-        for number, order in ledger.items()
+        for number, order in known.items()
         if order.closed_at is not None
     )
     moments = env.rows("SELECT mp_order_number, placed_at, closed_at FROM orders")
     assert {row[0]: row[1:] for row in moments} == {
-        number: (order.placed_at, order.closed_at) for number, order in ledger.items()
+        number: (order.placed_at, order.closed_at) for number, order in known.items()
     }
 
 
-def every_order() -> list[tuple[str, str]]:
-    return [*((number, SELLER) for number in LOST), *((number, OTHER) for number in CLOSED)]
+def in_ledger(env: Env) -> dict[str, LedgerOrder]:
+    """The orders of the ledger by number."""
+    with env.state.read() as connection:
+        lost, closed = (ledger.read_many(connection, *of) for of in ((SELLER, LOST), (OTHER, CLOSED)))
+    return lost | closed
 
 
 def test_an_installation_that_lost_rows_is_repaired_and_goes_on(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_an_installation_that_lost_rows_is_repaired_and_goes_on(tmp_path: Path) 
 
         env.process()
         env.load()
-        assert {env.order(number).phase for number in LOST} == {"closed"}
+        assert {order.phase for order in in_ledger(env).values()} == {"closed"}
         assert len(env.asked("PUT")) == 250
         assert (counts(env, "closures"), verified(env).count) == ({SELLER: 250, OTHER: 250}, 0)
         agrees(env)

@@ -80,7 +80,8 @@ def rows_of(env: Env, *, without: str = GONE) -> Rows:
 
 def seen_in_state(env: Env, words: tuple[str, ...] = WORDS) -> list[str]:
     """The words that any byte of the state still has: of its files, or of all tables and statistics of a server."""
-    return [word for word in words if word.encode() in _bytes_of(env)]
+    held = _bytes_of(env)
+    return [word for word in words if word.encode() in held]
 
 
 def _bytes_of(env: Env) -> bytes:
