@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from completeness import live
+from completeness import Lives, lived_in, lives  # noqa: F401 - fixtures
 from env import SELLER, Env, open_env, shipment
 from manifests import Loader, emptied
 from memory_warehouse import OpenWarehouse
@@ -77,16 +77,7 @@ def env(request: pytest.FixtureRequest) -> Iterator[Env]:
         yield opened
 
 
-@pytest.fixture
-def lived_in(env: Env) -> Env:
-    """Orders of two sellers in every state, everything loaded; see tests/support/completeness.py."""
-    live(env)
-    return env
-
-
-@pytest.fixture
-def shown(env: Env) -> Env:
-    """An order that another system placed, shipped in part, and a reconciliation that found one of ours changed."""
+def _show(env: Env) -> None:
     env.stock(2)
     env.fulfill("X-0", shipment(1), cancelled=1)
     env.placed("R-1", marketplace_state="PENDING")
@@ -96,7 +87,13 @@ def shown(env: Env) -> Env:
     env.reconcile(repair=True)
     env.clock.skip(minutes=5)
     env.load()
-    return env
+
+
+@pytest.fixture
+def shown(env: Env, lives: Lives) -> Iterator[Env]:  # noqa: F811
+    """An order that another system placed, shipped in part, and a reconciliation that found one of ours changed."""
+    with closing((again := lives(env, _show)).state):
+        yield again
 
 
 @pytest.fixture(params=STATES)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from completeness import live
+from completeness import lived_in, lives  # noqa: F401 - fixtures
 from env import Env, open_env
 
 
@@ -18,10 +18,3 @@ def env(request: pytest.FixtureRequest) -> Iterator[Env]:
     at_once = request.node.get_closest_marker("merges_at_once") is not None
     with open_env(folder, merges_at_once=at_once) as opened:
         yield opened
-
-
-@pytest.fixture
-def lived_in(env: Env) -> Env:
-    """Orders of two sellers in every state, everything loaded; see tests/support/completeness.py."""
-    live(env)
-    return env

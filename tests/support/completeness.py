@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import copy
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
-from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
+import pytest
+from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
+from env_fixtures import open_file
 
 from feedamp.lake.manifest import Manifest
+from feedamp.lake.store import Lake
 from feedamp.state import manifests
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
@@ -63,6 +71,69 @@ def live(env: Env) -> None:
     env.process()
     env.clock.skip(minutes=5)
     env.read()  # what FeedAMP shows since the report
+
+
+class Life:
+    """An env in which something was played, kept to be put back: state, lake, inbox, warehouse, FeedAMP and the moment."""
+
+    def __init__(self, env: Env, folder: Path) -> None:
+        self._env, self._files = env, folder / "env"
+        self._rows = f"kept_in_{folder.name}"
+        env.resources.warehouse.keep(self._rows)
+        env.state.close()  # SQLite writes everything into the one file
+        shutil.copytree(env.folder, self._files)
+        world = env.sandbox.world
+        self._world = self._copied((world.orders, world.grants, world.rules, world.limiter, world.requests))
+        self._elapsed_s = env.clock.elapsed_s()
+
+    def again(self) -> Env:
+        """The env as it was, one at a time; the caller closes its state."""
+        env, world = copy.copy(self._env), self._env.sandbox.world
+        shutil.rmtree(env.folder)
+        shutil.copytree(self._files, env.folder)
+        env.clock.jump_to(self._elapsed_s, back=True)
+        with world.lock:
+            world.orders, world.grants, world.rules, world.limiter, world.requests = self._copied(self._world)
+            world.faults.clear()
+        env.resources.warehouse.bring_back(self._rows)
+        env.state = open_file(env.folder / "state.db", env.clock)
+        env.resources = replace(env.resources, state=env.state, lake=Lake(str(env.folder / "lake")))
+        return env
+
+    def _copied(self, world: tuple[Any, ...]) -> tuple[Any, ...]:
+        return copy.deepcopy(world, {id(self._env.clock): self._env.clock})
+
+
+Lives = Callable[[Env, Callable[[Env], None]], Env]
+
+
+@pytest.fixture(scope="session")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
+    """An env with the warehouse of the given one, in which something was played: once, and put back for each test."""
+    played: dict[tuple[Any, ...], Life] = {}
+
+    def again(like: Env, play: Callable[[Env], None]) -> Env:
+        warehouse: Any = like.resources.warehouse
+        is_patient = warehouse.is_patient
+        of = (play, id(warehouse), is_patient)
+        if of not in played:
+            env = stack.enter_context(open_env())
+            env.use(warehouse)
+            warehouse.empty()
+            warehouse.is_patient = is_patient
+            play(env)
+            played[of] = Life(env, tmp_path_factory.mktemp("life"))
+        return played[of].again()
+
+    with ExitStack() as stack:
+        yield again
+
+
+@pytest.fixture
+def lived_in(env: Env, lives: Lives) -> Iterator[Env]:
+    """Orders of two sellers in every state, everything loaded; see `live`."""
+    with closing((again := lives(env, live)).state):
+        yield again
 
 
 def rewrite_without(env: Env, manifest: Manifest, tables: set[str]) -> None:

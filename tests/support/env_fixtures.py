@@ -46,6 +46,11 @@ def open_state(folder: Path, clock: Clock | None = None, url: str = "") -> State
         return State(url, clock=clock.now if clock else None)
     path = folder / "state.db"
     shutil.copy(empty_state(), path)
+    return open_file(path, clock)
+
+
+def open_file(path: Path, clock: Clock | None) -> State:
+    """A state that is there; no commit waits for the disk."""
     state = State(f"sqlite:///{path}", clock=clock.now if clock else None)
 
     @sa.event.listens_for(state.engine, "connect")

@@ -20,8 +20,8 @@ from manifests import in_memory
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
-from feedamp.tables import TABLES, Row, Table
-from feedamp.warehouse.engine import Engine
+from feedamp.tables import SCHEMA, TABLES, Row, Table
+from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
@@ -118,12 +118,47 @@ class OpenWarehouse:
     def left_by_erasing(self) -> str:
         return ""
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether it merges only when it is looked at."""
+        return isinstance(self._session, PatientSession) and self._session.is_patient
+
+    @is_patient.setter
+    def is_patient(self, value: bool) -> None:
+        if isinstance(self._session, PatientSession):
+            self._session.is_patient = value
+
+    def keep(self, name: str) -> None:
+        """Keeps a copy of every row under a name, for `bring_back`; what waits is merged before."""
+        engine = self._session._engine
+        with engine.transaction():
+            engine.execute(f"CREATE SCHEMA {name}")
+            for relation in _filled():
+                engine.execute(
+                    f"CREATE TABLE {name}.{relation.rpartition('.')[2]} AS SELECT * FROM {relation}"
+                )
+
+    def bring_back(self, name: str) -> None:
+        """Puts back every row that was kept, and no other."""
+        self.empty()
+        engine = self._session._engine
+        with engine.transaction():
+            for relation in _filled():
+                engine.execute(f"INSERT INTO {relation} SELECT * FROM {name}.{relation.rpartition('.')[2]}")
+
     def empty(self) -> None:
         """Takes every row out again."""
         if isinstance(self._session, PatientSession):
             self._session.empty()
         else:
             self.rebuild(Lake("/nonexistent"))
+
+
+def _filled() -> Iterator[str]:
+    """The relations that a session fills."""
+    yield from (f"{SCHEMA}.{name}" for name in TABLES)
+    for name in ("loaded_manifests", "unshown_states", "full_snapshots", "first_reports"):
+        yield f"{META}.{name}"
 
 
 @cache
