@@ -90,13 +90,22 @@ def test_no_order_goes_out_with_a_grant_for_another_sellers_account(env):
     assert "B-2" not in env.sandbox.orders(SELLER)
 
 
-def test_a_seller_without_orders_is_told_by_what_the_account_shows_of_others(env):
-    place_some(env, SELLER, "A-1")
-    refused_before(env, OTHER, account=SELLER)
-    env.deliver("B-1", seller=OTHER)
+@pytest.mark.parametrize(
+    ("owner", "newcomer"),
+    [
+        pytest.param(SELLER, OTHER, id="of a seller before it"),
+        pytest.param(OTHER, SELLER, id="of a seller behind it"),
+    ],
+)
+def test_a_seller_without_orders_is_told_by_what_the_account_shows_of_others(env, owner, newcomer):
+    place_some(env, owner, "A-1")
+    refused_before(env, newcomer, account=owner)
+    env.deliver("B-1", seller=newcomer)
     env.place()
-    assert "B-1" not in env.sandbox.orders(SELLER)
-    assert f"orders that were placed for seller {SELLER} (first: A-1)" in (the(env, OTHER).grant_reason or "")
+    assert "B-1" not in env.sandbox.orders(owner)
+    assert f"orders that were placed for seller {owner} (first: A-1)" in (
+        the(env, newcomer).grant_reason or ""
+    )
 
 
 def test_the_right_account_is_used_after_two_requests(env):
