@@ -52,7 +52,7 @@ def test_a_changed_schema_has_a_new_head():
     columns = [(str(c), str(c.type), c.nullable, c.primary_key) for t in metadata.sorted_tables for c in t.c]
     indexes = [(i.name, *map(str, i.columns)) for t in metadata.tables.values() for i in t.indexes]
     digest = hashlib.sha256(repr((sorted(columns), sorted(indexes))).encode()).hexdigest()[:16]
-    assert (HEAD, digest) == ("0033", "4752bab402b58325")
+    assert (HEAD, digest) == ("0034", "69bd138289d31782")
 
 
 def test_a_fresh_file_is_brought_to_the_head(tmp_path):
@@ -217,15 +217,17 @@ def test_work_of_a_shard_is_found_without_reading_all_open_orders(state):
         open_orders.watched(connection, "S1")
         ledger.due(connection, shard, now=NOON)
         ledger.not_due(connection, shard, now=NOON)
+        ledger.to_read_back(connection, "S1", now=NOON)
         findings.to_report(connection, shard)
         sellers.find(connection, shard)
-    changed, lingering, closable, watched, due, not_due, to_report, found = plans
+    changed, lingering, closable, watched, due, not_due, read_back, to_report, found = plans
     assert "snapshots USING INDEX snapshots_changed (seller_id=?)" in changed
     assert "snapshots USING INDEX snapshots_stuck (seller_id=?)" in lingering
     assert "snapshots USING INDEX snapshots_closable (seller_id=?)" in closable
     assert "snapshots USING INDEX sqlite_autoindex_snapshots_1 (seller_id=?)" in watched
     assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in due
     assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in not_due
+    assert read_back == "SEARCH orders USING INDEX orders_to_read_back (seller_id=?)"
     assert "findings USING INDEX findings_by" in to_report
     assert "sellers USING INDEX sqlite_autoindex_sellers_1 (seller_id=?)" in found
     assert not [plan for plan in plans if "SCAN" in plan]

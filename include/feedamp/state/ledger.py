@@ -276,7 +276,7 @@ def found_again(connection: Connection, seller_id: str, mp_order_number: str) ->
     change_order(connection, orders, seller_id, mp_order_number, is_marked, **ended)
 
 
-# As an expression, or SQLite would search by phase and read all closed orders of the seller.
+# As an expression, or SQLite would search by phase and read all orders of the seller.
 _PHASE_OF_FEW = sa.func.coalesce(orders.c.phase, "")
 # Asked for each group of pages: to build it takes as long as to run it.
 _CLOSED_SINCE = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
@@ -335,7 +335,7 @@ def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None
     A PUT changed their state, or their last answer was stale or unreadable, or FeedAMP did not have them.
     """
     is_due = sa.true() if now is None else orders.c.read_back_at <= now
-    is_wanted = sa.and_(orders.c.phase.in_(NOTHING_TO_SEND), orders.c.read_back_at.is_not(None), is_due)
+    is_wanted = sa.and_(_PHASE_OF_FEW.in_(NOTHING_TO_SEND), orders.c.read_back_at.is_not(None), is_due)
     query = sa.select(orders.c.mp_order_number).where(is_wanted, orders.c.seller_id == seller_id)
     return list(connection.execute(query.order_by(orders.c.mp_order_number)).scalars())
 

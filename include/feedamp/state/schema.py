@@ -280,6 +280,7 @@ orders = _table(
     _partial("orders_with_reason", "phase", where="reason IS NOT NULL"),
     _partial("orders_by_placing", "placed_at", where="adopted_at IS NULL"),
     _partial("orders_by_closing", "closed_at", where="closed_at IS NOT NULL"),
+    _partial("orders_to_read_back", "seller_id", "mp_order_number", where="read_back_at IS NOT NULL"),
     _partial("orders_missing", "seller_id", "mp_order_number", where="missing_since IS NOT NULL"),
     _partial("orders_cancelled_but_shipped", "seller_id", "mp_order_number", where=CANCELLED_BUT_SHIPPED),
 )
