@@ -145,6 +145,7 @@ def test_an_order_that_was_only_placed_counts_as_not_seen() -> None:
     rows = placed_rows("S1", order(fulfillments=None), placed_at=READ_AT)
     assert rows.keys() == {"orders", "order_lines", "order_taxes", "order_discounts"}
     assert rows["orders"][0].get("extracted_at") is None
+    assert [rows[table][0].get("snapshot_hash") for table in ("orders", "order_lines")] == [None, ""]
 
 
 MASK = Privacy(b"a key")

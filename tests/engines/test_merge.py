@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from manifests import Loader, at, closure, finding, order, placed, placement, sn
 
 from feedamp.errors import IncompleteError
 from feedamp.lake.schema_evolution import ROWS_READ_AT_ONCE
+from feedamp.models import OrderLine
 from feedamp.tables import Rows
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"
@@ -154,6 +156,24 @@ def test_a_later_recorded_finding_is_not_overwritten_by_an_older_one(loader: Loa
 def test_a_placed_row_gives_way_to_any_snapshot(loader: Loader, parts: tuple[Rows, Rows]) -> None:
     loader.load(*parts)
     assert loader.query("SELECT units_shipped, extracted_at, placed_at FROM orders") == [(1, at(1), at(2))]
+
+
+def test_an_order_placed_and_read_at_one_moment_has_the_lines_that_were_read(loader: Loader) -> None:
+    lines = tuple(OrderLine(mp_line_number=number, quantity=3) for number in "AB")
+    parts = (placed(1, order_lines=lines), snapshot(order(1, order_lines=lines[:1]), 1))
+    ends = []
+    for turn in permutations(parts):
+        loader.load(*turn)
+        ends.append(loader.tables())
+        loader.empty()
+    for turn in permutations(parts):
+        loader.session.load(loader.lake, loader.publish(*turn))
+        ends.append(loader.tables())
+        loader.session.replace_all(loader.lake)
+        ends.append(loader.tables())
+        assert loader.query("SELECT mp_line_number, units_shipped FROM order_lines") == [("A", 1)]
+        loader.empty()
+    assert ends == ends[:1] * 6
 
 
 def test_a_placed_order_shows_before_it_is_seen(loader: Loader) -> None:

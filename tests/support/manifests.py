@@ -56,11 +56,10 @@ def snapshot(shown: Order, hours: float) -> Rows:
     return order_rows("S1", shown, read_at=at(hours))
 
 
-def placed(hours: float, state: str = "AWAITING_SHIPMENT") -> Rows:
+def placed(hours: float, state: str = "AWAITING_SHIPMENT", **changes: Any) -> Rows:
     """What `place` writes when FeedAMP first accepts M-1."""
-    rows = placed_rows(
-        "S1", order(fulfillments=None, status=None, marketplace_state=state), placed_at=at(hours)
-    )
+    sent = order(fulfillments=None, status=None, marketplace_state=state, **changes)
+    rows = placed_rows("S1", sent, placed_at=at(hours))
     return {**rows, **placement(hours, state)}
 
 

@@ -105,10 +105,11 @@ def rows_of_placed(placed: Sequence[tuple[str, Order, datetime]]) -> list[list[t
     parts = {table: _parts_of(orders, table) for table in _PARTS}
     found = _orders_and_lines("", orders, placed_at, ("",) * len(placed), parts)
     found.key["seller_id"] = sellers
-    del found.key[SNAPSHOT_HASH]  # the merge knows by its absence that nothing was read
     of_each: list[list[tuple[str, Row]]] = [[] for _ in placed]
     for table, rows in rows_of(found).items():
         for at, row in zip(found.orders_of.get(table, range(len(placed))), rows, strict=True):
+            if table == ORDERS.name:
+                del row[SNAPSHOT_HASH]  # absent here, but empty of its lines: nothing was read
             of_each[at].append((table, row))
     return of_each
 
