@@ -1,5 +1,5 @@
 #!/bin/sh
-# All tests, in groups: four run at a time on two cores, because those with a real Airflow or a server that stands still
+# All tests, in groups: five run at a time on two cores, because those with a real Airflow or a server that stands still
 # mostly wait; the longest first, and the two halves of core at last, a core for each. The end says how long each took. With the name of a folder that has a group (`core`), only that; with other arguments,
 # pytest with those. Called by the Makefile.
 set -u
@@ -56,7 +56,7 @@ run() {
     queue=$!
     wait "$queue"
 }
-run '^[^c]\|^contract' 4
+run '^[^c]\|^contract' 5
 run '^core' 2
 
 sort -rn "$made/times"
