@@ -62,20 +62,31 @@ def test_everything_that_is_sent_is_stopped_and_goes_on(send, browse, feedamp_en
     assert "no switch ends that" in browse("/feedamp/").text
 
 
+def title_of(said):
+    [title] = re.findall("<h1>(.*)</h1>", said)
+    return title
+
+
 def test_rejects_are_dismissed_and_replayed(send, browse, filled):
     page = "/feedamp/rejected"
     replayed = send("/feedamp/do/replay", page).text
-    assert ("still rejected 1" in replayed, "<h1>Done, with rows left</h1>" in replayed) == (True, True)
+    assert ("still rejected 1" in replayed, title_of(replayed)) == (True, "Not done")
+    filled.deliver("c.jsonl", "M-4", gift_note="x")
+    filled.env.set_options(extra_order_fields="gift_note")
+    replayed = send("/feedamp/do/replay", page).text
+    assert ("accepted 1, " in replayed, title_of(replayed)) == (True, "Done, with rows left")
     [chosen] = re.findall('name="chosen" value="([^"]+)"', browse(page).text)
     assert "Choose at least one row" in send("/feedamp/do/dismiss", page, reason="x").text
     assert "reason is empty" in send("/feedamp/do/dismiss", page, chosen=chosen, reason=" ").text
     assert chosen in browse(page).text
     unknown = send("/feedamp/do/dismiss", page, chosen="unknown", reason="x").text
-    assert ("There is no reject unknown" in unknown, "<h1>Not done</h1>" in unknown) == (True, True)
+    assert ("There is no reject unknown" in unknown, title_of(unknown)) == (True, "Not done")
     both = send("/feedamp/do/dismiss", page, chosen=[chosen, "unknown"], reason=HOSTILE).text
-    assert ("dismissed" in both, "<h1>Done, with rows left</h1>" in both) == (True, True)
+    assert ("dismissed" in both, title_of(both)) == (True, "Done, with rows left")
     assert chosen not in browse(page).text
-    assert "<h1>Done</h1>" in send("/feedamp/do/replay", page).text
+    again = send("/feedamp/do/dismiss", page, chosen=[chosen, "unknown"], reason="x").text
+    assert ("was dismissed already" in again, title_of(again)) == (True, "Not done")
+    assert title_of(send("/feedamp/do/replay", page).text) == "Done"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +175,21 @@ def test_findings_are_waived_by_row_and_all_of_a_kind(send, browse, faulty):
     emptied = browse(f"{page}?kind=invalid_tracking").text
     assert '<option value="invalid_tracking" selected>' in emptied  # the filter is as it was chosen
     assert not faulty.run("findings", "list", "--json").json
+
+
+def test_findings_of_which_one_is_over_are_titled_by_what_was_done(send, faulty):
+    found = faulty.run("findings", "list", "--json").json
+    waived, over, left = (finding["finding_id"] for finding in found)
+    faulty.fulfill(found[1]["mp_order_number"])
+    faulty.read()
+    faulty.process()
+    page = "/feedamp/findings"
+    for chosen, title in (
+        ([waived], "Done"),
+        ([waived, over], "Not done"),
+        ([waived, over, left], "Done, with rows left"),
+    ):
+        assert title_of(send("/feedamp/do/waive", page, chosen=chosen, reason="seen").text) == title
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def _say(finding: StoredFinding, out: Output) -> int:
     order = f"order {finding.mp_order_number} of seller {finding.seller_id}"
     name = f"finding {finding.finding_id} ({finding.kind}, {order})"
     if finding.state in OPEN:
-        out.say(f"{name}: waived; the next run validates the order again")
+        out.did(f"{name}: waived; the next run validates the order again")
     elif finding.state == WAIVED:
         out.say(f"{name}: was waived already")
     else:

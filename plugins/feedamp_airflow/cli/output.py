@@ -5,7 +5,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
@@ -38,6 +38,7 @@ class Output:
     for_reader: "Audience | None" = None
     user: str | None = None
     working: "Working | None" = None  # where a person sees what is being done
+    changes: list[str] = field(default_factory=list)  # the lines that `did` said
 
     @property
     def reader(self) -> "Audience":
@@ -51,6 +52,11 @@ class Output:
         self._hide_work()
         self.out.write(f"{plain(text)}\n")
         self.out.flush()
+
+    def did(self, text: str) -> None:
+        """One line of the answer, of something that was changed; the rest of the command may be refused."""
+        self.say(text)
+        self.changes.append(text)
 
     def item(self, mark: str, text: str, *, style: str) -> None:
         """A line with a mark before it; on a terminal the mark has the style, and the line is wrapped beside it."""

@@ -73,7 +73,8 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
                 " ".join(f"No row of {name} was ever rejected{near(name, known)}." for name in unknown)
             )
         counts = replay(resources, given.source or ())
-    out.say(
+    say = out.did if counts.taken or counts.to_place else out.say
+    say(
         f"accepted {counts.taken}, to place again {counts.to_place}, still rejected {counts.still_rejected}, "
         f"skipped {counts.left}"
     )
@@ -141,5 +142,5 @@ def dismiss(given: argparse.Namespace, out: Output) -> int:
                     code = REFUSED
                 else:
                     rejects.dismiss(connection, rejected, reason, now=resources.state.now())
-                    out.say(f"{row}: dismissed; it is not replayed and no longer counts as action required")
+                    out.did(f"{row}: dismissed; it is not replayed and no longer counts as action required")
     return code

@@ -30,8 +30,6 @@ FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
 BEGIN = "authorizing:begin"  # of a consent
 NOT_OUR_FORM = "This form is not one of ours; nothing was changed."
-# These do what they can, tell it, and complain of the other rows.
-ROW_BY_ROW = ("findings:waive", "rejected:dismiss", "rejected:replay_rows")
 COMPLAINT = "feedamp: "
 
 
@@ -201,9 +199,9 @@ def run(command: str, *, by: str | None = None, patience_s: float | None = None,
     try:
         page.check_state(may_be_new=command == BEGIN)
         unclear = "Whether anything was changed is not known; look at the page again before you repeat it."
-        code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
-        told = [line for line in out.getvalue().splitlines() if not line.startswith(COMPLAINT)]
-        is_part = command in ROW_BY_ROW and code != running.DONE and bool(told)
+        output = Output(out, out, user=by)
+        code = running.command(command)(argparse.Namespace(**given), output)
+        is_part = code != running.DONE and bool(output.changes)
     except Exception as error:
         if isinstance(error, OperationalError) and is_lock_timeout(error):
             raise Refused(503, f"Nothing was changed. {page.LOCKED}") from error
