@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +13,24 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import StoreAwayError
-from feedamp.state import State, group_commit
-from feedamp.state.group_commit import ITEMS_AT_ONCE, LINGERS_S, ROUNDS, TRIED_AGAIN_S, GroupCommit
+from feedamp.state import State
+from feedamp.state.group_commit import ITEMS_AT_ONCE, LINGERS_S, ROUNDS, GroupCommit
 from feedamp.state.schema import switches
 
 BAD, AWAY, DEADLOCKED = "bad", "away", "deadlocked"
 HELD = "held"  # a seller of whom another transaction is; on SQLite there are no locks of sellers
+WAITS_S = 0.05
+PATIENCE_S = 10
 
 
 class Item(str):
-    """An order of the seller of this name."""
+    """An order of the seller of this name, up to a slash."""
 
     __slots__ = ()
 
     @property
     def key(self) -> tuple[str, str]:
-        return self, "M-1"
+        return self.partition("/")[0], "M-1"
 
 
 class DeadlockError(Exception):
@@ -41,26 +44,48 @@ class Rows:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.is_held = False
+        self.is_free, self.is_waited_for = threading.Event(), threading.Event()
+        self.goes_on, self.is_at_work = threading.Event(), threading.Event()
+        self.is_free.set()
+        self.goes_on.set()
         self.transactions: list[list[str]] = []
         self.told: list[str] = []
         self.group = GroupCommit[Item](self.state, self.work)
-        state.begin_free = self._begin_free
+        self._begin = state.begin
+        state.begin_free, state.begin = self._begin_free, self._begin_once_free
 
     @contextmanager
     def _begin_free(self, seller_ids: Collection[str]) -> Iterator[tuple[Connection, Collection[str]]]:
-        with self.state.begin(of=seller_ids) as connection:
-            yield connection, set(seller_ids) - ({HELD} if self.is_held else set())
+        with self._begin(of=seller_ids) as connection:
+            yield connection, set(seller_ids) - (set() if self.is_free.is_set() else {HELD})
+
+    @contextmanager
+    def _begin_once_free(self, *, of: Collection[str] = (), **options: bool) -> Iterator[Connection]:
+        if HELD in of:
+            self.is_waited_for.set()
+            if not self.is_free.wait(PATIENCE_S):
+                raise StoreAwayError("the seller is not free")
+        with self._begin(of=of, **options) as connection:
+            yield connection
+
+    async def hold(self, *, even_if_cancelled: bool = False) -> asyncio.Task[None]:
+        """A task that waits for the seller of whom another transaction is."""
+        self.is_free.clear()
+        task = asyncio.create_task(self.do_one(HELD, even_if_cancelled=even_if_cancelled))
+        await asyncio.to_thread(self.is_waited_for.wait, PATIENCE_S)
+        return task
 
     def work(self, connection: Connection, items: Sequence[Item], _asked_at: float) -> Callable[[], None]:
         self.transactions.append(list(items))
+        self.is_at_work.set()
+        self.goes_on.wait(PATIENCE_S)
         for item in items:
             connection.execute(sa.insert(switches).values(name=item, since=self.state.now()))
             if item == AWAY:
                 raise StoreAwayError("the store is away")
             if item == DEADLOCKED and len(items) > 1:
                 raise sa.exc.OperationalError("INSERT", {}, DeadlockError("deadlock detected"))
-            if item == BAD:
+            if item.endswith(BAD):
                 raise ValueError(item)
         return lambda: self.told.extend(items)
 
@@ -153,34 +178,72 @@ async def test_a_result_is_stored_at_whichever_moment_its_task_is_cancelled(rows
 
 
 async def test_an_item_whose_seller_is_in_another_transaction_delays_no_other(rows: Rows) -> None:
-    rows.is_held = True
-    held = asyncio.create_task(rows.do_one(HELD))
+    held = [await rows.hold()]
+    held += [asyncio.create_task(rows.do_one(f"{HELD}/{number}")) for number in (2, 3)]
     await rows.do("a", BAD, "c")
     assert await rows.do("d") == [None]
-    assert not held.done()
-    rows.is_held = False
-    await asyncio.wait_for(held, timeout=100 * TRIED_AGAIN_S)
-    assert rows.stored() == set(rows.told) == {"a", "c", "d", HELD}
+    assert not any(task.done() for task in held)
+    rows.is_free.set()
+    await asyncio.wait_for(asyncio.gather(*held), timeout=PATIENCE_S)
+    assert rows.transactions[-1] == [HELD, f"{HELD}/2", f"{HELD}/3"]
+    assert rows.stored() == set(rows.told) == {"a", "c", "d", HELD, f"{HELD}/2", f"{HELD}/3"}
+
+
+async def test_an_item_that_waited_for_its_turn_and_fails_fails_no_other(rows: Rows) -> None:
+    held = [await rows.hold(), asyncio.create_task(rows.do_one(f"{HELD}/{BAD}"))]
+    await rows.do("a")
+    rows.is_free.set()
+    first, bad = await asyncio.gather(*held, return_exceptions=True)
+    assert (first, type(bad)) == (None, ValueError)
+    assert rows.stored() == set(rows.told) == {"a", HELD}
 
 
 async def test_an_item_whose_seller_stays_in_another_transaction_is_given_up(
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "STORE_AWAY_S", 2 * TRIED_AGAIN_S)
-    rows.is_held = True
-    with pytest.raises(StoreAwayError, match=HELD):
-        await asyncio.wait_for(rows.do_one(HELD), timeout=100 * TRIED_AGAIN_S)
-    rows.is_held = False
+    monkeypatch.setitem(globals(), "PATIENCE_S", WAITS_S)
+    with pytest.raises(StoreAwayError):
+        await (await rows.hold())
+    rows.is_free.set()
     assert await rows.do(HELD) == [None]
 
 
 async def test_a_result_of_a_cancelled_task_waits_for_the_lock_of_its_seller(rows: Rows) -> None:
-    rows.is_held = True
-    kept = asyncio.create_task(rows.do_one(HELD, even_if_cancelled=True))
-    await rows.do("a")
+    kept = await rows.hold(even_if_cancelled=True)
     kept.cancel()
+    threading.Timer(WAITS_S, rows.is_free.set).start()
     await asyncio.gather(kept, return_exceptions=True)
-    assert rows.stored() == {"a", HELD}
+    assert rows.transactions == [[HELD]]
+
+
+async def test_nothing_is_done_at_its_turn_for_a_task_that_has_ended(rows: Rows) -> None:
+    ended, held = await rows.hold(), asyncio.create_task(rows.do_one(f"{HELD}/2"))
+    ended.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ended
+    rows.is_free.set()
+    await held
+    assert rows.stored() == {f"{HELD}/2"}
+
+
+@pytest.mark.parametrize("even_if_cancelled", [True, False])
+async def test_a_task_that_is_cancelled_in_its_turn_ends_after_it(
+    rows: Rows, even_if_cancelled: bool
+) -> None:
+    """What is to be done once it is committed, such as to renew a lease, is done when the task looks at it."""
+    held = await rows.hold(even_if_cancelled=even_if_cancelled)
+    rows.goes_on.clear()
+    rows.is_free.set()
+    await asyncio.to_thread(rows.is_at_work.wait, PATIENCE_S)
+    for _ in range(2):
+        held.cancel()
+        await asyncio.sleep(WAITS_S)
+        assert not held.done()
+    rows.goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    assert rows.transactions == [[HELD]]
+    assert rows.stored() == set(rows.told) == {HELD}
 
 
 async def test_nothing_is_done_for_a_task_that_has_ended(rows: Rows) -> None:
@@ -200,10 +263,12 @@ async def test_a_signal_reaches_the_tasks_that_wait(rows: Rows) -> None:
     def strike(connection: Connection, items: Sequence[Item], asked_at: float) -> Callable[[], None]:
         raise TimeIsOver
 
-    rows.is_held = True
     rows.group = GroupCommit[Item](rows.state, strike)
+    tasks = [await rows.hold(), asyncio.create_task(rows.do_one("a"))]
+    async with asyncio.timeout(PATIENCE_S):
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(ended, TimeIsOver)
     tasks = [asyncio.create_task(rows.do_one(HELD))]
-    await asyncio.sleep(TRIED_AGAIN_S / 2)
-    tasks.append(asyncio.create_task(rows.do_one("a")))
+    rows.is_free.set()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(ended, TimeIsOver)

@@ -110,6 +110,30 @@ def test_a_seller_of_whom_another_transaction_is_delays_no_other(tmp_path, url, 
         assert env.order(number, OTHER).phase == ends_as
 
 
+def test_a_seller_whom_others_use_without_pause_gets_its_turn(tmp_path, url):
+    """One of two others always waits for the lock already when it becomes free."""
+    with open_env(tmp_path, state_url=url) as env:
+        env.deliver("M-1", seller=OTHER)
+        ended = threading.Event()
+
+        def use():
+            with closing(State(url)) as another:
+                while not ended.is_set():
+                    with another.begin(of=[OTHER]):
+                        ended.wait(0.02)
+
+        with ThreadPoolExecutor(2) as pool:
+            others = [pool.submit(use) for _ in range(2)]
+            try:
+                placing = place(env.resources, env.run("place_orders"), 0, [OTHER])
+                assert asyncio.run(asyncio.wait_for(placing, PATIENCE_S)).undone == []
+            finally:
+                ended.set()
+            for other in others:
+                other.result(timeout=PATIENCE_S)
+        assert env.order("M-1", OTHER).phase == "settled"
+
+
 def test_a_group_that_closes_and_a_heartbeat_never_wait_for_each_other(tmp_path, url):
     """A heartbeat takes the rows of all leases in the order of their names."""
     with open_env(tmp_path, state_url=url) as env:

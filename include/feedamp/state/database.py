@@ -1,5 +1,6 @@
 """Opens the state database: engine, upgrades, short transactions, and the clock that every process uses."""
 
+import asyncio
 import fcntl
 import logging
 import math
@@ -7,10 +8,12 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -93,8 +96,11 @@ _LOGGED_AS = "feedamp"
 logging.getLogger(f"sqlalchemy.engine.Engine.{_LOGGED_AS}").addFilter(
     lambda record: record.levelno > logging.DEBUG
 )
-# More than the threads that use the database at the same time: refreshes, their stores, heartbeats and the step.
+# More than the threads that use the database at the same time: refreshes, their stores, heartbeats, the step, and those
+# that wait for a lock.
 _CONNECTIONS_AT_MOST = 60
+_WAITING_AT_ONCE = 20
+_T = TypeVar("_T")
 
 
 class State:
@@ -148,6 +154,7 @@ class State:
         self._before_new = before_new
         self._writers, self._outage = Writers(), OUTAGES[self.url]
         self._patience_s = opening_patience_s
+        self._threads = ThreadPoolExecutor(_WAITING_AT_ONCE, thread_name_prefix="feedamp-waits")
         try:
             with self._writing_file():
                 with self._connect():
@@ -287,7 +294,12 @@ class State:
                     ) from error
                 connection.commit()
 
+    def in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Does what waits for locks in a thread, so that the event loop goes on. Cancelling the task does not end it."""
+        return asyncio.wrap_future(self._threads.submit(copy_context().run, work))
+
     def close(self) -> None:
+        self._threads.shutdown(wait=False)  # what still waits in them goes on
         self.rates.give_all_back()
         self.leases.close()
         self.engine.dispose()

@@ -1,15 +1,19 @@
 """One transaction for what several tasks of an event loop want of the state at about the same moment."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import StoreAwayError
-from feedamp.state.database import STORE_AWAY_S, State
+from feedamp.state.database import State
 
 
 class OfOrder(Protocol):
@@ -26,18 +30,34 @@ ITEMS_AT_ONCE = 500
 ROUNDS = 4
 LINGERS_S = 0.05  # so long an item waits for others that are expected, which is looked at so often:
 _LOOKS = 10
-TRIED_AGAIN_S = 0.1  # so long after another transaction was found to be of an item's seller
+
+
+@dataclass(eq=False)
+class _Wanted(Generic[_Item]):
+    """An item, and what its task waits for."""
+
+    item: _Item
+    done: asyncio.Future[None]
+    is_taken: bool = False  # by the thread that waited for its seller
+    is_withdrawn: bool = False  # its task has been cancelled
+    is_told: bool = False
+    failure: BaseException | None = None
+
+    @property
+    def seller_id(self) -> str:
+        return self.item.key[0]
 
 
 class GroupCommit(Generic[_Item]):
     """Gathers items and works on all of them in one transaction.
 
-    Only those wait whose seller another transaction is of, while the others go on (promise 8).
+    Only those wait whose seller another transaction is of, while the others go on (promise 8): for each such seller a thread
+    waits for its turn, as every transaction does. So it comes even if others use the seller without pause.
 
     `work` does nothing but what the transaction undoes, and returns what else is to be done once it is committed; its last
     argument is a moment before the transaction, by `Leases.elapsed`. Where it fails, each item is worked on in a
     transaction of its own, so that none fails another; but not if the database itself fails, because of which all would
-    wait again.
+    wait again. Several threads may call it at the same moment, for different sellers.
     """
 
     def __init__(
@@ -51,34 +71,48 @@ class GroupCommit(Generic[_Item]):
         self._state = state
         self._work = work
         self._expects_more = expects_more
-        self._waiting: list[tuple[_Item, asyncio.Future[None]]] = []
-        self._put_off: list[tuple[_Item, asyncio.Future[None]]] = []
-        self._held_since: dict[str, float] = {}  # by seller, by the clock of the event loop
+        self._waiting: list[_Wanted[_Item]] = []
+        self._put_off: dict[str, list[_Wanted[_Item]]] = {}  # by seller, until the turn of that
+        self._lock = threading.Lock()  # of `_put_off`, and of what threads take of it
+        self._turns: dict[str, asyncio.Future[Sequence[_Wanted[_Item]]]] = {}  # by seller
 
     async def do(self, item: _Item, *, even_if_cancelled: bool = False) -> None:
         """Returns once the work on an item is committed; raises what it raised.
 
-        A task that is cancelled before loses it, unless it is to be done `even_if_cancelled`: then immediately.
+        A task that is cancelled before loses it, unless it is to be done `even_if_cancelled`: then immediately. If a thread
+        is about it at that moment, the task ends after that.
 
         Raises:
-            StoreAwayError: also if another transaction has been of its seller for too long.
+            StoreAwayError: also if others have been before it with transactions of its seller for too long.
         """
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((item, done))
+        wanted = _Wanted(item, loop.create_future())
+        self._waiting.append(wanted)
         if len(self._waiting) == 1:
             loop.call_soon(self._commit_after, loop, ROUNDS)
         try:
-            await done
+            await wanted.done
         except asyncio.CancelledError:
-            if even_if_cancelled and done.cancelled():  # so no transaction has worked on it, and none will
-                failure, _ = self._work_on([item], waits=True)
-                if failure is not None:
-                    raise failure from None
+            if wanted.done.cancelled():
+                await self._withdraw(loop, wanted)
+                if even_if_cancelled and not wanted.is_taken:
+                    # No transaction has worked on it, and none will.
+                    self._work_on(self._begin, [wanted.seller_id], partial(_of, [wanted]))
+                if even_if_cancelled and wanted.failure is not None:
+                    raise wanted.failure from None
             raise
 
+    async def _withdraw(self, loop: asyncio.AbstractEventLoop, wanted: _Wanted[_Item]) -> None:
+        """Lets no thread take an item any more, or waits for what becomes of it in the one that has."""
+        with self._lock:
+            wanted.is_withdrawn = True
+        while wanted.is_taken and not wanted.is_told:
+            wanted.done = loop.create_future()
+            with suppress(asyncio.CancelledError):
+                await wanted.done
+
     def _commit_after(self, loop: asyncio.AbstractEventLoop, rounds: int, looks: int = _LOOKS) -> None:
-        wanted: list[tuple[_Item, asyncio.Future[None]]] = []
+        group: list[_Wanted[_Item]] = []
         try:
             if rounds:
                 loop.call_soon(self._commit_after, loop, rounds - 1)
@@ -86,81 +120,118 @@ class GroupCommit(Generic[_Item]):
             if looks and len(self._waiting) < ITEMS_AT_ONCE and self._expects_more():
                 loop.call_later(LINGERS_S / _LOOKS, self._commit_after, loop, 0, looks - 1)
                 return
-            wanted, self._waiting = self._waiting, []
-            wanted = [(item, done) for item, done in wanted if not done.done()]
-            for start in range(0, len(wanted), ITEMS_AT_ONCE):
-                self._commit(loop, wanted[start : start + ITEMS_AT_ONCE])
+            group, self._waiting = self._waiting, []
+            group = [wanted for wanted in group if not wanted.done.done()]
+            for start in range(0, len(group), ITEMS_AT_ONCE):
+                self._commit(group[start : start + ITEMS_AT_ONCE])
         except BaseException as error:  # of a signal, in a callback where the event loop would swallow it
-            wanted = [*wanted, *self._waiting, *self._put_off]
-            self._waiting, self._put_off = [], []
-            for _, done in wanted:
-                if not done.done():
-                    done.set_exception(error)
+            with self._lock:
+                left = [*group, *self._waiting, *chain.from_iterable(self._put_off.values())]
+                self._put_off.clear()
+            self._waiting = []
+            for wanted in left:
+                wanted.failure = wanted.failure or error
+            _tell(left)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
 
-    def _commit(
-        self, loop: asyncio.AbstractEventLoop, wanted: Sequence[tuple[_Item, asyncio.Future[None]]]
-    ) -> None:
-        failure, of = self._work_on([item for item, _ in wanted])
-        self._try_later(loop, [entry for entry in wanted if entry[0].key[0] not in of])
-        wanted = [entry for entry in wanted if entry[0].key[0] in of]
-        for seller_id in of:
-            self._held_since.pop(seller_id, None)
-        if failure is None:
-            for _, done in wanted:
-                done.set_result(None)
-        elif len(wanted) == 1 or (
-            isinstance(failure, StoreAwayError | OperationalError) and not _is_deadlock(failure)
-        ):
-            for _, done in wanted:
-                done.set_exception(failure)
-        else:
-            for one in wanted:
-                self._commit(loop, [one])
+    def _commit(self, group: Sequence[_Wanted[_Item]]) -> None:
+        """Works on those whose seller is free; the others wait for their turn."""
+        sellers = {wanted.seller_id for wanted in group}.difference(self._turns)
+        if sellers:
+            _tell(self._work_on(self._state.begin_free, sellers, partial(_of, group)))
+        for wanted in group:
+            if not wanted.is_told:
+                with self._lock:
+                    self._put_off.setdefault(wanted.seller_id, []).append(wanted)
+                self._await_turn(wanted.seller_id)
 
-    def _try_later(
-        self, loop: asyncio.AbstractEventLoop, held: Sequence[tuple[_Item, asyncio.Future[None]]]
-    ) -> None:
-        """Puts off what is wanted for sellers that another transaction is of, or gives it up."""
-        for item, done in held:
-            since = self._held_since.setdefault(item.key[0], loop.time())
-            if loop.time() - since < STORE_AWAY_S:
-                if not self._put_off:
-                    loop.call_later(TRIED_AGAIN_S, self._try_again, loop)
-                self._put_off.append((item, done))
-            else:
-                message = f"Another transaction has held the orders of seller {item.key[0]} for {STORE_AWAY_S:.0f} s."
-                done.set_exception(StoreAwayError(message, retry_after_s=60))
+    def _await_turn(self, seller_id: str) -> None:
+        if seller_id not in self._turns:
+            turn = self._turns[seller_id] = self._state.in_thread(partial(self._take_turn, seller_id))
+            turn.add_done_callback(partial(self._end_turn, seller_id))
 
-    def _try_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        is_planned = bool(self._waiting)
-        self._waiting += self._put_off
-        self._put_off = []
-        if self._waiting and not is_planned:
-            self._commit_after(loop, 0, 0)
+    def _take_turn(self, seller_id: str) -> Sequence[_Wanted[_Item]]:
+        """In a thread: waits for a seller, and works on what is wanted of it then."""
+        taken: list[_Wanted[_Item]] = []
+
+        def take(_: Collection[str]) -> Sequence[_Wanted[_Item]]:
+            with self._lock:
+                put_off = self._put_off.pop(seller_id, [])
+                if len(put_off) > ITEMS_AT_ONCE:
+                    self._put_off[seller_id] = put_off[ITEMS_AT_ONCE:]
+                taken.extend(wanted for wanted in put_off[:ITEMS_AT_ONCE] if not wanted.is_withdrawn)
+                for wanted in taken:
+                    wanted.is_taken = True
+            return taken
+
+        try:
+            self._work_on(self._begin, [seller_id], take)
+        except BaseException as error:  # noqa: BLE001 - raised where the items came from
+            for wanted in taken or take([seller_id]):
+                wanted.failure = error
+        return taken
+
+    def _end_turn(self, seller_id: str, turn: asyncio.Future[Sequence[_Wanted[_Item]]]) -> None:
+        del self._turns[seller_id]
+        _tell(turn.result())
+        if self._put_off.get(seller_id):
+            self._await_turn(seller_id)
 
     def _work_on(
-        self, items: Sequence[_Item], *, waits: bool = False
-    ) -> tuple[Exception | None, Collection[str]]:
-        """What failed, without the transaction, None once it is committed; and the sellers whose items it was about."""
-        of: Collection[str] = {item.key[0] for item in items}
-        begin = self._begin if waits else self._state.begin_free
+        self,
+        begin: Callable[[Collection[str]], AbstractContextManager[tuple[Connection, Collection[str]]]],
+        seller_ids: Collection[str],
+        chosen: Callable[[Collection[str]], Sequence[_Wanted[_Item]]],
+    ) -> Sequence[_Wanted[_Item]]:
+        """Works on what is `chosen` of the sellers that a transaction is of; returns it once it is committed, or has failed."""
+        group: Sequence[_Wanted[_Item]] | None = None
+        failure: Exception | None = None
+        committed: Callable[[], None] | None = None
         asked_at = self._state.leases.elapsed()
         try:
-            with begin(of) as (connection, of):
-                items = [item for item in items if item.key[0] in of]
-                committed = self._work(connection, items, asked_at) if items else None
+            with begin(seller_ids) as (connection, of):
+                group = chosen(of)
+                if group:
+                    committed = self._work(connection, [wanted.item for wanted in group], asked_at)
         except Exception as error:  # noqa: BLE001 - raised where the item came from
-            return error, of
-        if committed is not None:
+            failure = error
+        if group is None:
+            group = chosen(seller_ids)
+        if failure is not None and len(group) > 1 and not _is_of_all(failure):
+            alone = (self._work_on(begin, [wanted.seller_id], partial(_of, [wanted])) for wanted in group)
+            return [*chain.from_iterable(alone)]
+        for wanted in group:
+            wanted.failure = failure
+        if failure is None and committed is not None:
             committed()
-        return None, of
+        return group
 
     @contextmanager
     def _begin(self, seller_ids: Collection[str]) -> Iterator[tuple[Connection, Collection[str]]]:
         with self._state.begin(of=seller_ids) as connection:
             yield connection, seller_ids
+
+
+def _of(group: Sequence[_Wanted[_Item]], seller_ids: Collection[str]) -> Sequence[_Wanted[_Item]]:
+    return [wanted for wanted in group if wanted.seller_id in seller_ids]
+
+
+def _tell(group: Iterable[_Wanted[_Item]]) -> None:
+    """Tells the tasks what has become of their items."""
+    for wanted in group:
+        wanted.is_told = True
+        if wanted.done.done():
+            continue
+        if wanted.failure is None or wanted.is_withdrawn:
+            wanted.done.set_result(None)
+        else:
+            wanted.done.set_exception(wanted.failure)
+
+
+def _is_of_all(failure: Exception) -> bool:
+    """Whether the database failed, which is no matter of one item."""
+    return isinstance(failure, StoreAwayError | OperationalError) and not _is_deadlock(failure)
 
 
 def _is_deadlock(error: Exception) -> bool:
