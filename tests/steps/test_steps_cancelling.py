@@ -279,6 +279,39 @@ def test_a_closing_as_cancelled_that_is_held_up_after_its_read_is_read_again(env
     assert env.sandbox.broken_rules == []
 
 
+def test_a_closing_that_was_not_sent_is_not_ours_if_another_system_cancels(env: Env) -> None:
+    all_cancelled(env)
+
+    def held_up() -> None:
+        env.clock.skip(seconds=cancelling.STILL_FRESH_S + 1)
+        with env.sandbox.world.lock:
+            env.sandbox._order(SELLER, "M-1").marketplace_state = "CANCELLED"
+
+    during_the_put(env, held_up, close)
+    order = env.order("M-1")
+    assert (order.phase, order.closed_at, order.reason) == ("closed", None, "closed elsewhere")
+    env.load()
+    assert (len(env.asked("PUT")), env.rows("FROM closures")) == (1, [])
+
+
+def test_a_closing_that_was_not_sent_leaves_the_intent_of_one_that_was(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_cancelled(env)
+    monkeypatch.setattr(cancelling, "STILL_FRESH_S", -1.0)
+    assert env.close().undone
+    assert (env.order("M-1").closing_state, env.order("M-1").closing_at) == (None, None)
+    monkeypatch.undo()
+    env.sandbox.fault("reset_before", method="PUT", path="/orders/M-1", times=1)
+    env.close()
+    sent = env.order("M-1")
+    assert (sent.phase, sent.closing_state) == ("settled", "CANCELLED")
+    env.clock.skip(hours=1)
+    monkeypatch.setattr(cancelling, "STILL_FRESH_S", -1.0)
+    env.close()
+    assert (env.order("M-1").closing_state, env.order("M-1").closing_at) == ("CANCELLED", sent.closing_at)
+
+
 def test_a_closing_as_cancelled_waits_until_the_order_could_be_read(env: Env) -> None:
     all_cancelled(env)
     env.sandbox.fault("error_500", method="GET", path="/orders/M-1", times=None)

@@ -154,6 +154,9 @@ class _Closer(SellerJob):
                 right_after=right_after if state == CANCELLED else None,
                 before_sending=still_held,
             )
+        except errors.StaleReadError:
+            await self._moments.not_sent(closing)
+            raise
         except errors.NotFoundError:
             if await self._read_alone(order.mp_order_number) is not None:
                 message = f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, although it has the order."

@@ -45,6 +45,8 @@ class Closing:
     note: str | None = None
     is_paused: bool = False
     is_alone: bool = False  # it was read by itself, under the lease
+    intent_at: datetime | None = None  # of the intent that was recorded last
+    is_unsent: bool = False  # the PUT of that intent was not sent, and will not be
     sent_at: datetime | None = None  # of the PUT that FeedAMP accepted
 
     @property
@@ -61,6 +63,7 @@ class _Decided:
     order: LedgerOrder | None = None
     state: MarketplaceState | None = None
     note: str | None = None
+    intent_at: datetime | None = None
 
 
 class ClosingMoments:
@@ -101,6 +104,12 @@ class ClosingMoments:
         closing.fresh, closing.read_at, closing.is_alone = fresh, read_at, True
         await self._do(closing)
 
+    async def not_sent(self, closing: Closing) -> None:
+        """Takes the intent back, because its PUT was not sent: what closes the order now is another system."""
+        closing.is_unsent = True
+        await self._do(closing, even_if_cancelled=True)
+        closing.is_unsent = False
+
     async def closed(self, closing: Closing, *, sent_at: datetime) -> None:
         """Records that FeedAMP accepted the PUT, and releases the lease."""
         closing.sent_at = sent_at
@@ -117,7 +126,10 @@ class ClosingMoments:
         closed = [item for item in items if item.sent_at is not None]
         if closed:
             self._record(connection, closed)
-        open_ = [item for item in items if item.sent_at is None]
+        unsent = [item for item in items if item.is_unsent]
+        if unsent:
+            self._take_back(connection, unsent)
+        open_ = [item for item in items if item.sent_at is None and not item.is_unsent]
         paused = sellers.paused_among(connection, {item.seller_id for item in open_}) if open_ else set()
         new = [item for item in open_ if item.lease is None and item.seller_id not in paused]
         taken = self._state.leases.take(connection, [item.lease_name for item in new], asked_at=asked_at)
@@ -145,6 +157,7 @@ class ClosingMoments:
                 item.lease = item.lease or taken.get(item.lease_name)
                 became = decided.get(item.key, _Decided())
                 item.order, item.state, item.note = became.order, became.state, became.note
+                item.intent_at = became.intent_at
             self._state.leases.keep(lease for lease in taken.values() if not lease.is_released)
 
         return committed
@@ -177,11 +190,25 @@ class ClosingMoments:
         for (item, _), decision in zip(to_evaluate, decisions, strict=True):
             if isinstance(decision, Close):
                 order, state = orders[item.key], decision.marketplace_state
-                decided[item.key] = _Decided(order, state)
-                if state != CANCELLED or item.is_alone:
+                is_intent = state != CANCELLED or item.is_alone
+                decided[item.key] = _Decided(order, state, intent_at=now if is_intent else None)
+                if is_intent:
                     intents.append((order, order.closing(state, at=now)))
         ledger.save_all(connection, intents)
         return decided
+
+    def _take_back(self, connection: Connection, items: Sequence[Closing]) -> None:
+        """Restores the intents of before: an earlier run may have sent its PUT. What others stored since stays."""
+        stored = ledger.read_all(connection, [item.key for item in items])
+        ledger.save_all(
+            connection,
+            [
+                (order, order.but(closing_state=item.order.closing_state, closing_at=item.order.closing_at))
+                for item in items
+                if item.order is not None and (order := stored.get(item.key)) is not None
+                if order.is_open and order.closing_at == item.intent_at
+            ],
+        )
 
     def _record(self, connection: Connection, items: Sequence[Closing]) -> None:
         """Records PUTs that FeedAMP accepted."""
