@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from postgres import Server
+from postgres import PATIENCE_S, Server
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import StoreAwayError, TransientError
@@ -91,6 +94,28 @@ def test_a_transaction_overtaken_while_its_connection_was_lost_stores_nothing(ur
     with pytest.raises(TransientError, match="another process has changed"):
         read_then_write()
     assert stored(state) == ["S2"]
+
+
+def test_a_seller_who_was_free_is_waited_for_once_the_connection_is_back(url: str, state: State) -> None:
+    with closing(State(url)) as another, ThreadPoolExecutor(1) as pool:
+        is_taken, is_left = threading.Event(), threading.Event()
+
+        def use_it_first() -> None:
+            with another.begin(of=["S1"]):
+                is_taken.set()
+                time.sleep(0.5)
+                is_left.set()
+
+        with state.begin_free(["S1"]) as (connection, free):
+            put(connection, "S1")
+            break_connections(url)
+            using = pool.submit(use_it_first)
+            assert is_taken.wait(PATIENCE_S)
+            put(connection, "S2")
+            assert is_left.is_set()
+        using.result(timeout=PATIENCE_S)
+    assert free == ["S1"]
+    assert stored(state) == ["S1", "S2"]
 
 
 @pytest.mark.parametrize("is_committed", [True, False], ids=["after it took effect", "before it took effect"])

@@ -209,15 +209,18 @@ class State:
             with self.begin(of=seller_ids) as connection:
                 yield connection, seller_ids
             return
-        keys = _seller_keys(seller_ids)
+        begins_with = {"lock_timeout": self._lock_timeout, "keys": _seller_keys(seller_ids)}
         transaction = self._lasting(
-            begins_with=_TAKE_FREE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys),
+            begins_with=_TAKE_FREE_SELLER_LOCKS.params(begins_with),
             is_marked=True,
             is_lock_awaited=not self._is_hurried,
         )
         try:
             taken = set(transaction.begun[-1] or ())
             free = [seller_id for seller_id in seller_ids if taken.issuperset(_seller_keys([seller_id]))]
+            # Should the connection break, it is of the same sellers, and others may have been before it.
+            begins_with["keys"] = _seller_keys(free)
+            transaction.begins_again_with(_TAKE_SELLER_LOCKS.params(begins_with))
             yield cast("Connection", transaction), free
             if free:
                 transaction.commit()

@@ -232,6 +232,10 @@ class LastingTransaction:
                 self._remember(_played(statement, parameters, result))
                 return result
 
+    def begins_again_with(self, statement: sa.Executable) -> None:
+        """What is executed first on each new connection from now on, which is not compared."""
+        self._begins_with = statement
+
     @contextmanager
     def begin_nested(self) -> Iterator[None]:
         """A savepoint: rolls back to it on an exception."""
@@ -324,15 +328,16 @@ class LastingTransaction:
                 retry_after_s=10,
             ) from error
         self._patience.wait_after(error)
-        begun = self.begun
         self._connection = self._opened()
         try:
-            if self.begun != begun:
-                raise _overtaken() from error
             for before in self._played:
                 result = self._connection.execute(before.statement, before.parameters)
                 if not before.has_answer_of(_played(before.statement, before.parameters, result)):
-                    raise _overtaken() from error
+                    raise OvertakenError(
+                        "The connection to the state database broke, and another process has changed what this "
+                        "transaction read; nothing of it was stored.",
+                        retry_after_s=10,
+                    ) from error
         except DBAPIError as again:
             if not again.connection_invalidated:
                 raise
@@ -363,14 +368,6 @@ class LastingTransaction:
                 with suppress(DBAPIError):
                     connection.close()
             self._patience.wait_after(error)
-
-
-def _overtaken() -> OvertakenError:
-    return OvertakenError(
-        "The connection to the state database broke, and another process has changed what this transaction read; nothing of "
-        "it was stored.",
-        retry_after_s=10,
-    )
 
 
 def _played(statement: sa.Executable, parameters: Any, result: CursorResult[Any]) -> _Played:
