@@ -105,6 +105,9 @@ def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
 
     Nearly all of them are validated, so these are counted in an index of their snapshots, without a look at the order. Only
     those for which that is not right, or not enough, are looked up with their order.
+
+    It rests on this: a closed order has no snapshot, and each snapshot has its order. Where that does not hold, as while an
+    erasure is unfinished, too few count as not read yet, and as many too many wait for something else.
     """
     is_settled = orders.c.phase == Phase.SETTLED
     settled = connection.execute(
