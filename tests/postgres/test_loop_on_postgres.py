@@ -110,6 +110,33 @@ def test_a_seller_of_whom_another_transaction_is_delays_no_other(tmp_path, url, 
         assert env.order(number, OTHER).phase == ends_as
 
 
+@pytest.mark.parametrize("fault", ["echo_400", "error_500"])
+def test_what_fails_of_a_seller_of_whom_another_transaction_is_delays_no_other(tmp_path, url, fault):
+    with open_env(tmp_path, state_url=url) as env:
+        env.deliver("M-99", seller=OTHER)
+        for number in range(12):
+            env.deliver(f"M-{number}", seller=SELLER)
+        env.sandbox.world.options = replace(env.sandbox.world.options, latency_s=0.3)
+        env.sandbox.fault(fault, method="PUT", path="/orders/M-99", times=None)
+
+        def run():
+            return asyncio.run(place(env.resources, env.run("place_orders"), 0, [OTHER, SELLER]))
+
+        def wait_until(is_so):
+            give_up_at = time.monotonic() + PATIENCE_S
+            while not is_so():
+                assert time.monotonic() < give_up_at
+                time.sleep(0.01)
+
+        with closing(State(url)) as another, ThreadPoolExecutor(1) as pool:
+            running = pool.submit(run)
+            wait_until(lambda: env.asked("PUT", "/orders/M-99"))
+            with another.begin(of=[OTHER]):
+                wait_until(lambda: all(env.order(f"M-{n}").phase == "settled" for n in range(12)))
+            running.result(timeout=PATIENCE_S)
+        assert env.order("M-99", OTHER).reason
+
+
 def test_a_seller_whom_others_use_without_pause_gets_its_turn(tmp_path, url):
     """One of two others always waits for the lock already when it becomes free."""
     with open_env(tmp_path, state_url=url) as env:

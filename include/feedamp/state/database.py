@@ -301,6 +301,15 @@ class State:
         """Does what waits for locks in a thread, so that the event loop goes on. Cancelling the task does not end it."""
         return asyncio.wrap_future(self._threads.submit(copy_context().run, work))
 
+    async def change(self, seller_id: str, work: Callable[[Connection], _T]) -> _T:
+        """What `work` returns in a transaction of a seller, whose lock the event loop does not wait for on a server."""
+
+        def change() -> _T:
+            with self.begin(of=[seller_id]) as connection:
+                return work(connection)
+
+        return change() if self.is_sqlite else await asyncio.shield(self.in_thread(change))
+
     def close(self) -> None:
         self._threads.shutdown(wait=False)  # what still waits in them goes on
         self.rates.give_all_back()

@@ -55,13 +55,16 @@ async def read_back(
             error,
         )
         return
-    with resources.state.begin(of=[client.seller_id]) as connection:
+
+    def store(connection: Connection) -> None:
         for number in fresh.missing:
             log.warning(
                 "FeedAMP does not have order %s of seller %s; reconcile it.", number, client.seller_id
             )
             ledger.mark_missing(connection, client.seller_id, number, asked_at=asked_at)
         store_orders(connection, client.seller_id, current, run_id=run_id)
+
+    await resources.state.change(client.seller_id, store)
 
 
 def store_orders(

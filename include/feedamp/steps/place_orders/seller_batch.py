@@ -109,7 +109,7 @@ class SellerBatch(SellerJob):
             sent_at = await self._send(order, lease)
         except errors.RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
-                self._record_refused(order, error)
+                await self._record_refused(order, error)
             else:
                 self._stop_at_refusal(error)
         except errors.AuthorizationError as error:
@@ -119,7 +119,7 @@ class SellerBatch(SellerJob):
                 # The order is now another process's.
                 self._fail(error)
             else:
-                self._postpone(order, error)
+                await self._postpone(order, error)
         else:
             if sent_at is not None:
                 await self._record_accepted(order, order.next_state, sent_at, lease)
@@ -158,7 +158,7 @@ class SellerBatch(SellerJob):
         except errors.AuthorizationError as error:
             self._stopped = self._stopped or error
         except errors.TransientError as error:
-            self._postpone(order, error, f"CANCELLED is sent once the order can be read: {error}")
+            await self._postpone(order, error, f"CANCELLED is sent once the order can be read: {error}")
         else:
             if not isinstance(read, UnreadableOrder):
                 return read[1] if self._is_free_to_cancel(order, lease, *read) else None
@@ -216,7 +216,7 @@ class SellerBatch(SellerJob):
         if await self._moments.accepted(order, state, sent_at=sent_at, lease=lease):
             self._changed.append(order.mp_order_number)
 
-    def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
+    async def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
         self._count(rejected=1)
         now = self._state.now()
@@ -234,7 +234,8 @@ class SellerBatch(SellerJob):
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
             "`feedamp rejected list` shows the reasons"
         )
-        with self._state.begin(of=[self._seller_id]) as connection:
+
+        def store(connection: Connection) -> None:
             current = ledger.read(connection, *order.key)
             if current is None:
                 return  # erased meanwhile
@@ -264,6 +265,8 @@ class SellerBatch(SellerJob):
                 now=now,
             )
 
+        await self._state.change(self._seller_id, store)
+
     def _record_never_placed(self, order: LedgerOrder) -> None:
         with self._state.begin(of=[self._seller_id]) as connection:
             current = _still_to_cancel(connection, order)
@@ -271,18 +274,23 @@ class SellerBatch(SellerJob):
                 never_placed = current.cancelled_before_placing(now=self._state.now())
                 ledger.save(connection, current, never_placed)
 
-    def _postpone(self, order: LedgerOrder, error: errors.TransientError, reason: str | None = None) -> None:
+    async def _postpone(
+        self, order: LedgerOrder, error: errors.TransientError, reason: str | None = None
+    ) -> None:
         """Schedules the order's next try with a backoff, so that other orders go first in the next run."""
         self._failures += 1
         wait = wait_of_unanswered(order.attempts, asked_s=error.retry_after_s)
-        with self._state.begin(of=[self._seller_id]) as connection:
+        if isinstance(error, errors.ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
+            self._stopped = error
+
+        def store(connection: Connection) -> None:
             current = ledger.read(connection, *order.key)
             if current is not None and current.phase == Phase.TO_PLACE:
                 until = self._state.now() + wait
                 ledger.save(connection, current, current.postponed(reason or str(error), until=until))
+
+        await self._state.change(self._seller_id, store)
         self._fail(error)
-        if isinstance(error, errors.ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
-            self._stopped = error
 
     def _save(self, connection: Connection, before: LedgerOrder, after: LedgerOrder) -> None:
         now = self._state.now()

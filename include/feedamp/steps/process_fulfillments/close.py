@@ -165,14 +165,16 @@ class _Closer(SellerJob):
         except errors.RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
                 raise errors.TransientError(f"{error} Check the connection's Base URL.") from error
-            self._record_refused(order, error)
+            await self._record_refused(order, error)
             return None
 
-    def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
+    async def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores the refusal; the order is not closed again before its snapshot changes."""
         self._warn(
             f"order {order.mp_order_number}: FeedAMP refused to close it; "
             "`feedamp orders show` shows FeedAMP's message. It is not sent again before the seller changes the order"
         )
-        with self._state.begin(of=[self._seller_id]) as connection:
-            open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {error.words}")
+        reason = f"FeedAMP refused to close it: {error.words}"
+        await self._state.change(
+            self._seller_id, lambda connection: open_orders.refuse_closing(connection, *order.key, reason)
+        )
