@@ -94,6 +94,15 @@ async def test_a_rotated_token_is_never_lost_over_the_life_of_its_access_token(l
         pytest.param({"token_type": "Bearer"}, id="no token"),
         pytest.param({"message": "refresh_token: expired, get a new one"}, id="words about a token"),
         pytest.param({"access_token": "", "refresh_token": "rt-0"}, id="only the token that was sent"),
+        pytest.param(
+            b'{"access_token":"at-1","expires_in":3600,"refresh_tok', id="cut before the refresh token"
+        ),
+        pytest.param(
+            b'{"request":{"refresh_token":"rt-0"},"access_token":"at-1",', id="cut behind the request"
+        ),
+        pytest.param(
+            b'{"access_token":"at-1","scope":"' + b"x" * 70_000 + b'"},,', id="too long to be read to its end"
+        ),
     ],
 )
 async def test_a_2xx_that_is_no_pair_is_unclear_for_the_token_may_be_spent(body):
@@ -182,6 +191,20 @@ async def test_a_rotated_token_is_taken_from_an_answer_whose_end_is_lost(body, a
     cut = answer(body + b"....").removesuffix(b"....")  # the connection ends before the announced length
     pair, _ = await asked(cut)
     assert (pair.access_token, pair.refresh_token) == (access, "rt-1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"access_token=at-1&expires_in=3600", id="a form"),
+        pytest.param(b"access_token: at-1\nexpires_in: 3600\n", id="YAML"),
+    ],
+)
+async def test_without_a_refresh_token_only_a_whole_answer_keeps_the_one_that_was_sent(body):
+    pair, _ = await asked(answer(body))
+    assert (pair.access_token, pair.refresh_token, pair.is_rotated) == ("at-1", "rt-0", False)
+    with pytest.raises(UnclearError):
+        await asked(answer(body + b"....").removesuffix(b"...."))  # the end of the announced length is lost
 
 
 async def test_a_rotated_token_is_taken_from_an_answer_without_an_end(monkeypatch):

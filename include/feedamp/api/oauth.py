@@ -94,12 +94,13 @@ class TokenEndpoint:
 def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
     """The token pair of a 2xx answer, also of one that is slightly off RFC 6749, so that a rotated token is not lost.
 
-    If the answer has no refresh token, the one that was sent stays valid (OAuth 2.0, section 6).
+    If the whole answer has no refresh token, the one that was sent stays valid (OAuth 2.0, section 6).
 
     Raises:
-        UnclearError: the body cannot be used. The refresh token may be spent nevertheless.
+        UnclearError: the body cannot be used, or its end is lost, and perhaps the rotated token with it. The refresh
+            token may be spent nevertheless.
     """
-    members = _members(answer.body)
+    members, is_whole = _members(answer)
     access = next((token for found in members if (token := _token(found.get("accesstoken")))), None)
     tokens = [token for found in members if (token := _token(found.get("refreshtoken")))]
     # An answer may repeat the request, and with it the token that was sent.
@@ -107,24 +108,29 @@ def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
     life = next((found["expiresin"] for found in members if "expiresin" in found), None)
     if not access and not rotated:
         raise UnclearError("FeedAMP answered a token call with something that is not a token pair.")
+    if not rotated and not is_whole:
+        raise UnclearError("FeedAMP answered a token call with a part of a token pair.")
     refresh = rotated or unrotated
     if refresh is None:
         raise UnclearError("FeedAMP answered a token call without a refresh token.")
     return TokenPair(access or "", refresh, _life_s(life) if access else 0, is_rotated=rotated is not None)
 
 
-def _members(body: bytes) -> list[dict[str, Any]]:
+def _members(answer: Answer) -> tuple[list[dict[str, Any]], bool]:
     """The objects of a token answer, whose members are named in lower case and without `_` and `-`, outermost first.
 
     It is JSON, perhaps as text in JSON or below another member, or a form. Of a body that is cut off, or has something
-    before or after the JSON, what can be read.
+    before or after the JSON, what can be read; and whether that is the whole of it.
     """
+    body = answer.body
     with suppress(UnreadableError):
-        return list(_objects(decode_json(body)))
+        return list(_objects(decode_json(body))), True
     text = body[:_LONGEST_SCANNED].decode(json.detect_encoding(body), "replace")
     if "=" in text and _FORM.fullmatch(text.strip()):
-        return [{_plain(name): value} for name, value in parse_qsl(text.strip())]
-    return [{_plain(name): _unescaped(value)} for name, value in _MEMBER.findall(text)]
+        return [{_plain(name): value} for name, value in parse_qsl(text.strip())], answer.is_whole
+    # A server that breaks off within its JSON may announce the shorter length, so that the answer arrives whole.
+    is_whole = answer.is_whole and len(body) <= _LONGEST_SCANNED and text.count("{") <= text.count("}")
+    return [{_plain(name): _unescaped(value)} for name, value in _MEMBER.findall(text)], is_whole
 
 
 def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:

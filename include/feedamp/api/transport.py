@@ -78,11 +78,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer of any status; its repr never contains headers or body."""
+    """An HTTP answer of any status; its repr never contains headers or body.
+
+    Of a token call it may be the beginning of an answer whose end was lost, or is not read: then it is not `is_whole`.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    is_whole: bool = True
 
     @property
     def server_time(self) -> datetime | None:
@@ -449,12 +453,13 @@ class Transport:
                         raise BrokenAnswerError(
                             f"FeedAMP's answer to {method} is larger than {allowed} bytes.", is_too_large=True
                         )
-                return Answer(response.status, response.headers, unpacked(b"".join(chunks)))
+                is_whole = size <= allowed
+                return Answer(response.status, response.headers, unpacked(b"".join(chunks)), is_whole)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
             if is_token_call and chunks and response is not None and response.ok:
-                return Answer(response.status, response.headers, unpacked(b"".join(chunks)))
+                return Answer(response.status, response.headers, unpacked(b"".join(chunks)), is_whole=False)
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
 
