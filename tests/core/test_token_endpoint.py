@@ -200,7 +200,7 @@ async def test_a_rotated_token_is_taken_from_an_answer_whose_end_is_lost(body, a
         pytest.param(b"access_token: at-1\nexpires_in: 3600\n", id="YAML"),
     ],
 )
-async def test_without_a_refresh_token_only_a_whole_answer_keeps_the_one_that_was_sent(body):
+async def test_only_a_whole_answer_without_a_refresh_token_keeps_the_sent_one(body):
     pair, _ = await asked(answer(body))
     assert (pair.access_token, pair.refresh_token, pair.is_rotated) == ("at-1", "rt-0", False)
     with pytest.raises(UnclearError):
