@@ -350,6 +350,8 @@ def test_a_user_who_consents_comes_back_to_the_seller(link, browse, console):
     assert f"Seller {SELLER} (A shop) is connected: its FeedAMP account granted access" in said
     assert "feedamp_default" in said
     assert shown.text.count("Read its orders for the first time") == 1
+    assert '<th scope="row">Days of grant left</th><td>365<' in shown.text
+    assert ">in 365 days<" in browse("/feedamp/sellers").text
     told = f"{shown.url.path}?connected=true"
     again = client.get(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}")
     assert (again.status_code, "this link was used already" in again.text) == (409, True)

@@ -27,3 +27,5 @@ def test_everyone_reads_how_the_last_run_of_each_dag_ended(browse, feedamp_env):
     made = browse.client("admin").post("/api/v2/dags/feedamp_extract_fulfillments/dagRuns", json=body)
     assert made.status_code == 200, made.text
     assert states(browse("/feedamp/"))["extract_fulfillments"] == "failed; a newer run: queued"
+    browse.client("admin").post("/api/v2/dags/feedamp_place_orders/dagRuns", json=body).raise_for_status()
+    assert 'data-title="Started">not yet<' in browse("/feedamp/").text

@@ -323,7 +323,9 @@ def test_an_erased_seller_leaves_nothing_and_cannot_be_added_again(env):
     done = erase(env, None, SELLER)
     assert seen_in_state(env, (*WORDS, STAYS, SELLER)) == []
     assert rows_of(env, without=SELLER) == others | {"rejected_orders": rows_of(env)["rejected_orders"]}
-    assert "grants" not in done.counts[Store.STATE]  # it went with the registration, before everything else
+    # These went with the registration, before everything else.
+    assert [done.counts[Store.STATE][name] for name in ("sellers", "grants")] == [1, 1]
+    assert done.counts[Store.STATE]["token_fingerprints"] > 0
     with env.state.begin() as connection:
         given = enroll.Enrollment(SELLER, refresh_token="tok-new")
         refused = enroll.enroll(connection, env.resources, given, None)

@@ -127,7 +127,7 @@ def age_grants(installation: Installation) -> None:
     state = installation.state()
     with state.begin() as connection:
         for seller_id, days in ENDING.items():
-            issued_at = state.now() + timedelta(days=days, hours=23) - REFRESH_TOKEN_LIFE
+            issued_at = state.now() + timedelta(days=days, hours=11) - REFRESH_TOKEN_LIFE
             of_seller = grants.c.seller_id == seller_id
             connection.execute(sa.update(grants).where(of_seller).values(issued_at=issued_at))
     state.close()

@@ -94,19 +94,20 @@ def held(connection: Connection, seller_id: str, mp_order_number: str | None = N
     return {name: count for name, count in found.items() if count}
 
 
-def drop_registration(connection: Connection, seller_id: str) -> bool:
-    """Deletes a seller with its grants, so that nothing is refreshed, read or sent for it; False if it was not registered.
+def drop_registration(connection: Connection, seller_id: str) -> Counter[str]:
+    """Deletes a seller with its grants, so that nothing is refreshed, read or sent for it; returns how many rows of each table.
 
     What was done for it stays, and its orders wait. So does what speaks against the account of another seller, which a
     person may still have to look at. Safe to repeat.
     """
-    is_known = False
+    counts: Counter[str] = Counter()
     for table in _OF_REGISTRATION:
-        gone = connection.execute(sa.delete(table).where(table.c.seller_id == seller_id)).rowcount
-        is_known = is_known or (table is sellers and gone > 0)
+        counts[table.name] = connection.execute(
+            sa.delete(table).where(table.c.seller_id == seller_id)
+        ).rowcount
     connection.execute(sa.delete(lease_rows).where(lease_rows.c.name == leases.of_refresh(seller_id)))
     connection.execute(sa.delete(notices).where(notices.c.notice.endswith(f"/{seller_id}", autoescape=True)))
-    return is_known
+    return counts
 
 
 def drop_rows(

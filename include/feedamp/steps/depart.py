@@ -133,9 +133,9 @@ def remove(resources: Resources, seller_id: str) -> bool:
     """
     seller_id, _ = _checked(resources, seller_id)
     with resources.state.begin() as connection:
-        is_known = departures.drop_registration(connection, seller_id)
+        gone = departures.drop_registration(connection, seller_id)
     resources.journal.drop(seller_id)
-    return is_known
+    return gone["sellers"] > 0
 
 
 def erase(
@@ -148,21 +148,21 @@ def erase(
     ConfigurationError, before anything is changed, if no seller or order can have such an id.
     """
     seller_id, mp_order_number = _checked(resources, seller_id, mp_order_number)
-    erased, state, was_registered = Erased(), resources.state, False
+    erased, state, registration = Erased(), resources.state, Counter[str]()
     with state.begin() as connection:
         mark = erasures.begin(
             connection, resources.cipher, seller_id, mp_order_number, asked_by=asked_by, now=state.now()
         )
         if mp_order_number is None:
-            was_registered = departures.drop_registration(connection, seller_id)
+            registration = departures.drop_registration(connection, seller_id)
     if mp_order_number is None:
         resources.journal.drop(seller_id)
     for store, erase_from in _STORES.items():
         try:
             counts = erase_from(resources, seller_id, mp_order_number)
             left = _left(resources, store)
-            if store is Store.STATE and was_registered:
-                counts["sellers"] = 1  # it went before, with the registration
+            if store is Store.STATE:
+                counts = dict(Counter(counts) + registration)  # which went before everything else
             with state.begin() as connection:
                 erasures.finish(connection, mark, store, counts, now=state.now())
         except FeedAmpError as error:

@@ -122,7 +122,7 @@ async def start(
         days = f"{asked.first} to {asked.last}" if asked.days > 1 else f"{asked.first}"
         lines = [
             f"The backfill of {days} was started, {'with' if repair else 'without'} repair.",
-            "The calendar of the page Reconciliation shows each day when its run has ended.",
+            "The calendar of the page Reconciliation shows each day when its run has ended; until then it is incomplete.",
             f"The page of the DAG {DAG_ID} in Airflow can hold or stop the backfill.",
         ]
         return render(request, "said.html", said=Answer(DONE, lines))
@@ -177,7 +177,9 @@ def _expected(days: int, orders: dict[str, int], rate: float, runs: list[float])
         (-(-count // NUMBERS_PER_REQUEST) + min(count, days) - 1 for count in orders.values()), default=0
     )
     own = (
-        f"The last {counted(len(runs), 'green run')} of {DAG_ID} here took {a_day:.0f} seconds each (median)"
+        f"The last {len(runs)} green runs of {DAG_ID} here took {a_day:.0f} seconds each (median)"
+        if len(runs) > 1
+        else f"The last green run of {DAG_ID} here took {a_day:.0f} seconds"
         if runs
         else f"No green run of {DAG_ID} is known here yet, so {a_day:.0f} seconds are assumed for each day"
     )

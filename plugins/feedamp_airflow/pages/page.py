@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.failure_summary import counted
+from feedamp.rules.reconciled_days import DAY
 from feedamp.state import sellers
 from feedamp.state.overview import CountedItems
 from feedamp_airflow.audience import Audience, Shown
@@ -139,10 +140,17 @@ def check_state(*, may_be_new: bool) -> None:
 
 
 def ago(then: datetime | None, now: datetime) -> str:
-    """How long before `now` in the largest unit that is whole."""
+    """How long before or after `now`: what was in the largest unit that is whole, what comes as `whole_days` from two on."""
     if then is None:
         return "never"
-    return f"{span(now - then)} ago" if then <= now else f"in {span(then - now)}"
+    if then <= now:
+        return f"{span(now - then)} ago"
+    return f"in {span(then - now if then - now < 2 * DAY else whole_days(then - now) * DAY)}"
+
+
+def whole_days(length: timedelta) -> int:
+    """The nearest number of days: a grant of this minute has 365 left, not 364."""
+    return round(length / DAY)
 
 
 def span(length: timedelta) -> str:

@@ -33,6 +33,7 @@ from feedamp_airflow.pages.page import (
     reading,
     render,
     span,
+    whole_days,
 )
 
 router = APIRouter()
@@ -136,7 +137,7 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
             "Grant issued": issued_at,
             "Last refreshed": refreshed_at,
             "Grant ends": issued_at and issued_at + REFRESH_TOKEN_LIFE,
-            "Days of grant left": issued_at and (issued_at + REFRESH_TOKEN_LIFE - read.now).days,
+            "Days of grant left": issued_at and whole_days(issued_at + REFRESH_TOKEN_LIFE - read.now),
             "Read up to": mark,
             "Behind by": _behind(read, mark, is_stale=is_stale),
         }
