@@ -24,6 +24,8 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
     While grants of these credentials belong to another server, the second request, which has the client secret, is not
     sent.
     """
+    has_tls = account.endpoint.base_url.lower().startswith("https:")
+    reached = "Address and TLS work" if has_tls else "Address works"
     async with Transport(account.endpoint) as transport:
         try:
             answer = await transport.send("GET", "/orders?page_size=10")
@@ -37,15 +39,16 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
             )
         withheld = _why_withheld(account, resources())
         if withheld is not None:
-            return False, f"Address and TLS work. The client secret was not sent: {withheld}"
+            return False, f"{reached}. The client secret was not sent: {withheld}"
         try:
             await TokenEndpoint(transport, account.credentials).refresh(f"connection-test-{uuid.uuid4().hex}")
         except errors.ClientRefusedError:
-            return False, "Address and TLS work; the token endpoint refuses client id or secret."
+            return False, f"{reached}; the token endpoint refuses client id or secret."
         except errors.AuthorizationError:
-            return True, f"Address, TLS and token endpoint work; credentials {_proof(account, resources())}."
+            parts = "Address, TLS and token endpoint" if has_tls else "Address and token endpoint"
+            return True, f"{parts} work; credentials {_proof(account, resources())}."
         except errors.FeedAmpError as error:
-            return False, f"Address and TLS work; the token endpoint fails: {error}"
+            return False, f"{reached}; the token endpoint fails: {error}"
     return False, "The token endpoint accepted an invalid refresh token, so this is not FeedAMP."
 
 
