@@ -73,6 +73,9 @@ def test_an_erased_order_and_seller_leave_no_byte_in_files_of_the_server(tmp_pat
         for one in urls:
             with asking(one) as connection:
                 connection.execute("ANALYZE")  # whose samples hold names
+        assert hits(
+            server.log_files(), WORDS
+        )  # until a checkpoint, which is the first thing that `found` asks for
         before = found(WORDS)
         assert all(before.values()), before
         assert {"feedamp.orders", "pg_statistic"} <= before["xanthippe"]
@@ -83,7 +86,6 @@ def test_an_erased_order_and_seller_leave_no_byte_in_files_of_the_server(tmp_pat
         assert STAYS in [number for (number,) in env.rows("SELECT mp_order_number FROM orders")]
         assert erase(env, None).unfinished == {}
         assert not any(found((*WORDS, STAYS)).values())
-    assert hits(server.log_files(), WORDS)
     assert hits(server.log_files(is_over=True), (*WORDS, STAYS)) == []
 
 
