@@ -73,9 +73,8 @@ def test_an_erased_order_and_seller_leave_no_byte_in_files_of_the_server(tmp_pat
         for one in urls:
             with asking(one) as connection:
                 connection.execute("ANALYZE")  # whose samples hold names
-        assert hits(
-            server.log_files(), WORDS
-        )  # until a checkpoint, which is the first thing that `found` asks for
+        # Until a checkpoint, which is the first thing that `found` asks for.
+        assert hits(server.log_files(), WORDS)
         before = found(WORDS)
         assert all(before.values()), before
         assert {"feedamp.orders", "pg_statistic"} <= before["xanthippe"]
