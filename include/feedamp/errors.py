@@ -27,7 +27,12 @@ field; context is in attributes.
 
 
 class FeedAmpError(Exception):
-    """Root of the tree; catch it only where a step begins and ends."""
+    """Root of the tree; catch it only where a step begins and ends.
+
+    `may_have_arrived`: whether FeedAMP may have done what it was asked for; False only if a request says so.
+    """
+
+    may_have_arrived = True
 
     def __init__(
         self, message: str, *, seller_id: str | None = None, mp_order_number: str | None = None

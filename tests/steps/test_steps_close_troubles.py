@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from env import OTHER, SELLER, Env, shipment
 
 from feedamp.errors import TransientError
+from feedamp.rules.cancelling import STILL_FRESH_S
+from feedamp.state import State
 from feedamp.state.schema import orders
 from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
@@ -72,6 +75,55 @@ def test_an_order_closed_elsewhere_is_no_closure_of_ours(shipped: Env) -> None:
     order = shipped.order("M-1")
     assert (order.phase, order.closed_at, order.reason) == ("closed", None, "closed elsewhere")
     assert shipped.rows("FROM closures") == []
+
+
+@pytest.mark.parametrize("state", ["SHIPPED", "CANCELLED"])
+@pytest.mark.parametrize("kind", ["throttle", "echo_400"])
+def test_a_closing_that_feedamp_did_not_take_is_not_ours(env: Env, kind: Kind, state: str) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", *([shipment(2)] if state == "SHIPPED" else []), cancelled=2 * (state == "CANCELLED"))
+    env.see("M-1")
+    env.validate()
+    env.sandbox.fault(kind, method="PUT", times=None)
+    env.close()
+    assert (puts(env) > 1, env.order("M-1").closing_state) == (True, None)
+    with env.sandbox.world.lock:
+        env.sandbox._order(SELLER, "M-1").marketplace_state = state
+    env.see("M-1")
+    env.validate()
+    assert (env.order("M-1").phase, env.order("M-1").reason) == ("closed", "closed elsewhere")
+
+
+def test_a_closing_that_is_refused_after_a_lost_answer_is_ours(shipped: Env) -> None:
+    shipped.sandbox.fault("reset_after", method="PUT", times=1)
+    shipped.sandbox.fault("echo_400", method="PUT", times=1)
+    shipped.close()
+    assert (puts(shipped), shipped.order("M-1").phase) == (1 + 2, "settled")
+    shipped.see("M-1")
+    shipped.validate()
+    assert (shipped.order("M-1").phase, shipped.order("M-1").reason) == ("closed", None)
+
+
+@pytest.mark.parametrize("units", [1, 2], ids=["a unit is taken back meanwhile", "nothing changes meanwhile"])
+def test_an_order_that_waited_for_the_state_is_read_again(
+    shipped: Env, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
+
+    def late(state: State, seller_ids: Collection[str]) -> Any:
+        """Others have the seller when the list has been read."""
+        if len(shipped.asked("GET")) > asked and waits:
+            waits.clear()
+            shipped.clock.skip(seconds=STILL_FRESH_S + 1)
+            shipped.fulfill("M-1", shipment(units))
+        return begin_free(state, seller_ids)
+
+    monkeypatch.setattr(State, "begin_free", late)
+    assert shipped.close().undone == []
+    assert not waits
+    order = shipped.order("M-1")
+    assert (order.phase, order.closing_state) == (("settled", None), ("closed", "SHIPPED"))[units - 1]
+    assert puts(shipped) == units
 
 
 def test_a_cancellation_by_inbox_whose_answers_were_lost_is_our_own(env: Env) -> None:

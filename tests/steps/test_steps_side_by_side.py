@@ -10,13 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from env import BAD_NUMBER, SELLER, Env, shipment
 from other_leases import ELSEWHERE, QUICK, held_elsewhere, leave_lease, use_quick_leases
 
 from feedamp.errors import BusyError, TransientError
 from feedamp.models import Order
 from feedamp.state import grants, leases
+from feedamp.state.schema import orders
 from feedamp.steps.place_orders.place import place, plan_place
+from feedamp.steps.process_fulfillments import close as close_module
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
 from feedamp.steps.process_fulfillments.validate import validate
@@ -113,12 +116,17 @@ def test_an_order_whose_process_died_on_another_machine_is_placed(env: Env) -> N
     assert env.order("M-1").phase == "settled"
 
 
-def test_an_order_whose_process_died_on_another_machine_is_closed(env: Env) -> None:
-    env.placed("M-1", "M-2")
-    for number in ("M-1", "M-2"):
+def shipped(env: Env, *numbers: str) -> None:
+    """Orders that can be closed."""
+    env.placed(*numbers)
+    for number in numbers:
         env.fulfill(number, shipment(2))
-    env.see("M-1", "M-2")
+    env.see(*numbers)
     env.validate()
+
+
+def test_an_order_whose_process_died_on_another_machine_is_closed(env: Env) -> None:
+    shipped(env, "M-1", "M-2")
     use_quick_leases(env.state)
     with (
         held_elsewhere(env.state, f"close/{SELLER}/M-1"),
@@ -129,6 +137,42 @@ def test_an_order_whose_process_died_on_another_machine_is_closed(env: Env) -> N
     leave_lease(env.state, f"close/{SELLER}/M-1")
     finish(env.close())
     assert env.order("M-1").phase == "closed"
+
+
+def test_an_order_that_another_process_has_closed_by_the_end_is_not_undone(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped(env, "M-1", "M-2")
+    use_quick_leases(env.state)
+    read_back = close_module.read_back
+
+    async def closed_meanwhile(*args: Any, **more: Any) -> None:
+        with env.state.begin() as connection:
+            ended = sa.update(orders).where(orders.c.mp_order_number == "M-1")
+            connection.execute(ended.values(phase="closed", accepted_state="SHIPPED"))
+        await read_back(*args, **more)
+
+    monkeypatch.setattr(close_module, "read_back", closed_meanwhile)
+    with held_elsewhere(env.state, f"close/{SELLER}/M-1"):
+        assert finish(env.close())["orders"] == 1
+
+
+def test_an_order_whose_process_died_after_its_put_is_not_closed_again(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped(env, "M-1")
+    use_quick_leases(env.state)
+    leave_lease(env.state, f"close/{SELLER}/M-1")
+    watch = env.state.leases.watch
+
+    async def watch_while_it_sends(*args: Any) -> None:
+        with env.sandbox.world.lock:
+            env.sandbox._order(SELLER, "M-1").marketplace_state = "SHIPPED"
+        await watch(*args)
+
+    monkeypatch.setattr(env.state.leases, "watch", watch_while_it_sends)
+    assert env.close().undone == []
+    assert (env.order("M-1").phase, len(env.asked("PUT"))) == ("closed", 1)
 
 
 def test_an_order_leased_elsewhere_does_not_end_the_work_for_its_seller(env: Env) -> None:
@@ -156,8 +200,8 @@ def test_an_order_leased_by_another_process_is_retried_after_all_others() -> Non
     async def watch(numbers: Sequence[str]) -> None:
         asked.append(f"watched {numbers}")
 
-    asyncio.run(run_per_order(SELLER, ["M-1", "M-2"], result, work, watch=watch))
-    assert (asked, result.undone) == (["M-1", "M-2", "watched ['M-1']", "M-1"], [])
+    busy = asyncio.run(run_per_order(SELLER, ["M-1", "M-2"], result, work, watch=watch))
+    assert (asked, result.undone, busy) == (["M-1", "M-2", "watched ['M-1']", "M-1"], [], {})
 
 
 def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(env: Env) -> None:

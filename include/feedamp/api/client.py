@@ -28,8 +28,11 @@ from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import MAX_BODY_BYTES, Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
 from feedamp.errors import (
+    AuthorizationError,
     BrokenAnswerError,
     BusyError,
+    FeedAmpError,
+    PausedError,
     RejectedError,
     StaleReadError,
     ThrottledError,
@@ -45,6 +48,10 @@ LONGEST_QUICK_WAIT_S = 20.0
 # Larger answers are not decoded: the decoded values need about twenty times as much memory.
 PAGE_BYTES, ORDER_BYTES = 8 << 20, 16 << 20
 _JSON = {"Content-Type": "application/json"}
+_NOT_DONE = (
+    *(RejectedError, AuthorizationError, PausedError),
+    *(ThrottledError, BusyError, StaleReadError),
+)
 
 
 def no_check() -> None:
@@ -217,6 +224,7 @@ class FeedAmpClient:
             RejectedError: FeedAMP refuses the body permanently.
             StaleReadError: the read is too old; nothing was sent.
             TransientError: the request did not succeed and can be repeated.
+            FeedAmpError: each says by `may_have_arrived` whether FeedAMP may have done it.
         """
         request = Request(
             "PUT",
@@ -226,8 +234,7 @@ class FeedAmpClient:
             right_after=right_after,
             before_sending=before_sending,
         )
-        ask = self._ask if right_after is None else self._ask_once
-        return (await ask(request)).sent_at
+        return (await self._ask(request)).sent_at
 
     async def post_errors(
         self, mp_order_number: str, reports: Sequence[ErrorReport], *, before_sending: Check = no_check
@@ -248,15 +255,19 @@ class FeedAmpClient:
             AuthorizationError: the grant is refused, or FeedAMP answered 401 to a newer token as well.
             RejectedError, NotFoundError: 4xx.
         """
+        may_have_arrived = False
         for attempt in count():
             try:
                 return await self._ask_once(request)
-            except BusyError:
-                raise  # only the other process can end this
-            except TransientError as error:
+            except FeedAmpError as error:
+                may_have_arrived = error.may_have_arrived = may_have_arrived or not _is_not_done(error)
+                # A busy order is another process's, which alone can end that.
+                if not isinstance(error, TransientError) or isinstance(error, BusyError):
+                    raise
                 smaller = request.smaller if isinstance(error, BrokenAnswerError) else None
                 safe = isinstance(error, ThrottledError) or request.method != "POST"
                 safe = safe and not (isinstance(error, BrokenAnswerError) and error.is_too_large)
+                safe = safe and request.right_after is None
                 is_over = attempt >= QUICK_RETRIES or not safe
                 wait_s = (
                     quick_pause_s(min(attempt, QUICK_RETRIES))
@@ -369,6 +380,11 @@ class FeedAmpClient:
 
     def _json(self, body: bytes) -> Any:
         return decode_json(body, self.counts.coercions)
+
+
+def _is_not_done(error: FeedAmpError) -> bool:
+    """Whether an attempt that failed so has done nothing at FeedAMP. The state may fail after an answer as well."""
+    return type(error) is TransientError or isinstance(error, _NOT_DONE)
 
 
 def _without_token(answer: Answer, token: str) -> Answer:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -386,37 +386,46 @@ class SellerJob:
 
 async def run_per_order(
     seller_id: str,
-    numbers: Iterable[str],
+    numbers: Sequence[str],
     result: StepResult,
     work: Callable[[str], Awaitable[None]],
     *,
     watch: Callable[[Sequence[str]], Awaitable[None]],
-) -> None:
+) -> dict[str, errors.BusyError]:
     """Runs `work` for one order after the other; an order that fails is recorded, and the others go on.
 
     An order that another process is working on is tried once more after all others; `watch` waits before that until
-    its process has shown whether it is alive. If it is still busy then, the order is recorded as undone. Raises a
-    TransientError if FeedAMP throttles, or three orders of the seller have failed.
+    its process has shown whether it is alive. Returns the errors of those that are still busy then, by number.
+
+    Raises:
+        TransientError: FeedAMP throttles, or three orders of the seller have failed.
     """
     failures = 0
-    busy: list[str] = []
-    for attempt, is_last in ((numbers, False), (busy, True)):
-        if is_last and busy:
-            await watch(busy)
+    busy: dict[str, errors.BusyError] = {}
+
+    async def try_all(attempt: Sequence[str]) -> None:
+        nonlocal failures
         for number in attempt:
             try:
                 await work(number)
             except errors.ThrottledError:
                 raise
             except errors.TransientError as error:
-                is_busy = isinstance(error, errors.BusyError) and error.mp_order_number is not None
-                if is_busy and not is_last:
-                    busy.append(number)
+                if isinstance(error, errors.BusyError) and error.mp_order_number is not None:
+                    busy[number] = error  # which does not mean that the seller fails
                     continue
-                failures += not is_busy  # a busy order does not mean that the seller fails
+                failures += 1
                 result.record_failure(seller_id, error)
                 if failures >= FAILURES_THAT_END_A_SELLER:
                     raise
+
+    await try_all(numbers)
+    if busy:
+        again = list(busy)
+        await watch(again)
+        busy.clear()
+        await try_all(again)
+    return busy
 
 
 def record_run(resources: Resources, run: Run, result: StepResult, started_at: datetime) -> None:

@@ -3,6 +3,7 @@
 Whether an order can be closed, and as what: `rules/closing.py`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
@@ -14,9 +15,9 @@ from feedamp.api.pages import UnreadableOrder
 from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.order import CANCELLED, LedgerOrder
+from feedamp.rules.order import LedgerOrder
 from feedamp.run import Run
-from feedamp.state import open_orders, sellers
+from feedamp.state import ledger, open_orders, sellers
 from feedamp.state.leases import Lease
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
@@ -49,16 +50,26 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
         return result
 
     moments = ClosingMoments(resources, run)
+    busy: dict[tuple[str, str], errors.BusyError] = {}
+
+    def judge_busy() -> None:
+        """Records as undone what other processes were closing, unless they have closed it meanwhile."""
+        if busy:
+            with resources.state.read() as connection:
+                orders = ledger.read_all(connection, busy)
+            for key, error in busy.items():
+                if key in orders and orders[key].is_open:
+                    result.record_failure(key[0], error)
 
     async def work(seller: Seller, clients: Clients) -> None:
-        closer = _Closer(resources, run, result, await clients.client(seller), moments)
+        closer = _Closer(resources, run, result, await clients.client(seller), moments, busy)
         # One list request at a time, so that memory does not grow with the orders (promise 11).
         for numbers in chunks_of_numbers(closable[seller.seller_id]):
             await closer.close(numbers)
 
     with_work = [seller for seller in found if seller.seller_id in closable]
     planned = sum(len(numbers) for numbers in closable.values())
-    await run_per_seller(resources, run, result, with_work, work, planned=planned)
+    await run_per_seller(resources, run, result, with_work, work, at_end=judge_busy, planned=planned)
     return result
 
 
@@ -70,9 +81,11 @@ class _Closer(SellerJob):
         result: StepResult,
         client: FeedAmpClient,
         moments: ClosingMoments,
+        busy: dict[tuple[str, str], errors.BusyError],
     ) -> None:
         super().__init__(resources, run, result, client)
         self._moments = moments
+        self._busy = busy  # orders that other processes were still closing when they were tried the last time
 
     async def close(self, numbers: list[str]) -> None:
         self._resources.read_only.check()
@@ -82,12 +95,17 @@ class _Closer(SellerJob):
         closed: list[str] = []
 
         async def one(number: str) -> None:
-            if await self._close_alone(*orders[number]):
+            if number in orders and await self._close_alone(*orders[number]):
                 closed.append(number)
 
+        async def watch(busy: Sequence[str]) -> None:
+            await self._state.leases.watch("close", self._seller_id, busy)
+            orders.clear()  # a process that died may have sent its PUT
+            orders.update((read.order.mp_order_number, read) for read in await self._read_by_number(busy))
+
         try:
-            watch = partial(self._state.leases.watch, "close", self._seller_id)
-            await run_per_order(self._seller_id, orders, self._result, one, watch=watch)
+            left = await run_per_order(self._seller_id, list(orders), self._result, one, watch=watch)
+            self._busy.update(((self._seller_id, number), error) for number, error in left.items())
         finally:
             await read_back(self._resources, self._client, closed, run_id=self._run.run_id)
 
@@ -101,7 +119,7 @@ class _Closer(SellerJob):
                 raise busy
             put = partial(self._put, closing, partial(closing.lease.require, busy))
             try:
-                if closing.state == CANCELLED:
+                if closing.state is not None and closing.intent_at is None:
                     # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
                     decide = partial(self._decide_again, closing, closing.lease, busy)
                     sent_at = await self._right_after_reading(decide, put)
@@ -151,22 +169,26 @@ class _Closer(SellerJob):
             return await self._client.put_order(
                 order.mp_order_number,
                 order.put_body(state),
-                right_after=right_after if state == CANCELLED else None,
+                right_after=right_after,
                 before_sending=still_held,
             )
-        except errors.StaleReadError:
-            await self._moments.not_sent(closing)
-            raise
-        except errors.NotFoundError:
+        except errors.FeedAmpError as error:
+            if not error.may_have_arrived:
+                await self._moments.not_sent(closing)
+            if not isinstance(error, errors.RejectedError):
+                raise
+            await self._take_refusal(order, error)
+            return None
+
+    async def _take_refusal(self, order: LedgerOrder, error: errors.RejectedError) -> None:
+        if isinstance(error, errors.NotFoundError):
             if await self._read_alone(order.mp_order_number) is not None:
                 message = f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, although it has the order."
                 self._fail(errors.TransientError(message))
-            return None
-        except errors.RejectedError as error:
-            if error.status not in REFUSES_THE_CLOSING:
-                raise errors.TransientError(f"{error} Check the connection's Base URL.") from error
-            await self._record_refused(order, error)
-            return None
+            return
+        if error.status not in REFUSES_THE_CLOSING:
+            raise errors.TransientError(f"{error} Check the connection's Base URL.") from error
+        await self._record_refused(order, error)
 
     async def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores the refusal; the order is not closed again before its snapshot changes."""

@@ -17,6 +17,7 @@ from feedamp.errors import UnreadableError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import COMPLETE, MarketplaceState, Order
 from feedamp.resources import Resources
+from feedamp.rules.cancelling import is_fresh
 from feedamp.rules.closing import Close
 from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
@@ -33,12 +34,14 @@ class Closing:
     """An order that was read again, and what was decided by that.
 
     `order` is to be closed as `state` under `lease`. Without a state it stays open; `note` says why if someone should know.
-    Without a lease, another process holds it, or the seller `is_paused`: nothing was done.
+    Without a lease, another process holds it, or the seller `is_paused`: nothing was done. With a state but without
+    `intent_at`, the order is to be read by itself and decided on again before anything is sent.
     """
 
     seller_id: str
     fresh: Order = field(repr=False)
     read_at: datetime
+    asked_at: datetime  # when its task began to wait for the decision
     order: LedgerOrder | None = None
     state: MarketplaceState | None = None
     lease: Lease | None = None
@@ -46,7 +49,7 @@ class Closing:
     is_paused: bool = False
     is_alone: bool = False  # it was read by itself, under the lease
     intent_at: datetime | None = None  # of the intent that was recorded last
-    is_unsent: bool = False  # the PUT of that intent was not sent, and will not be
+    is_unsent: bool = False  # the PUT of that intent was not sent or is refused, and will not be sent again
     sent_at: datetime | None = None  # of the PUT that FeedAMP accepted
 
     @property
@@ -80,12 +83,13 @@ class ClosingMoments:
     async def decided(self, seller_id: str, fresh: Order, read_at: datetime) -> AsyncIterator[Closing]:
         """Takes an order's lease, which ends with the block, and evaluates the order by the snapshot as `validate` does.
 
-        Only this snapshot decides. The intent to close is recorded, but not to close as CANCELLED: see `decide_again`.
+        Only this snapshot decides. The intent to close is recorded, but not to close as CANCELLED, nor if others had the
+        seller for so long that the read is too old: see `decide_again`.
 
         Raises:
             PausedError: the seller is paused.
         """
-        closing = Closing(seller_id, fresh, read_at)
+        closing = Closing(seller_id, fresh, read_at, self._state.now())
         try:
             await self._commit.do(closing)
             if closing.is_paused:
@@ -105,7 +109,7 @@ class ClosingMoments:
         await self._do(closing)
 
     async def not_sent(self, closing: Closing) -> None:
-        """Takes the intent back, because its PUT was not sent: what closes the order now is another system."""
+        """Takes the intent back, because its PUT had no effect: what closes the order now is another system."""
         closing.is_unsent = True
         await self._do(closing, even_if_cancelled=True)
         closing.is_unsent = False
@@ -190,7 +194,8 @@ class ClosingMoments:
         for (item, _), decision in zip(to_evaluate, decisions, strict=True):
             if isinstance(decision, Close):
                 order, state = orders[item.key], decision.marketplace_state
-                is_intent = state != CANCELLED or item.is_alone
+                is_recent = is_fresh(item.asked_at, sent_at=now)
+                is_intent = item.is_alone or (state != CANCELLED and is_recent)
                 decided[item.key] = _Decided(order, state, intent_at=now if is_intent else None)
                 if is_intent:
                     intents.append((order, order.closing(state, at=now)))

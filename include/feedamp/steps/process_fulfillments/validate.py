@@ -71,13 +71,15 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
             waiting = findings.to_report(connection, [seller.seller_id])
         if waiting:
             reporter = _Reporter(resources, run, result, await clients.client(seller))
-            await run_per_order(
+            busy = await run_per_order(
                 seller.seller_id,
                 waiting[seller.seller_id],
                 result,
                 reporter.report,
                 watch=partial(resources.state.leases.watch, "report", seller.seller_id),
             )
+            for error in busy.values():
+                result.record_failure(seller.seller_id, error)
 
     with_work = [seller for seller in found if seller.seller_id in changed or seller.seller_id in to_report]
     await run_per_seller(resources, run, result, with_work, work, planned=planned)
