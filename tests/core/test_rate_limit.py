@@ -76,6 +76,23 @@ async def test_requests_that_wait_together_leave_one_by_one(rate_limiters, clock
     assert min(after - before for before, after in pairwise(left)) >= 0.5
 
 
+async def test_an_urgent_request_goes_before_all_that_wait(rate_limiters, clock):
+    left = []
+
+    async def leave(name):
+        is_urgent = name == "urgent"
+        async with rate_limiters[0].leaving(S1, asyncio.Semaphore(), is_urgent=is_urgent) as has_left:
+            has_left(clock.elapsed_s())
+            left.append(name)
+
+    async with rate_limiters[0].leaving(S1, asyncio.Semaphore()) as has_left:
+        waiting = [asyncio.create_task(leave(name)) for name in ("a", "b", "c", "urgent", "d")]
+        await asyncio.sleep(0)
+        has_left(clock.elapsed_s())
+    await asyncio.gather(*waiting)
+    assert left == ["urgent", "a", "b", "c", "d"]
+
+
 async def test_a_slot_is_reserved_at_departure_and_never_in_advance(state, rate_limiters, clock):
     async def held_up(seconds):
         await clock.sleep(seconds + 10)

@@ -13,8 +13,7 @@ from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 from feedamp.resources import Resources
 from feedamp.state import sellers
 from feedamp.steps.extract_fulfillments import extract
-from feedamp.steps.place_orders.seller_batch import ORDERS_AT_ONCE
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.runner import ORDERS_AT_ONCE, StepResult, finish
 from feedamp_sandbox.faults import Kind
 
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]
@@ -75,7 +74,7 @@ def test_orders_that_could_be_closed_stay_open_while_the_seller_is_paused(env: E
     before = len(env.asked("PUT"))
     with paused_while(env, "PUT", "/orders/M-"):
         green(env.close())
-    assert len(env.asked("PUT")) == before + 2  # the one that was under way, and its repeat
+    assert len(env.asked("PUT")) <= before + ORDERS_AT_ONCE + 1  # those under way, and a repeat
     pause(env, paused=False)
     finish(env.close())
     assert {env.order(number).phase for number in NUMBERS} == {"closed"}

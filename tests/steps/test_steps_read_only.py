@@ -13,8 +13,7 @@ from feedamp.api.client import Request
 from feedamp.errors import ReadOnlyError
 from feedamp.state import ledger, read_only
 from feedamp.state.read_only import LOOKED_AT_EVERY_S, ReadOnlyGate
-from feedamp.steps.place_orders.seller_batch import ORDERS_AT_ONCE
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.runner import ORDERS_AT_ONCE, StepResult, finish
 
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]
 FEW = NUMBERS[:3]

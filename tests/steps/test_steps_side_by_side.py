@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from env import BAD_NUMBER, SELLER, Env, shipment
 from other_leases import ELSEWHERE, QUICK, held_elsewhere, leave_lease, use_quick_leases
 
-from feedamp.errors import BusyError, TransientError
+from feedamp.errors import BusyError, ThrottledError, TransientError
 from feedamp.models import Order
 from feedamp.state import grants, leases
 from feedamp.state.schema import orders
@@ -202,6 +202,29 @@ def test_an_order_leased_by_another_process_is_retried_after_all_others() -> Non
 
     busy = asyncio.run(run_per_order(SELLER, ["M-1", "M-2"], result, work, watch=watch))
     assert (asked, result.undone, busy) == (["M-1", "M-2", "watched ['M-1']", "M-1"], [], {})
+
+
+def test_what_ends_the_work_of_a_seller_lets_the_orders_under_way_end_first() -> None:
+    begun: list[str] = []
+    ended: list[str] = []
+
+    async def work(number: str) -> None:
+        begun.append(number)
+        await asyncio.sleep(0.01 * (int(number) + 1))
+        if number == "1":
+            raise ThrottledError("FeedAMP answered 429.")
+        ended.append(number)
+
+    async def all_orders() -> None:
+        with pytest.raises(ThrottledError):
+            await run_per_order(SELLER, list("012345678"), StepResult("close"), work, watch=watch, at_once=4)
+        assert ended == list("0234")
+
+    async def watch(numbers: Sequence[str]) -> None:
+        raise AssertionError("none is busy")
+
+    asyncio.run(all_orders())
+    assert begun == list("01234")
 
 
 def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(env: Env) -> None:

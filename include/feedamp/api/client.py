@@ -346,7 +346,9 @@ class FeedAmpClient:
     async def _send(self, request: Request, token: Token) -> tuple[Answer, datetime, Token]:
         """The answer, when the request was sent, and the token it carried: `token`, or a newer one obtained meanwhile."""
         while True:
-            async with self._rate_limiter.leaving(self.seller_id, self._transport.room) as left:
+            is_urgent = request.right_after is not None
+            room = self._transport.room
+            async with self._rate_limiter.leaving(self.seller_id, room, is_urgent=is_urgent) as left:
                 # Meanwhile another request may have received a 401 for this token (contract 7.7). While the token is
                 # being refreshed, the request slot is given up: otherwise all requests that wait for the refresh would
                 # be sent at the same moment.

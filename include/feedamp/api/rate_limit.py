@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -74,10 +75,13 @@ class RateLimiter:
         self._goes_first = goes_first
         self._patience_s = patience_s
         self._monotonic = monotonic
-        self._queues: dict[str, asyncio.Lock] = {}
+        self._queues: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._patient: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @asynccontextmanager
-    async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[Departure]:
+    async def leaving(
+        self, seller_id: str, room: asyncio.Semaphore, *, is_urgent: bool = False
+    ) -> AsyncIterator[Departure]:
         """Reserves a free connection of the pool and then a request slot; send the request immediately inside.
 
         `room` counts the pool's free connections. In the reverse order, slots would be reserved while requests wait for
@@ -85,15 +89,16 @@ class RateLimiter:
 
         Call what is yielded with the `time.monotonic()` at which the request was sent. Until then this process reserves no other slot for the
         seller: opening a connection can take longer than the distance between two slots, and the requests waiting for it
-        would all be sent together.
+        would all be sent together. Of the other requests of this process for the seller, at most one is before one that `is_urgent`.
 
         Raises:
             ThrottledError: the slot is more than `patience_s` away, because FeedAMP asked for a pause.
         """
-        queue = self._queues.setdefault(seller_id, asyncio.Lock())
+        queues = (self._queues,) if is_urgent else (self._patient, self._queues)
         with ExitStack() as until_answered, ExitStack() as until_left:
-            await queue.acquire()
-            until_left.callback(queue.release)
+            for queue in queues:
+                await queue[seller_id].acquire()
+                until_left.callback(queue[seller_id].release)
             slot_at = await self._wait_for_slot(seller_id, room)
             until_answered.callback(room.release)
             not_left = until_left.enter_context(ExitStack())

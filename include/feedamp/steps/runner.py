@@ -39,6 +39,7 @@ from feedamp.tables import RUNS
 
 log = logging.getLogger(__name__)
 SELLERS_AT_ONCE = 64
+ORDERS_AT_ONCE = 4  # of a seller, where each has requests of its own
 FAILURES_THAT_END_A_SELLER = 3
 LINES_SHOWN = 100
 NEXT = "The next run takes up what is left."
@@ -391,33 +392,45 @@ async def run_per_order(
     work: Callable[[str], Awaitable[None]],
     *,
     watch: Callable[[Sequence[str]], Awaitable[None]],
+    at_once: int = 1,
 ) -> dict[str, errors.BusyError]:
-    """Runs `work` for one order after the other; an order that fails is recorded, and the others go on.
+    """Runs `work` for each order, `at_once` at a time; an order that fails is recorded, and the others go on.
 
     An order that another process is working on is tried once more after all others; `watch` waits before that until
     its process has shown whether it is alive. Returns the errors of those that are still busy then, by number.
+
+    What ends the work for the seller is raised once the orders that are under way have ended; no other is begun.
 
     Raises:
         TransientError: FeedAMP throttles, or three orders of the seller have failed.
     """
     failures = 0
     busy: dict[str, errors.BusyError] = {}
+    ends: list[Exception] = []
 
-    async def try_all(attempt: Sequence[str]) -> None:
+    async def one(number: str, gate: asyncio.Semaphore) -> None:
         nonlocal failures
-        for number in attempt:
+        async with gate:
+            if ends:
+                return
             try:
                 await work(number)
-            except errors.ThrottledError:
-                raise
-            except errors.TransientError as error:
+            except Exception as error:  # noqa: BLE001 - recorded, or raised after the others
                 if isinstance(error, errors.BusyError) and error.mp_order_number is not None:
                     busy[number] = error  # which does not mean that the seller fails
-                    continue
-                failures += 1
-                result.record_failure(seller_id, error)
-                if failures >= FAILURES_THAT_END_A_SELLER:
-                    raise
+                    return
+                if isinstance(error, errors.TransientError) and not isinstance(error, errors.ThrottledError):
+                    failures += 1
+                    result.record_failure(seller_id, error)
+                    if failures < FAILURES_THAT_END_A_SELLER:
+                        return
+                ends.append(error)
+
+    async def try_all(attempt: Sequence[str]) -> None:
+        gate = asyncio.Semaphore(at_once)
+        await asyncio.gather(*(one(number, gate) for number in attempt))
+        if ends:
+            raise ends[0]
 
     await try_all(numbers)
     if busy:

@@ -24,9 +24,8 @@ from feedamp.state import ledger, order_events, rejects, sellers
 from feedamp.state.leases import Lease
 from feedamp.steps.place_orders.ledger_moments import LedgerMoments, hold_if_shipped
 from feedamp.steps.read_back import read_back, store_orders
-from feedamp.steps.runner import SellerJob, StepResult, unexpected
+from feedamp.steps.runner import ORDERS_AT_ONCE, SellerJob, StepResult, unexpected
 
-ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_BATCH = 2
 # These statuses concern the order's content; any other 4xx concerns the endpoint, the network or the client.

@@ -22,7 +22,7 @@ from feedamp.state.leases import Lease
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
 from feedamp.steps.read_back import read_back
-from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller
+from feedamp.steps.runner import ORDERS_AT_ONCE, SellerJob, StepResult, run_per_order, run_per_seller
 
 REFUSES_THE_CLOSING = (400, 409, 422)
 
@@ -104,7 +104,9 @@ class _Closer(SellerJob):
             orders.update((read.order.mp_order_number, read) for read in await self._read_by_number(busy))
 
         try:
-            left = await run_per_order(self._seller_id, list(orders), self._result, one, watch=watch)
+            left = await run_per_order(
+                self._seller_id, list(orders), self._result, one, watch=watch, at_once=ORDERS_AT_ONCE
+            )
             self._busy.update(((self._seller_id, number), error) for number, error in left.items())
         finally:
             await read_back(self._resources, self._client, closed, run_id=self._run.run_id)
