@@ -23,9 +23,6 @@ from feedamp.errors import ConfigurationError
 # What versions without a data key derived from the encryption key itself: these values must stay as they are.
 EARLIER_PURPOSES = ("token", "tracking", "recipient", "pseudonym", "journal", "erasure")
 _DRAFT = ".draft"
-_EARLIER_DRAFT = re.compile(
-    r"\.(?=.*[a-z_])[a-z0-9_]{8}"
-)  # of versions that gave it no ending; a date is not one
 # A key of 32 bytes; with + and /, which `Fernet` has always taken for - and _.
 _KEY = re.compile(r"[A-Za-z0-9_+/-]{43}=")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -285,16 +282,6 @@ def _remove_drafts(path: Path) -> None:
     """Removes what killed processes left beside the key file: it may hold all keys."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{_DRAFT}"):
         left.unlink(missing_ok=True)
-
-
-def likely_drafts(state_file: str) -> list[Path]:
-    """Files beside the key file that a killed process of an earlier version may have left; or a copy that a person made.
-
-    Nothing tells the two apart, and a copy may be the only one of a key, so a person decides.
-    """
-    path = key_file_of(state_file).resolve()
-    beside = path.parent.glob(f".{glob.escape(path.name)}.*")
-    return sorted(one for one in beside if _EARLIER_DRAFT.fullmatch(one.suffix))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
-from feedamp.state.token_cipher import add_key, keep_newest_key, key_file_of, likely_drafts
+from feedamp.state.token_cipher import add_key, keep_newest_key, key_file_of
 from feedamp.steps.rotate_keys import Rotation, rotate
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
@@ -38,11 +38,6 @@ def rotate_keys(given: argparse.Namespace, out: Output) -> int:
             if is_made:
                 out.complain(
                     f"a new key was made in {key_file}, which has the only copy of it: back up this file again"
-                )
-            for path in likely_drafts(_state_file(resources)):
-                out.complain(
-                    f"{path} may hold keys that an earlier version left there when it was killed: remove it, unless it is a copy "
-                    "that you made"
                 )
     with opened_resources(checks_key=True) as resources:
         done = rotate(resources.state, resources.cipher, resources.journal, all_restarted=given.restarted)
