@@ -11,6 +11,7 @@ import pytest
 from wire import CONN, S1, S2, Wire, add_seller, run_from, wired
 
 from feedamp.errors import AuthorizationError, ClientRefusedError, UnclearError
+from feedamp.run import Run
 from feedamp.state import departures, grants, sellers
 from feedamp.steps.refused_grants import decide_refusals
 
@@ -265,13 +266,13 @@ async def test_a_grant_is_asked_for_once_a_run_by_all_its_tasks(wire):
 async def test_a_task_that_is_tried_again_asks_once_more(wire):
     wire.sandbox.fault("refuse_token", path="access_token")
     await refused(wire.tokens, S1)
-    assert (await wire.other_tokens(is_first_try=False).live(S1)).value
+    assert (await wire.other_tokens(run=run_from(wire.clock.now(), try_number=2)).live(S1)).value
 
 
 async def test_one_seller_refused_again_and_again_is_one_seller(wire):
     wire.sandbox.revoke(S1)
     for _ in range(6):
-        await refused(wire.other_tokens(is_first_try=False), S1)
+        await refused(wire.other_tokens(run=run_from(wire.clock.now(), try_number=2)), S1)
     assert (wire.refreshes, newly_marked(wire)) == (6, [S1])
 
 
@@ -307,7 +308,9 @@ async def test_refusals_of_all_processes_of_a_run_count_together(wire):
 async def test_a_run_leaves_the_refusals_of_an_overlapping_run_to_that_one(wire):
     for seller_id in FIVE:
         wire.sandbox.revoke(seller_id)
-    await refused(wire.other_tokens(run_key="feedamp_place_orders/manual__1"), *FIVE[:4])
+    await refused(
+        wire.other_tokens(run=Run("feedamp_place_orders", "manual__1", wire.clock.now())), *FIVE[:4]
+    )
     await refused(wire.other_tokens(), FIVE[4])
     assert newly_marked(wire) == [FIVE[4]]
     assert marked(wire) == [FIVE[4]]

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from postgres import Server
-from wire import CONN, KEY, add_seller
+from wire import CONN, KEY, add_seller, tokens_of
 
 from feedamp.api import pair_storage
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.token_journal import TokenJournal
-from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import FeedAmpError
 from feedamp.state import State
@@ -76,7 +75,7 @@ async def _renew_all(sandbox: Sandbox, state: State, journal: TokenJournal) -> l
     """Errors of a process that renews every seller's grant."""
     async with Transport(Endpoint(sandbox.api)) as transport:
         endpoint = TokenEndpoint(transport, Credentials(CONN, sandbox.client_id, sandbox.client_secret))
-        tokens = Tokens(state, TokenCipher(KEY), endpoint, journal, sleep=asyncio.sleep)
+        tokens = tokens_of(state, TokenCipher(KEY), endpoint, journal, sleep=asyncio.sleep)
         work = [tokens.renew(seller["seller_id"]) for seller in sandbox.sellers]
         outcomes = await asyncio.gather(*work, return_exceptions=True)
     unexpected = [o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, FeedAmpError)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from wire import CONN, KEY, S1, S2, StallsAtTheAnswer, add_seller, journal_of, wired
+from wire import CONN, KEY, S1, S2, StallsAtTheAnswer, add_seller, journal_of, tokens_of, wired
 
 from crashes.clock import NOON
 from crashes.fixtures import Fixtures
@@ -21,7 +21,6 @@ from feedamp.api import pair_storage
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.pages import Filters
 from feedamp.api.token_journal import RESERVED_BYTES, JournaledPair, TokenJournal
-from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp.run import Run
@@ -193,7 +192,7 @@ def test_a_timeout_of_the_task_does_not_come_between_answer_and_store(alarm, tmp
                 endpoint = TokenEndpoint(
                     transport, Credentials(CONN, sandbox.client_id, sandbox.client_secret)
                 )
-                tokens = Tokens(state, cipher, endpoint, journal_of(state), sleep=asyncio.sleep)
+                tokens = tokens_of(state, cipher, endpoint, journal_of(state), sleep=asyncio.sleep)
                 await tokens.renew(seller["seller_id"])
 
         sandbox.fault("slow_drip", path="access_token", seconds=0.4)

@@ -14,13 +14,14 @@ from threading import BrokenBarrierError
 from typing import Any
 
 from other_leases import use_quick_leases
+from wire import tokens_of
 
 from crashes.fixtures import Fixtures, run_step
-from feedamp.api.client import FeedAmpClient
+from feedamp.api.client import Counts, FeedAmpClient
+from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.token_journal import TokenJournal
-from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import NotFoundError
 from feedamp.resources import Resources
@@ -174,7 +175,7 @@ def ask_after_each_expiry(
             endpoint = TokenEndpoint(transport, Credentials(*credentials))
             cipher = TokenCipher(key)
             journal = TokenJournal(open_storage("journal_url", folder), cipher)
-            tokens = Tokens(state, cipher, endpoint, journal, sleep=asyncio.sleep)
+            tokens = tokens_of(state, cipher, endpoint, journal, sleep=asyncio.sleep)
             rate_limiter = RateLimiter(state, requests_per_second=100_000, sleep=asyncio.sleep)
             clients = [
                 FeedAmpClient(
@@ -182,8 +183,10 @@ def ask_after_each_expiry(
                     transport=transport,
                     tokens=tokens,
                     rate_limiter=rate_limiter,
+                    clock=ClockCheck(state),
                     now=state.now,
                     sleep=asyncio.sleep,
+                    counts=Counts(),
                 )
                 for seller in sellers
             ]

@@ -19,10 +19,11 @@ from cryptography.fernet import Fernet
 from order_samples import example_order
 from scripted import Script, scripted, token_answer
 
-from crashes.clock import NOON, Clock
-from feedamp.api.client import FeedAmpClient
+from crashes.clock import Clock
+from feedamp.api.client import Counts, FeedAmpClient
+from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import Credentials, TokenEndpoint
-from feedamp.api.rate_limit import RateLimiter
+from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
@@ -50,9 +51,24 @@ async def take_slot(rate_limiter: RateLimiter, seller_id: str) -> None:
         pass
 
 
-def run_from(started_at: datetime) -> Run:
+def run_from(started_at: datetime, try_number: int = 1) -> Run:
     """The run of all tokens of a wire, unless they name another one."""
-    return Run("feedamp_extract_fulfillments", "manual__1", started_at)
+    return Run("feedamp_extract_fulfillments", "manual__1", started_at, try_number)
+
+
+def tokens_of(
+    state: State,
+    cipher: TokenCipher,
+    endpoint: TokenEndpoint,
+    journal: TokenJournal,
+    *,
+    sleep: Sleep,
+    run: Run | None = None,
+    **options: Any,
+) -> Tokens:
+    """The tokens of a run, by default one that begins now, whose clock no answer has contradicted."""
+    run = run or run_from(state.now())
+    return Tokens(state, cipher, endpoint, journal, run, ClockCheck(state), sleep=sleep, **options)
 
 
 def add_seller(state: State, cipher: TokenCipher, seller_id: str, refresh_token: str) -> None:
@@ -129,8 +145,10 @@ class Wire:
             transport=self.transport,
             tokens=self.tokens,
             rate_limiter=self.rate_limiter,
+            clock=ClockCheck(self.state),
             now=self.state.now,
             sleep=self.clock.sleep,
+            counts=Counts(),
         )
 
     def other_tokens(
@@ -146,14 +164,8 @@ class Wire:
         endpoint = TokenEndpoint(
             transport or self.transport, Credentials(CONN, self.credentials.client_id, secret)
         )
-        return Tokens(
-            self.state,
-            self.cipher,
-            endpoint,
-            journal or journal_of(self.state),
-            sleep=self.clock.sleep,
-            **{"run_key": run_from(NOON).key, **options},
-        )
+        journal = journal or journal_of(self.state)
+        return tokens_of(self.state, self.cipher, endpoint, journal, sleep=self.clock.sleep, **options)
 
     def grant(self, seller_id: str = S1) -> grants.Grant:
         with self.state.read() as connection:
@@ -216,13 +228,12 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
                 clock=clock,
                 transport=transport,
                 credentials=credentials,
-                tokens=Tokens(
+                tokens=tokens_of(
                     state,
                     cipher,
                     TokenEndpoint(transport, credentials),
                     journal_of(state),
                     sleep=clock.sleep,
-                    run_key=run_from(NOON).key,
                 ),
                 rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
             )
@@ -243,9 +254,11 @@ async def speaking(
             client = FeedAmpClient(
                 S1,
                 transport=transport,
-                tokens=Tokens(state, cipher, endpoint, journal_of(state), sleep=clock.sleep),
+                tokens=tokens_of(state, cipher, endpoint, journal_of(state), sleep=clock.sleep),
                 rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
+                clock=ClockCheck(state),
                 now=clock.now,
                 sleep=clock.sleep,
+                counts=Counts(),
             )
             yield client, script

@@ -106,16 +106,16 @@ class FeedAmpClient:
         transport: Transport,
         tokens: Tokens,
         rate_limiter: RateLimiter,
+        clock: ClockCheck,
         now: Callable[[], datetime],
         sleep: Sleep,
-        counts: Counts | None = None,
+        counts: Counts,
         to_compare: bool = False,
-        clock: ClockCheck | None = None,
     ) -> None:
         self.seller_id = seller_id
         self._clock = clock
         self._to_compare = to_compare  # used to check a new grant's account; see `account_check`
-        self.counts = counts or Counts()
+        self.counts = counts
         self._transport = transport
         self._tokens = tokens
         self._rate_limiter = rate_limiter
@@ -375,8 +375,7 @@ class FeedAmpClient:
                         on_leaving=left,
                         in_room=True,
                     )
-                    if self._clock is not None:
-                        self._clock.raise_if_refused()
+                    self._clock.raise_if_refused()
                     return answer, sent_at, token
             token = await self._token()
 

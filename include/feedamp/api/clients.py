@@ -146,10 +146,10 @@ class Clients:
             transport=transport,
             tokens=tokens,
             rate_limiter=rate_limiter,
+            clock=self.clock_check,
             now=lambda: self.clock_check.corrected(self._state.now()),
             sleep=self._sleep,
             counts=counts,
-            clock=self.clock_check,
             to_compare=to_compare,
         )
 
@@ -212,12 +212,10 @@ class Clients:
                     self._cipher,
                     TokenEndpoint(transport, account.credentials),
                     self._journal,
+                    self._run,
+                    clock,
                     sleep=self._sleep,
-                    run_started_at=self._run.started_at,
-                    run_key=self._run.key,
-                    is_first_try=self._run.try_number == 1,
                     on_secret=self._on_secret,
-                    clock=clock,
                 )
                 self._stack.push_async_callback(tokens.settle)
                 self._accounts[conn_id] = (transport, tokens, rate_limiter)

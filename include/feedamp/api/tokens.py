@@ -32,6 +32,7 @@ from feedamp.errors import (
 )
 from feedamp.rules.grant_refusal import BlameClient, Mark, Retry, judge_answer
 from feedamp.rules.origin import not_confirmed, others
+from feedamp.run import Run
 from feedamp.state import State, grants, leases, sellers
 from feedamp.state.grants import Grant, Version
 from feedamp.state.leases import Lease, elapsed_s
@@ -83,23 +84,19 @@ class Tokens:
         cipher: TokenCipher,
         endpoint: TokenEndpoint,
         journal: TokenJournal,
+        run: Run,
+        clock: ClockCheck,
         *,
         sleep: Sleep,
-        run_started_at: datetime | None = None,
-        run_key: str = "",
-        is_first_try: bool = True,
         on_secret: Callable[[str], None] = lambda secret: None,
-        clock: ClockCheck | None = None,
     ) -> None:
+        self._run = run
         self._clock = clock
         self._state = state
         self._cipher = cipher
         self._endpoint = endpoint
         self._pairs = PairStorage(state, cipher, journal, on_secret=on_secret)
         self._sleep = sleep
-        self._since = run_started_at or state.now()
-        self._run_key = run_key
-        self._is_first_try = is_first_try
         self._on_secret = on_secret
         self._cache: dict[str, Token] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -175,8 +172,8 @@ class Tokens:
             now = self._state.now()
             if grant.consent != token.version[0]:
                 return  # a person has authorized again meanwhile
-            if grant.disowned_at is not None and grant.disowned_at < self._since:
-                grants.note_refusal(connection, grant, run_key=self._run_key, now=now)
+            if grant.disowned_at is not None and grant.disowned_at < self._run.started_at:
+                grants.note_refusal(connection, grant, run_key=self._run.key, now=now)
             elif grant.version == token.version:
                 grants.note_disowned(connection, seller_id, grant.disowned_at or now)
         self._unmark(seller_id, GrantMark.DISOWNED)
@@ -220,8 +217,7 @@ class Tokens:
     ) -> Token:
         wait_s, give_up_at = _WAIT_FOR_OTHERS_S, elapsed_s() + _WAIT_AT_MOST_S
         while True:
-            if self._clock is not None:
-                self._clock.raise_if_refused()
+            self._clock.raise_if_refused()
             grant = await self._read_with_others(seller_id)
             for issued_by in others([grant.origin], self._endpoint.origin):
                 raise ConfigurationError(
@@ -278,8 +274,7 @@ class Tokens:
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({refresh})
             raise
-        if self._clock is not None:
-            self._clock.raise_if_refused()
+        self._clock.raise_if_refused()
         return token
 
     def _refresh_alone(self, grant: Grant) -> Token | None:
@@ -325,8 +320,7 @@ class Tokens:
             self._refused(grant, error)
             return None
         lease.has_open_outcome = True
-        if self._clock is not None:  # a new pair must be stored in any case
-            asked_at = self._clock.corrected(asked_at)
+        asked_at = self._clock.corrected(asked_at)  # whatever the clock: a new pair must be stored
         self._unmark(grant.seller_id, GrantMark.ORPHANED)
         other_id = self._other_with(answer.access_token, grant.seller_id)
         foreign = ForeignPairError(
@@ -428,12 +422,12 @@ class Tokens:
                 case Retry():
                     return
                 case BlameClient():
-                    grants.withdraw_refusals(connection, self.conn_id, self._run_key)
+                    grants.withdraw_refusals(connection, self.conn_id, self._run.key)
                 case Mark(is_lost=True):
-                    if grants.mark_lost(connection, grant, run_key=self._run_key, now=self._state.now()):
+                    if grants.mark_lost(connection, grant, run_key=self._run.key, now=self._state.now()):
                         mark = GrantMark.LOST
                 case Mark():
-                    grants.note_refusal(connection, grant, run_key=self._run_key, now=self._state.now())
+                    grants.note_refusal(connection, grant, run_key=self._run.key, now=self._state.now())
         self._marks[grant.seller_id] = (mark, grant.version)
         # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):
@@ -445,8 +439,7 @@ class Tokens:
 
     def _now(self) -> datetime:
         """The time by which the end of a token was stored."""
-        now = self._state.now()
-        return now if self._clock is None else self._clock.corrected(now)
+        return self._clock.corrected(self._state.now())
 
     async def _read_with_others(self, seller_id: str) -> Grant:
         """As `_read`, in a thread, in one transaction with those that are asked for at the same moment."""
@@ -497,8 +490,9 @@ class Tokens:
         if self._mark(grant) in (GrantMark.REFUSED, GrantMark.LOST):
             return True
         # A task that is tried again tries its sellers again: someone may have corrected the connection meanwhile.
-        is_known = self._is_first_try and grant.refused_at is not None and grant.refused_at >= self._since
-        return is_known and not even_if_marked
+        if self._run.try_number > 1 or even_if_marked:
+            return False
+        return grant.refused_at is not None and grant.refused_at >= self._run.started_at
 
     def _unmark(self, seller_id: str, mark: GrantMark) -> bool:
         """Removes this mark; whether the seller had it."""
