@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedamp.api.account import REQUESTS_PER_SECOND, FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
+from feedamp_airflow.connections import AirflowConnection
 
 if TYPE_CHECKING:
     from feedamp.warehouse.postgres_address import PostgresAddress
 
-_CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")  # as Airflow 3.3.2 takes it (models/connection.py)
 _Number = TypeVar("_Number", int, float)
-_Found = TypeVar("_Found")
 # Extras of a Postgres connection that are passed on to libpq; Airflow's others (cursor, iam, …) are ignored.
 _LIBPQ_EXTRAS = (
     "sslmode",
@@ -28,41 +26,6 @@ _LIBPQ_EXTRAS = (
     "keepalives_idle",
     "target_session_attrs",
 )
-
-
-class AirflowConnection(Protocol):
-    """The fields that are read from a connection, of the SDK or of the server."""
-
-    conn_id: str
-    host: str | None
-    login: str | None
-    password: str | None
-    schema: str | None
-    port: int | None
-
-    @property
-    def extra_dejson(self) -> dict[str, Any]:
-        """Extras as a dict."""
-
-
-def check_conn_id(text: str) -> None:
-    """Raises a ConfigurationError, which does not repeat it, if a text is no id of a connection.
-
-    In a task an id becomes a part of a URL that Airflow's API server writes to its log, and secrets backends are given it.
-    """
-    if not _CONN_ID.fullmatch(text):
-        raise ConfigurationError(
-            "What was given as the id of a connection cannot be one, so it was not looked up and is not repeated here: Airflow "
-            "takes letters, digits and any of # ! ( ) - . : / \\ _, up to 250 of them."
-        )
-
-
-def find_for(option: str, find: Callable[[str], _Found], conn_id: str) -> _Found:
-    """The connection that an option names; a ConfigurationError of the look-up names the option too."""
-    try:
-        return find(conn_id)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"[feedamp] {option}: {error}") from error
 
 
 def libpq_options(connection: AirflowConnection) -> dict[str, str]:

@@ -227,7 +227,6 @@ def _seller_file(name: str) -> Iterator[tuple[str, Callable[[], None]]]:
     """
     from feedamp_airflow.config import read_options
     from feedamp_airflow.storages import open_store
-    from feedamp_airflow.wiring import connection_by_id
 
     if Path(name).is_absolute():
         path = Path(name).resolve()
@@ -242,7 +241,7 @@ def _seller_file(name: str) -> Iterator[tuple[str, Callable[[], None]]]:
             "Param arguments: give an absolute path on the worker, or the name of a file in the inbox that begins with `_`, as in "
             "_sellers.jsonl; the inbox takes other files for orders."
         )
-    inbox = open_store("inbox_url", read_options().settings.inbox_url, connection_by_id)
+    inbox = open_store("inbox_url", read_options().settings.inbox_url)
     address = f"{inbox.root}/{name}"
 
     def remove() -> None:

@@ -14,7 +14,7 @@ from feedamp.tables import SCHEMA, TABLES, Table, Type
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.newest_rows import NEWEST, newest_rows
 from feedamp_airflow.config import read_options
-from feedamp_airflow.wiring import connection_by_id, lake_as_erased, make_warehouse
+from feedamp_airflow.wiring import lake_as_erased, make_warehouse
 
 SOURCES = ("warehouse", "lake")
 _Known = TypeVar("_Known")
@@ -68,7 +68,7 @@ def read(
 def _found(table: Table, selected: str, condition: str, needed: set[str], source: str) -> pa.Table:
     options = read_options()
     if source == "warehouse":
-        warehouse = make_warehouse(options, connection_by_id, lock_wait_s=options.duckdb_lock_wait_s)
+        warehouse = make_warehouse(options, lock_wait_s=options.duckdb_lock_wait_s)
         try:
             return warehouse.read(f"SELECT {selected} FROM {SCHEMA}.{table.name}{condition}")
         except ConfigurationError as error:

@@ -24,7 +24,8 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
-from feedamp_airflow.wiring import connection_by_id, make_resources
+from feedamp_airflow.connections import connection_by_id
+from feedamp_airflow.wiring import make_resources
 
 _Result = TypeVar("_Result")
 _OPTIONS = {"check_response", "timeout", "allow_redirects"}  # the last is only accepted as False

@@ -3,7 +3,7 @@
 A bucket URL names the connection as Airflow's ObjectStoragePath does: `s3://my_aws@bucket/prefix`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from feedamp.errors import ConfigurationError
 from feedamp.storage import Storage, open_storage
-from feedamp_airflow.account import find_for
+from feedamp_airflow.connections import connection_for
 
 EXTRAS = {
     "s3": "s3",
@@ -40,11 +40,10 @@ def needs_extra(option: str, extra: str) -> Iterator[None]:
         ) from error
 
 
-def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
+def open_store(option: str, url: str) -> Storage:
     """The store of an option. Without a connection in the URL, the store's package looks for credentials itself.
 
-    `find` raises if there is no connection of that id, since a provider might continue without credentials. Raises a
-    ConfigurationError if there is no such connection, provider or kind of store.
+    Raises a ConfigurationError if there is no such connection, provider or kind of store.
     """
     given = urlsplit(url)
     conn_id, at, host = given.netloc.rpartition("@")
@@ -63,7 +62,7 @@ def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
             f"[feedamp] {option} must name a connection before the @, as in s3://my_aws@bucket/prefix; "
             "credentials belong in the connection."
         )
-    find_for(option, find, conn_id)
+    connection_for(option, conn_id)  # a provider might continue without credentials
     return _with_connection(option, given.scheme, conn_id, urlunsplit(given._replace(netloc=host)))
 
 

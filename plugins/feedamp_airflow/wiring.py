@@ -3,50 +3,35 @@
 import contextlib
 import functools
 import logging
-import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from airflow.configuration import conf
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 
 from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.token_journal import TokenJournal
-from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
+from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
-from feedamp.rules.secret_words import may_be_token
 from feedamp.state import HEAD, State, data_key, erasures, grants, inbox_files, sellers, step_runs
 from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
 from feedamp.storage import shown_url
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
-from feedamp_airflow.account import (
-    AirflowConnection,
-    check_conn_id,
-    find_for,
-    libpq_options,
-    read_account,
-    read_postgres,
-)
+from feedamp_airflow.account import libpq_options, read_account, read_postgres
 from feedamp_airflow.config import Options, default_state_file, read_options
+from feedamp_airflow.connections import LOOK_UP_PATIENCE_S, connection_by_id, connection_for, is_task
 from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.storages import needs_extra, open_store
 
 log = logging.getLogger(__name__)
-LookUp = Callable[[str], AirflowConnection]
 NEW_START = "feedamp init --state"  # recorded as a run, so that the new state does not count as lost
-# How long a task keeps trying to read a connection, and the time between two attempts.
-LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
-
 # Fields of a URL's query that are kept out of logs: of libpq, and of what object stores take.
 _SECRET_FIELD = re.compile("passw|secret|token|sig|(?<!ssl)key", re.IGNORECASE)
 
@@ -56,7 +41,6 @@ class NoStateError(ConfigurationError):
 
 
 def make_resources(
-    look_up: LookUp | None = None,
     *,
     checks_key: bool = True,
     stores_grants: bool = False,
@@ -80,12 +64,11 @@ def make_resources(
         StoreAwayError: in a task, the server of the state did not answer for too long.
     """
     options = options or read_options()
-    find = look_up or connection_by_id
-    state_url = _state_url(options, find)
+    state_url = _state_url(options)
     journal_url = _journal_url(options, state_url)
     for address in (state_url, options.settings.inbox_url, options.lake_url, journal_url):
         _mask_password(address)
-    lake = lake_of(options, find)
+    lake = lake_of(options)
     if options.encryption_key:
         _mask_keys(options.encryption_key)
         TokenCipher(options.encryption_key)  # before the state is opened, which may create it
@@ -94,9 +77,9 @@ def make_resources(
             "[feedamp] encryption_key is required when the state is not a SQLite file; make one with "
             "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
         )
-    state = _open_state(state_url, lambda: lake, lock_wait_s=lock_wait_s)
+    state = open_state(options, url=state_url, upgrade=True, lock_wait_s=lock_wait_s)
     try:
-        is_new = refuse_unused_state(state, lambda: lake)
+        is_new = refuse_unused_state(state, options)
         cipher = data_key.open_cipher(
             state,
             options.encryption_key or _key_beside(state, lake),
@@ -106,7 +89,7 @@ def make_resources(
             read_again=None if options.encryption_key else functools.partial(_read_keys, state),
         )
         if records_origins:
-            record_origins(state, look_up)
+            record_origins(state)
         if journal_url == _journal_in(options):
             lake.make_root()
         if is_new or (takes_orders and options.has_default_inbox and _took_no_file(state)):
@@ -116,17 +99,17 @@ def make_resources(
             state=state,
             cipher=cipher,
             lake=lake,
-            warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
+            warehouse=make_warehouse(options, lock_wait_s=options.duckdb_lock_wait_s),
             settings=options.settings,
             privacy=Privacy(_pseudonym_key(cipher) if options.masks_personal_fields else None),
-            connection=functools.cache(functools.partial(_account, find)),
-            journal=TokenJournal(open_store("journal_url", journal_url, find), cipher),
+            connection=functools.cache(_account),
+            journal=TokenJournal(open_store("journal_url", journal_url), cipher),
             default_conn_id=options.conn_id,
-            order_query=SqlInbox(query_on, options.inbox_sql, find)
+            order_query=SqlInbox(query_on, options.inbox_sql, connection_by_id)
             if options.inbox_sql and query_on
             else None,
             on_secret=mask_secret,
-            open_inbox=functools.cache(lambda url: open_store("inbox_url", url, find)),
+            open_inbox=functools.cache(functools.partial(open_store, "inbox_url")),
         )
     except BaseException:
         state.close()  # the caller gets no object to close
@@ -138,13 +121,13 @@ def _pseudonym_key(cipher: TokenCipher) -> Callable[[], bytes]:
     return functools.cache(functools.partial(cipher.derived_key, "pseudonym"))
 
 
-def _account(find: LookUp, conn_id: str) -> FeedAmpAccount:
-    found = read_account(find(conn_id))
+def _account(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) -> FeedAmpAccount:
+    found = read_account(connection_by_id(conn_id, patience_s=patience_s))
     mask_secret(found.credentials.client_secret)
     return found
 
 
-def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tuple[str, int]]:
+def record_origins(state: State) -> dict[str, tuple[str, int]]:
     """Records the server of their connection for grants that a version before origins stored. Safe to repeat.
 
     Not left to the first use: until then, a changed Base URL would go unnoticed. A connection that cannot be read, or whose
@@ -153,11 +136,10 @@ def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tup
     """
     with state.read() as connection:
         unknown = grants.without_origin(connection)
-    find = look_up or functools.partial(connection_by_id, patience_s=0.0)  # most steps need no connection
     recorded = {}
     for conn_id, count in unknown.items():
         try:
-            endpoint = _account(find, conn_id).endpoint
+            endpoint = _account(conn_id, patience_s=0.0).endpoint  # most steps need no connection
             check_origin(state, conn_id, endpoint)
         except Exception as error:  # noqa: BLE001 - raised again by the step that uses the connection
             log.warning(
@@ -171,12 +153,10 @@ def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tup
     return recorded
 
 
-def make_warehouse(
-    options: Options, find: LookUp, *, lock_wait_s: float, away_s: float = STORE_AWAY_S
-) -> Warehouse:
+def make_warehouse(options: Options, *, lock_wait_s: float, away_s: float = STORE_AWAY_S) -> Warehouse:
     """The warehouse of `warehouse_conn_id`, or the DuckDB file, not opened yet; ConfigurationError without its driver."""
     if options.warehouse_conn_id:
-        address = read_postgres(find_for("warehouse_conn_id", find, options.warehouse_conn_id))
+        address = read_postgres(connection_for("warehouse_conn_id", options.warehouse_conn_id))
         mask_secret(address.password)
         with needs_extra("warehouse_conn_id", "postgres"):
             from feedamp.warehouse.postgres import PostgresWarehouse
@@ -192,29 +172,43 @@ def make_warehouse(
 
 
 def open_state(
+    options: Options,
     *,
-    upgrade: bool = True,
+    url: str | None = None,
+    upgrade: bool = False,
     is_new_start: bool = False,
-    must_exist: bool = False,
-    options: Options | None = None,
     lock_wait_s: float = LOCK_WAIT_S,
 ) -> State:
-    """The state database alone; `upgrade=False` opens it without a schema upgrade.
+    """The state database alone, by default without a schema upgrade; `url` is known already if it is given.
 
-    With `is_new_start`, a new state is created although a key file of an earlier one exists; with `must_exist`, none is.
-    `options` are already read, and may have faults.
+    With `is_new_start`, a new state is created although a lake or a key file of an earlier one exists.
 
     Raises:
-        ConfigurationError: an option or a connection cannot be used; or the state is new, although its key file exists or
-            it must exist.
+        ConfigurationError: an option or a connection cannot be used; or the state is new, although one of the two exists.
     """
-    options = options or read_options()
-    url = _state_url(options, connection_by_id)
-    if must_exist and _is_missing_file(make_url(url)):
-        raise NoStateError(f"There is no state {make_url(url).database} yet: nothing has run so far.")
-    return _open_state(
-        url, lambda: lake_of(options), upgrade=upgrade, is_new_start=is_new_start, lock_wait_s=lock_wait_s
-    )
+    url = url or _state_url(options)
+    found = make_url(url)
+
+    def refuse_new() -> None:
+        if is_new_start:
+            return
+        key_file = key_file_of(found.database or "")
+        if found.get_backend_name() == "sqlite" and key_file.exists():
+            raise _lost_state(found, f"its key file {key_file} exists")
+        _refuse_beside_data(found, options)
+
+    if upgrade and _is_missing_file(found):
+        refuse_new()  # before there is a file
+    # A command should say at once that the server does not answer; a task should outlive its restart.
+    patience_s = STORE_AWAY_S if is_task() else 0.0
+    with needs_extra("state_url", "postgres"):
+        return State(
+            url,
+            upgrade=upgrade,
+            opening_patience_s=patience_s,
+            before_new=refuse_new,
+            lock_wait_s=lock_wait_s,
+        )
 
 
 def start_state() -> tuple[State, bool, bool]:
@@ -224,13 +218,13 @@ def start_state() -> tuple[State, bool, bool]:
 
     Raises a ConfigurationError if the state holds grants, and the key file that decrypts them is missing.
     """
-    state = open_state(upgrade=False, is_new_start=True)
+    options = read_options()
+    state = open_state(options, is_new_start=True)
     try:
         state.upgrade()
         with state.begin() as connection:
             is_new = not _is_used(connection)
             step_runs.first_seen(connection, NEW_START, now=state.now())
-        options = read_options()
         if is_new:
             _make_default_inbox(options)
         keys = options.encryption_key
@@ -252,11 +246,14 @@ def existing_state(options: Options | None = None, *, lock_wait_s: float = LOCK_
             there is a lake of an earlier one.
     """
     options = options or read_options()
-    state = open_state(upgrade=False, must_exist=True, options=options, lock_wait_s=lock_wait_s)
+    url = _state_url(options)
+    if _is_missing_file(make_url(url)):
+        raise NoStateError(f"There is no state {make_url(url).database} yet: nothing has run so far.")
+    state = open_state(options, url=url, lock_wait_s=lock_wait_s)
     try:
         revision = state.current_revision()
         if revision == HEAD:  # a new one beside a lake took the place of one that was lost
-            refuse_unused_state(state, lambda: lake_of(options))
+            refuse_unused_state(state, options)
             return state
     except BaseException:
         state.close()
@@ -270,10 +267,9 @@ def existing_state(options: Options | None = None, *, lock_wait_s: float = LOCK_
     )
 
 
-def lake_of(options: Options, find: LookUp | None = None) -> Lake:
+def lake_of(options: Options) -> Lake:
     """The lake of these options, not read yet."""
-    store = open_store("lake_url", options.lake_url, find or connection_by_id)
-    return Lake(store, file_mode=options.file_mode)
+    return Lake(open_store("lake_url", options.lake_url), file_mode=options.file_mode)
 
 
 def lake_as_erased(options: Options) -> Lake:
@@ -286,7 +282,7 @@ def lake_as_erased(options: Options) -> Lake:
     try:
         state = existing_state(options)
     except NoStateError:
-        _refuse_beside_data(make_url(_state_url(options, connection_by_id)), lambda: lake)
+        _refuse_beside_data(make_url(_state_url(options)), options)
         return lake
     with contextlib.closing(state), state.read() as connection:
         if not erasures.is_any(connection):
@@ -308,42 +304,12 @@ def _is_missing_file(url: URL) -> bool:
     return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
 
 
-def _open_state(
-    url: str,
-    lake: Callable[[], Lake],
-    *,
-    upgrade: bool = True,
-    is_new_start: bool = False,
-    lock_wait_s: float = LOCK_WAIT_S,
-) -> State:
-    def refuse_new() -> None:
-        found = make_url(url)
-        key_file = key_file_of(found.database or "")
-        if not is_new_start and found.get_backend_name() == "sqlite" and key_file.exists():
-            raise _lost_state(found, f"its key file {key_file} exists")
-        if not is_new_start:
-            _refuse_beside_data(found, lake)
-
-    if upgrade and _is_missing_file(make_url(url)):
-        refuse_new()  # before there is a file
-    # A command should say at once that the server does not answer; a task should outlive its restart.
-    patience_s = STORE_AWAY_S if _is_task() else 0.0
-    with needs_extra("state_url", "postgres"):
-        return State(
-            url,
-            upgrade=upgrade,
-            opening_patience_s=patience_s,
-            before_new=refuse_new,
-            lock_wait_s=lock_wait_s,
-        )
-
-
-def refuse_unused_state(state: State, lake: Callable[[], Lake]) -> bool:
+def refuse_unused_state(state: State, options: Options) -> bool:
     """Whether nothing was done with the state yet; raises a ConfigurationError if so, although the lake has data."""
     with state.read() as connection:
         is_used = _is_used(connection)
     if not is_used:
-        _refuse_beside_data(state.url, lake)
+        _refuse_beside_data(state.url, options)
     return not is_used
 
 
@@ -358,9 +324,9 @@ def _make_default_inbox(options: Options) -> None:
             Path(options.settings.inbox_url).mkdir(parents=True, exist_ok=True)
 
 
-def _refuse_beside_data(url: URL, lake: Callable[[], Lake]) -> None:
-    if not (found := lake()).is_empty():
-        raise _lost_state(url, f"the lake {found.storage.url} has data")
+def _refuse_beside_data(url: URL, options: Options) -> None:
+    if not (lake := lake_of(options)).is_empty():
+        raise _lost_state(url, f"the lake {lake.storage.url} has data")
 
 
 def _is_used(connection: Connection) -> bool:
@@ -413,122 +379,6 @@ def _mask_keys(keys: str) -> None:
         mask_secret(key)
 
 
-def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) -> AirflowConnection:
-    """A connection by its id: a task asks its supervisor, any other process looks it up as Airflow's server does.
-
-    Raises:
-        ConfigurationError: it is there, but cannot be read; or outside a task: there is no such connection. Or the text is no
-            id of a connection: then it is neither looked up nor repeated.
-        TransientError: in a task, after attempts for `patience_s`: it could not be read.
-    """
-    check_conn_id(conn_id)
-    if _is_task():
-        return _connection_of_task(conn_id, patience_s=patience_s)
-    try:
-        # Outside a task only the server's look-up sees connections saved in the UI.
-        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-        from airflow.models.connection import Connection as ServerConnection
-
-        looked_up = ServerConnection.get_connection_from_secrets(conn_id, team_name=team_of(conn_id))
-        found = cast("AirflowConnection", looked_up)
-    except Exception as error:
-        if "NotFound" not in type(error).__name__:
-            raise
-        _refuse_broken_variable(conn_id)
-        _refuse_broken_store(conn_id)
-        raise ConfigurationError(f"There is no connection {conn_id}; add it, or correct its id.") from error
-    if "://" not in (text := os.environ.get(_variable(conn_id), "://")) and not text.lstrip().startswith("{"):
-        _refuse_broken_variable(conn_id)  # Airflow takes any text as a URI, and finds no field in it
-    return found
-
-
-def team_of(conn_id: str) -> str | None:
-    """The team that a saved connection belongs to; None without `[core] multi_team`, or if it is for all.
-
-    Outside a task, Airflow finds no connection of a team unless it is asked for that of the team.
-    """
-    if not conf.getboolean("core", "multi_team"):
-        return None
-    from airflow.models.connection import Connection as ServerConnection
-
-    found: str | None = ServerConnection.get_team_name(conn_id)
-    return found
-
-
-def looks_like_token(conn_id: str) -> bool:
-    """Whether what was given as the id of a connection may be a token, and is no connection of the environment."""
-    return may_be_token(conn_id) and _variable(conn_id) not in os.environ
-
-
-def _variable(conn_id: str) -> str:
-    return f"AIRFLOW_CONN_{conn_id.upper()}"
-
-
-def _refuse_broken_variable(conn_id: str) -> None:
-    """Raises a ConfigurationError if the connection that Airflow did not find is in the environment."""
-    if _variable(conn_id) in os.environ:
-        raise ConfigurationError(
-            f"Connection {conn_id} is there, but cannot be read: the environment variable {_variable(conn_id)} is neither a URI "
-            "nor a JSON object with Airflow's fields. Correct it."
-        )
-
-
-def _refuse_broken_store(conn_id: str) -> None:
-    """Raises a ConfigurationError if a store failed when it was asked; Airflow says then that there is no connection."""
-    from airflow.configuration import ensure_secrets_loaded
-
-    for store in ensure_secrets_loaded():
-        try:
-            found = store.get_connection(conn_id=conn_id)
-            if found is not None:
-                found.get_uri()  # decrypts the password
-        except DBAPIError as error:
-            raise ConfigurationError(
-                f"Connection {conn_id} cannot be read: Airflow's database has no tables yet, or is away "
-                f"({type(error).__name__})."
-            ) from error
-        except Exception as error:
-            raise ConfigurationError(
-                f"Connection {conn_id} cannot be read: {type(store).__name__}, where it may be, failed with "
-                f"{type(error).__name__}. If it is there, save it again; look also at Airflow's fernet_key."
-            ) from error
-
-
-def _connection_of_task(
-    conn_id: str,
-    *,
-    patience_s: float = LOOK_UP_PATIENCE_S,
-    sleep: Callable[[float], None] = time.sleep,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> AirflowConnection:
-    """Repeats the look-up, by default for a minute.
-
-    While the API server or its database restarts, the SDK reports every connection as not found, exactly as one
-    that does not exist (Airflow 3.3). A task can therefore not tell the two apart, and must not fail permanently.
-    """
-    from airflow.sdk import Connection as TaskConnection
-    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
-
-    give_up_at = monotonic() + patience_s
-    while True:
-        try:
-            return cast("AirflowConnection", TaskConnection.get(conn_id))
-        except (AirflowNotFoundException, AirflowRuntimeError) as error:
-            _refuse_broken_variable(conn_id)  # no other try can read it
-            if monotonic() + LOOK_UP_PAUSE_S > give_up_at:
-                raise TransientError(
-                    f"Connection {conn_id} could not be read. If it does not exist, add it or correct its id; "
-                    "otherwise Airflow's API server did not answer, and the next try reads it."
-                ) from error
-        sleep(LOOK_UP_PAUSE_S)
-
-
-def _is_task() -> bool:
-    from airflow.sdk.execution_time import task_runner
-
-    return hasattr(task_runner, "SUPERVISOR_COMMS")
-
-
 def _journal_url(options: Options, state_url: str) -> str:
     """By default beside a SQLite state, which only one machine uses; otherwise in the lake, which all machines reach."""
     file = make_url(state_url).database
@@ -542,11 +392,11 @@ def _journal_in(options: Options) -> str:
     return f"{options.lake_url.rstrip('/')}/_journal"
 
 
-def _state_url(options: Options, find: LookUp) -> str:
+def _state_url(options: Options) -> str:
     if options.state_url and options.state_conn_id:
         raise ConfigurationError("[feedamp] state_url and state_conn_id are both set; set only one.")
     if options.state_conn_id:
-        connection = find_for("state_conn_id", find, options.state_conn_id)
+        connection = connection_for("state_conn_id", options.state_conn_id)
         url = URL.create(
             "postgresql+psycopg",
             username=connection.login,

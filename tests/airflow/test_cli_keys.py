@@ -47,11 +47,8 @@ def test_a_key_file_gets_a_new_key_and_loses_the_old_one_once_it_may_go(feedamp_
         "ok",
         "2 keys; everything is encrypted with the newest, and `feedamp key rotate` says when the older may go",
     )
-    copy = file.with_name(f".{file.name}.original")
-    copy.write_text(old)
     again = feedamp_env.run("key", "rotate")
-    assert (again.code, keys_in(file), copy.exists()) == (0, [new, old], True)
-    assert f"{copy} may hold keys" in again.err
+    assert (again.code, keys_in(file)) == (0, [new, old])
     last = feedamp_env.run("key", "rotate", "--restarted")
     assert (last.code, keys_in(file), stat.S_IMODE(file.stat().st_mode)) == (0, [new], 0o600)
     assert "was removed from the key file" in last.out

@@ -15,7 +15,7 @@ from postgres import others_connected
 
 from feedamp.rules.secret_words import may_be_token
 from feedamp.state import State, grants, schema
-from feedamp_airflow import wiring
+from feedamp_airflow import connections, wiring
 
 SECRETS = ("rt-", "Bearer")
 
@@ -45,10 +45,10 @@ def test_an_import_adds_and_the_same_again_changes_nothing(console):
 def test_connections_are_looked_up_while_others_may_write(console, monkeypatch):
     looked_up, account = [], wiring._account
 
-    def asked(find, conn_id):
+    def asked(conn_id, **given):
         with closing(State(str(console.resources.state.url), lock_wait_s=0.5)) as other, other.begin():
             looked_up.append(conn_id)
-        return account(find, conn_id)
+        return account(conn_id, **given)
 
     monkeypatch.setattr(wiring, "_account", asked)
     done = console.import_rows(row(), row("S2", "tok-2", conn_id="missing"))
@@ -212,7 +212,7 @@ def test_a_connection_that_is_there_may_look_like_a_token(console, monkeypatch):
     assert console.run("sellers", "add", "S9", "--conn-id", uuid).code == 0
     assert console.import_rows(row(conn_id=uuid)).code == 0
     monkeypatch.setattr(
-        wiring, "_variable", lambda _: "AIRFLOW_CONN_ELSEWHERE"
+        connections, "_variable", lambda _: "AIRFLOW_CONN_ELSEWHERE"
     )  # only the seller names it now
     assert console.run("sellers", "add", "S9", "--name", "N", "--conn-id", uuid).code == 0
 

@@ -22,8 +22,8 @@ from postgres import serving
 
 from demo.postgres import NoServerError
 from feedamp.errors import ConfigurationError, TransientError
+from feedamp_airflow.connections import connection_by_id
 from feedamp_airflow.sql_inbox import SqlInbox
-from feedamp_airflow.wiring import connection_by_id
 
 INBOX_PAGE = Path(__file__).parents[2] / "docs" / "inbox.md"
 QUERY = 'SELECT seller_id, body::text AS "order" FROM outbox ORDER BY id'

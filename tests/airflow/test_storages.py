@@ -116,13 +116,13 @@ def test_a_url_that_cannot_be_used_says_why_and_shows_no_key(url, says, airflow_
 @pytest.mark.parametrize("url", ["{}", "file://{}"])
 def test_a_folder_is_a_folder_even_with_an_at_sign_in_its_name(url, tmp_path):
     folder = f"{tmp_path}/a@b"
-    assert open_store("lake_url", url.format(folder), pytest.fail).root == folder
+    assert open_store("lake_url", url.format(folder)).root == folder
 
 
 def test_without_a_connection_the_credentials_are_those_of_the_process(airflow_env, s3, monkeypatch):
     for name, value in KEYS.items():
         monkeypatch.setenv(name.upper(), value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
-    store = open_store("lake_url", f"s3://{s3.bucket}/lake", pytest.fail)
+    store = open_store("lake_url", f"s3://{s3.bucket}/lake")
     store.check_bucket()
     assert store.root == f"{s3.bucket}/lake"

@@ -26,17 +26,12 @@ from sqlalchemy.exc import OperationalError
 
 from crashes.clock import Clock
 from feedamp.errors import ConfigurationError, TransientError
-from feedamp_airflow import wiring
+from feedamp_airflow import connections, wiring
 from feedamp_airflow.account import libpq_options
 from feedamp_airflow.config import read_options
+from feedamp_airflow.connections import _connection_of_task, connection_by_id
 from feedamp_airflow.sql_inbox import SqlInbox
-from feedamp_airflow.wiring import (
-    _connection_of_task,
-    _state_url,
-    connection_by_id,
-    make_resources,
-    start_state,
-)
+from feedamp_airflow.wiring import _state_url, make_resources, start_state
 
 
 def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_env):
@@ -292,9 +287,10 @@ class Postgres:
     extra_dejson: dict[str, Any] = field(default_factory=lambda: {"sslmode": "verify-full", "cursor": "dict"})
 
 
-def test_tls_options_of_the_state_connection_reach_the_driver(airflow_env):
+def test_tls_options_of_the_state_connection_reach_the_driver(airflow_env, monkeypatch):
+    monkeypatch.setattr(connections, "connection_by_id", lambda _conn_id: Postgres())
     airflow_env.set_options(state_url="", state_conn_id="pg")
-    url = make_url(_state_url(read_options(), lambda _conn_id: Postgres()))
+    url = make_url(_state_url(read_options()))
     assert (url.host, url.port, url.database, url.username) == ("db.example", 5433, "feedamp", "etl")
     assert dict(url.query) == {"sslmode": "verify-full"}
 
@@ -354,7 +350,7 @@ def test_a_task_waits_for_an_api_server_that_is_away_at_its_start(airflow_env, m
             client._transport = served
 
     monkeypatch.setattr(InProcessTestSupervisor._Client, "request", out_of_service)
-    monkeypatch.setattr(wiring, "LOOK_UP_PAUSE_S", 0.05)
+    monkeypatch.setattr(connections, "LOOK_UP_PAUSE_S", 0.05)
     with create_session() as session:
         session.add(Connection(conn_id="feedamp_default", **fields))
     try:

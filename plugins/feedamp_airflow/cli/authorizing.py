@@ -41,7 +41,7 @@ from feedamp_airflow.cli.running import (
     lock_wait_s,
     opened_resources,
 )
-from feedamp_airflow.wiring import connection_by_id
+from feedamp_airflow.connections import connection_by_id
 
 LONGEST_CALLBACK = 1 << 14  # characters of a callback's address
 NOTHING_SPENT = "Nothing was spent"  # the same address works again

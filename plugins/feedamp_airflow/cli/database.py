@@ -7,12 +7,13 @@ from feedamp.rules.failure_summary import counted
 from feedamp.state import HEAD
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED
+from feedamp_airflow.config import read_options
 from feedamp_airflow.wiring import open_state, record_origins
 
 
 def upgrade(_given: argparse.Namespace, out: Output) -> int:
     """Upgrades the state database to this version's schema, and records which server issued each grant. Safe to repeat."""
-    with closing(open_state(upgrade=False)) as state:
+    with closing(open_state(read_options())) as state:
         before = state.current_revision()
         state.upgrade()
         out.say(f"at {HEAD} already" if before == HEAD else f"upgraded from {before or 'nothing'} to {HEAD}")
@@ -23,7 +24,7 @@ def upgrade(_given: argparse.Namespace, out: Output) -> int:
 
 def current(_given: argparse.Namespace, out: Output) -> int:
     """Prints the schema revision of the database; returns 1 if it is not this version's."""
-    with closing(open_state(upgrade=False)) as state:
+    with closing(open_state(read_options())) as state:
         revision = state.current_revision()
     out.say(revision or "none")
     if revision == HEAD:

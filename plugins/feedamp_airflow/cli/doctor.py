@@ -38,7 +38,7 @@ from feedamp_airflow.hook import FeedAmpHook
 from feedamp_airflow.probing import probe
 from feedamp_airflow.provider_info import get_provider_info
 from feedamp_airflow.storages import open_store
-from feedamp_airflow.wiring import connection_by_id, lake_of, make_resources, make_warehouse, open_state
+from feedamp_airflow.wiring import lake_of, make_resources, make_warehouse, open_state
 
 OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
 # How long a warehouse that is in use is waited for.
@@ -133,7 +133,7 @@ def _checks(out: Output) -> Iterator[Check]:
     else:
         inbox_url = options.settings.inbox_url
         stores = [
-            tried("inbox", lambda: _inbox(open_store("inbox_url", inbox_url, connection_by_id))),
+            tried("inbox", lambda: _inbox(open_store("inbox_url", inbox_url))),
             tried("lake", lambda: _lake(lake_of(options))),
             tried("warehouse", lambda: _warehouse(options)),
         ]
@@ -187,9 +187,7 @@ def _time_zone() -> str:
 
 
 def _state(options: Options) -> str:
-    with contextlib.closing(
-        open_state(upgrade=False, options=options, lock_wait_s=running.LOOK_WAIT_S)
-    ) as state:
+    with contextlib.closing(open_state(options, lock_wait_s=running.LOOK_WAIT_S)) as state:
         revision = state.current_revision()
     if revision is not None and revision > HEAD:
         raise ConfigurationError(
@@ -300,7 +298,7 @@ def _lake(lake: Lake) -> str:
 
 
 def _warehouse(options: Options, resources: Resources | None = None) -> str:
-    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=LOAD_WAIT_S, away_s=0.0)
+    warehouse = make_warehouse(options, lock_wait_s=LOAD_WAIT_S, away_s=0.0)
     with warehouse.session():
         left = _left_by_erasures(resources, warehouse.left_by_erasing) if resources else ""
         return f"{warehouse.shown} can be opened{left}"
@@ -350,7 +348,7 @@ def _file_modes(options: Options, lake: Lake, journal: str | None) -> str:
 
 
 def _completeness(options: Options, resources: Resources, reader: Audience) -> str:
-    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0, away_s=0.0)
+    warehouse = make_warehouse(options, lock_wait_s=0.0, away_s=0.0)
     with FoundDifferences() as found:
         words = find_quickly(resources, warehouse, found)
         if found:

@@ -44,7 +44,7 @@ from feedamp.steps.refused_grants import decide_refusals
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, known_connections, opened_resources
-from feedamp_airflow.wiring import looks_like_token
+from feedamp_airflow.connections import looks_like_token
 
 LINES_PER_TRANSACTION = 1_000  # each transaction reads all sellers first
 

@@ -112,8 +112,7 @@ def check_given_connection(conn_id: str) -> None:
 
     A connection of the environment, the default one or that of a seller may have any id.
     """
-    from feedamp_airflow.account import check_conn_id
-    from feedamp_airflow.wiring import looks_like_token
+    from feedamp_airflow.connections import check_conn_id, looks_like_token
 
     check_conn_id(conn_id)
     if not looks_like_token(conn_id):

@@ -20,10 +20,10 @@ from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.state import ledger, sellers
 from feedamp_airflow.account import read_account
 from feedamp_airflow.cli.running import DONE, REFUSED
+from feedamp_airflow.connections import connection_by_id
 from feedamp_airflow.pages import airflow_api
 from feedamp_airflow.pages.actions import Answer
 from feedamp_airflow.pages.page import Reader, Refused, ThisReader, may_change, reading, render
-from feedamp_airflow.wiring import connection_by_id
 
 DAG_ID = "feedamp_reconcile_orders"
 DAYS_AT_ONCE = 4

@@ -23,10 +23,10 @@ from feedamp_airflow.account import read_account
 from feedamp_airflow.cli.authorizing import BEGIN_AGAIN, MAY_BE_SPENT, NOTHING_SPENT
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 from feedamp_airflow.config import read_options
+from feedamp_airflow.connections import connection_by_id
 from feedamp_airflow.pages import airflow_api, page
 from feedamp_airflow.pages.actions import BEGIN, Answer, run
 from feedamp_airflow.pages.page import Reader, Refused, ThisReader, Visitor, reading, render, seller_address
-from feedamp_airflow.wiring import connection_by_id
 
 router = APIRouter()  # for users who see the pages
 changing = APIRouter()  # for those who may change connections

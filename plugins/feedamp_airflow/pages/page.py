@@ -29,7 +29,8 @@ from feedamp.state.overview import CountedItems
 from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
-from feedamp_airflow.wiring import NoStateError, existing_state, team_of
+from feedamp_airflow.connections import team_of
+from feedamp_airflow.wiring import NoStateError, existing_state
 
 MENU = (
     ("", "Overview"),
