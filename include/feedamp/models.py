@@ -92,7 +92,7 @@ class LineFulfillment(Struct, frozen=True):
     cancellations: tuple[Cancellation, ...] = ()
 
 
-class ListedError(Struct, frozen=True):
+class ListedError(Struct, frozen=True, forbid_unknown_fields=True):
     """An error that FeedAMP lists on an order (contract 3.5, Q12)."""
 
     code: str

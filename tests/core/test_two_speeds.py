@@ -213,10 +213,6 @@ def test_both_readers_give_the_same_order_whatever_a_page_holds(text: str) -> No
         ),
         pytest.param(dict.fromkeys(["customer", "errors", "purchase_date"]), id="null for what is absent"),
         pytest.param({"purchase_date": "2026-03-02T14:05:00"}, id="a time without zone"),
-        pytest.param(
-            {"fulfillments": [{"mp_line_number": "A", "shipments": [SHIPMENT | {"by": 1}]}]},
-            id="of a shipment",
-        ),
     ],
 )
 def test_orders_like_these_are_read_at_once(change: dict[str, Any]) -> None:

@@ -4,15 +4,16 @@ Gives exactly what `decoding.read_tolerantly` gives, or None: members without a 
 amount sent as text and a time without zone are read as meant and counted.
 
 The types into which an order is decoded refuse a member that they do not have, since msgspec would drop it. Which further
-members FeedAMP sends is learned from the first order that has them; from then on the types have them, too.
+members FeedAMP sends of an order and its lines is learned from the first order that has them; from then on the types have
+them, too. Other parts of an order are not known to have any.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -45,8 +46,6 @@ LINE_FIELDS = frozenset(OrderLine.__struct_fields__) - {"extra"}
 SHIPMENT_FIELDS = frozenset(Shipment.__struct_fields__)
 CANCELLATION_FIELDS = frozenset(Cancellation.__struct_fields__)
 FULFILLMENT_FIELDS = frozenset({"mp_line_number", "shipments", "cancellations", "status", "pending"})
-# What only a shipment or a cancellation has: an entry with it does not have the inferred shape.
-_MISPLACED = (SHIPMENT_FIELDS | CANCELLATION_FIELDS) - FULFILLMENT_FIELDS
 _PENDING_FIELDS = frozenset({"quantity"})
 # FeedAMP may send names without end, and new ones cost new types.
 MOST_LEARNED, LONGEST_LEARNED = 200, 100
@@ -54,6 +53,7 @@ _UNNAMEABLE = re.compile(r"""[\x00-\x1f"\\\ud800-\udfff]""")  # msgspec has no f
 _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_IDENTIFIER)]
 _Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
 
+_Part = TypeVar("_Part", Shipment, Cancellation)
 _ABSENT = msgspec.Raw(b"null")
 
 
@@ -66,7 +66,7 @@ class _Line(msgspec.Struct, gc=False):
     shipping_price: msgspec.Raw = _ABSENT
 
 
-class _Entry(msgspec.Struct, gc=False):
+class _Entry(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     mp_line_number: _Identifier
     shipments: tuple[Shipment, ...] | UnsetType | None = UNSET
     cancellations: tuple[Cancellation, ...] | UnsetType | None = UNSET
@@ -97,19 +97,6 @@ class _Order(msgspec.Struct, gc=False):
     errors: tuple[ListedError, ...] | None = None
 
 
-_KNOWN: dict[type[msgspec.Struct], frozenset[str]] = {
-    _Order: ORDER_FIELDS,
-    Customer: frozenset(Customer.__struct_fields__),
-    Address: frozenset(Address.__struct_fields__),
-    _Line: LINE_FIELDS,
-    ListedError: frozenset(ListedError.__struct_fields__),
-    _Entry: FULFILLMENT_FIELDS | _MISPLACED,
-    Shipment: SHIPMENT_FIELDS,
-    Cancellation: CANCELLATION_FIELDS,
-}
-_Names = frozenset[tuple[type[msgspec.Struct], str]]
-
-
 class _NotPlainError(Exception):
     """The order has a value that only the tolerant reader reads."""
 
@@ -121,8 +108,9 @@ class PlainOrders:
     """Reads orders at once, and learns from those that it cannot read."""
 
     def __init__(self) -> None:
-        self._learned: _Names = frozenset()
-        self._form = _form(self._learned)
+        self._of_order: frozenset[str] = frozenset()
+        self._of_line: frozenset[str] = frozenset()
+        self._form = _form(self._of_order, self._of_line)
 
     def read_page(
         self, body: bytes, coercions: Coercions
@@ -154,58 +142,30 @@ class PlainOrders:
             return None
 
     def _learn_from(self, item: Any) -> None:
-        new = self._learned.union(_further_members(item))
-        if len(self._learned) < len(new) <= MOST_LEARNED:
-            self._form, self._learned = _form(new), new
+        if not isinstance(item, dict):
+            return
+        lines = item.get("order_lines")
+        of_order = self._of_order | _further([item], ORDER_FIELDS)
+        of_line = self._of_line | _further(lines if isinstance(lines, list) else (), LINE_FIELDS)
+        known = len(self._of_order) + len(self._of_line)
+        if known < len(of_order) + len(of_line) <= MOST_LEARNED:
+            self._form = _form(of_order, of_line)
+            self._of_order, self._of_line = of_order, of_line
 
 
-def _further_members(item: Any) -> Iterator[tuple[type[msgspec.Struct], str]]:
-    if not isinstance(item, dict):
-        return
-    entries = _objects(item.get("fulfillments"))
-    found: dict[type[msgspec.Struct], list[JsonObject]] = {
-        _Order: [item],
-        Customer: _objects([item.get("customer")]),
-        Address: _objects([item.get("shipping_address")]),
-        _Line: _objects(item.get("order_lines")),
-        ListedError: _objects(item.get("errors")),
-        _Entry: entries,
-        Shipment: [one for entry in entries for one in _objects(entry.get("shipments"))],
-        Cancellation: [one for entry in entries for one in _objects(entry.get("cancellations"))],
-    }
-    for kind, objects in found.items():
-        for values in objects:
-            for name in values.keys() - _KNOWN[kind]:
-                if len(name) <= LONGEST_LEARNED and not _UNNAMEABLE.search(name):
-                    yield kind, name
-
-
-def _objects(values: Any) -> list[JsonObject]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+def _further(objects: Iterable[Any], known: frozenset[str]) -> frozenset[str]:
+    """The names of members that are not known, and that a type can have."""
+    names = {name for one in objects if isinstance(one, dict) for name in one.keys() - known}
+    return frozenset(n for n in names if len(n) <= LONGEST_LEARNED and not _UNNAMEABLE.search(n))
 
 
 class _Form:
     """The types of an order with the members that were learned, and what they do not say about it."""
 
-    def __init__(self, learned: _Names) -> None:
-        self._further: dict[type[msgspec.Struct], list[tuple[str, str]]] = {kind: [] for kind in _KNOWN}
-        for kind, name in sorted(learned, key=lambda one: (one[0].__name__, one[1])):
-            self._further[kind].append((f"further_{len(self._further[kind])}", name))
-        shipment = self._grown(Shipment) if self._further[Shipment] else Shipment
-        cancellation = self._grown(Cancellation) if self._further[Cancellation] else Cancellation
-        entry = self._grown(
-            _Entry,
-            shipments=tuple[shipment, ...] | UnsetType | None,  # type: ignore[valid-type]
-            cancellations=tuple[cancellation, ...] | UnsetType | None,  # type: ignore[valid-type]
-        )
-        kind = self._grown(
-            _Order,
-            customer=self._grown(Customer) | None if self._further[Customer] else Customer | None,
-            shipping_address=self._grown(Address) | None if self._further[Address] else Address | None,
-            order_lines=tuple[self._grown(_Line), ...] | None,  # type: ignore[misc]
-            fulfillments=tuple[entry, ...] | None,  # type: ignore[valid-type]
-            errors=tuple[self._grown(ListedError), ...] | None,  # type: ignore[misc]
-        )
+    def __init__(self, of_order: frozenset[str], of_line: frozenset[str]) -> None:
+        self._of_order, self._of_line = _named(of_order), _named(of_line)
+        lines = ("order_lines", tuple[_grown(_Line, self._of_line), ...] | None, None)  # type: ignore[misc]
+        kind = _grown(_Order, self._of_order, lines)
         self.decoder = decoder_of(kind)
         page = msgspec.defstruct(
             "_Page",
@@ -213,25 +173,6 @@ class _Form:
             gc=False,
         )
         self.page_decoder = decoder_of(page)
-        self._of_order, self._of_line = self._further[_Order], self._further[_Line]
-        self._has_inner = any(names for kind, names in self._further.items() if kind not in (_Order, _Line))
-
-    def _grown(self, kind: type[msgspec.Struct], **fields: Any) -> Any:
-        """The type with other types of these fields, with what was learned, and with no further members."""
-        absent = {field.name: field.default for field in msgspec.structs.fields(kind)}
-        further = self._further[kind]
-        return msgspec.defstruct(
-            f"{kind.__name__}Plain",
-            [
-                *((name, type_, absent[name]) for name, type_ in fields.items()),
-                *((attribute, Any, UNSET) for attribute, _ in further),
-            ],
-            bases=(kind,),
-            rename=dict(further),
-            forbid_unknown_fields=True,
-            gc=False,
-            frozen=issubclass(kind, Customer.__mro__[1]),
-        )
 
     def orders(self, plain: Sequence[Any], coercions: Coercions) -> list[Order]:
         """The orders in the types of `models`; adds to `coercions` what was counted, if nothing is raised."""
@@ -246,9 +187,7 @@ class _Form:
     def _order(self, plain: Any, counted: "_Counted") -> Order:
         extra: JsonObject = {}
         if self._of_order:
-            _keep(extra, "", plain, self._of_order)
-        if self._has_inner:
-            self._keep_inner(extra, plain)
+            _keep(extra, plain, self._of_order)
         amount, moment, of_line = counted.amount, counted.moment, self._of_line
         lines = [
             OrderLine(
@@ -258,17 +197,17 @@ class _Form:
                 quantity=line.quantity,
                 unit_price=amount(line.unit_price),
                 shipping_price=amount(line.shipping_price),
-                extra=_keep({}, "", line, of_line) if of_line else {},
+                extra=_keep({}, line, of_line) if of_line else {},
             )
             for line in plain.order_lines or ()
         ]
         return Order(
             mp_order_number=plain.mp_order_number,
             sales_channel=plain.sales_channel,
-            customer=_customer(plain.customer),
+            customer=plain.customer or Customer(),
             purchase_date=moment(plain.purchase_date),
             currency=plain.currency,
-            shipping_address=_address(plain.shipping_address),
+            shipping_address=plain.shipping_address or Address(),
             order_lines=tuple(lines),
             fulfillments=None if plain.fulfillments is None else _fulfillments(plain.fulfillments, extra),
             acknowledged=plain.acknowledged,
@@ -280,28 +219,27 @@ class _Form:
             latest_ship_date=moment(plain.latest_ship_date),
             earliest_delivery_date=moment(plain.earliest_delivery_date),
             latest_delivery_date=moment(plain.latest_delivery_date),
-            errors=plain.errors and tuple(map(_error, plain.errors)),
+            errors=plain.errors,
             extra=extra,
         )
 
-    def _keep_inner(self, extra: JsonObject, plain: Any) -> None:
-        """Keeps members of what is inside of an order, except those of lines, which have an `extra` of their own."""
-        further = self._further
-        for path, values, kind in (
-            ("customer.", plain.customer, Customer),
-            ("shipping_address.", plain.shipping_address, Address),
-        ):
-            if values is not None:
-                _keep(extra, path, values, further[kind])
-        for index, error in enumerate(plain.errors or ()):
-            _keep(extra, f"errors[{index}].", error, further[ListedError])
-        for index, entry in enumerate(plain.fulfillments or ()):
-            path = f"fulfillments[{index}]."
-            _keep(extra, path, entry, further[_Entry])
-            for at, shipment in enumerate(entry.shipments or ()):
-                _keep(extra, f"{path}shipments[{at}].", shipment, further[Shipment])
-            for at, cancellation in enumerate(entry.cancellations or ()):
-                _keep(extra, f"{path}cancellations[{at}].", cancellation, further[Cancellation])
+
+def _named(names: frozenset[str]) -> list[tuple[str, str]]:
+    """The attribute of each member that was learned, and its name."""
+    return [(f"further_{number}", name) for number, name in enumerate(sorted(names))]
+
+
+def _grown(kind: type[msgspec.Struct], further: list[tuple[str, str]], *fields: tuple[str, Any, Any]) -> Any:
+    """The type with these fields and what was learned, and with no further members."""
+    learned = [(attribute, Any, UNSET) for attribute, _ in further]
+    return msgspec.defstruct(
+        f"{kind.__name__}Plain",
+        [*fields, *learned],
+        bases=(kind,),
+        rename=dict(further),
+        forbid_unknown_fields=True,
+        gc=False,
+    )
 
 
 _form = lru_cache(maxsize=64)(_Form)
@@ -354,37 +292,6 @@ def _moment_in(text: str) -> tuple[datetime, bool]:
     return moment_in(text.strip())
 
 
-def _customer(values: Customer | None) -> Customer:
-    if type(values) is Customer:
-        return values
-    if values is None:
-        return Customer()
-    return Customer(full_name=values.full_name, email=values.email, phone=values.phone, vat=values.vat)
-
-
-def _address(values: Address | None) -> Address:
-    if type(values) is Address:
-        return values
-    if values is None:
-        return Address()
-    return Address(
-        full_name=values.full_name,
-        address1=values.address1,
-        address2=values.address2,
-        address3=values.address3,
-        city=values.city,
-        state=values.state,
-        postal_code=values.postal_code,
-        country_code=values.country_code,
-        address_type=values.address_type,
-        phone=values.phone,
-    )
-
-
-def _error(values: ListedError) -> ListedError:
-    return ListedError(code=values.code, message=values.message, mp_line_number=values.mp_line_number)
-
-
 def _fulfillments(entries: tuple[_Entry, ...], extra: JsonObject) -> tuple[LineFulfillment, ...]:
     read = []
     for index, entry in enumerate(entries):
@@ -398,48 +305,25 @@ def _fulfillments(entries: tuple[_Entry, ...], extra: JsonObject) -> tuple[LineF
         read.append(
             LineFulfillment(
                 mp_line_number=entry.mp_line_number,
-                shipments=_shipments(entry.shipments) if entry.shipments else (),
-                cancellations=_cancellations(entry.cancellations) if entry.cancellations else (),
+                shipments=_with_units(entry.shipments) if entry.shipments else (),
+                cancellations=_with_units(entry.cancellations) if entry.cancellations else (),
             )
         )
     return tuple(read)
 
 
-def _shipments(values: tuple[Shipment, ...]) -> tuple[Shipment, ...]:
-    for one in values:
-        _require_units(one.quantity)
-    if type(values[0]) is Shipment:
-        return values
-    return tuple(
-        Shipment(
-            quantity=one.quantity,
-            carrier=one.carrier,
-            tracking_number=one.tracking_number,
-            shipped_date=one.shipped_date,
-            tracking_url=one.tracking_url,
-        )
-        for one in values
-    )
+def _with_units(parts: tuple[_Part, ...]) -> tuple[_Part, ...]:
+    for one in parts:
+        if one.quantity is not None and not -LARGEST_WHOLE <= one.quantity <= LARGEST_WHOLE:
+            raise _NotPlainError
+    return parts
 
 
-def _cancellations(values: tuple[Cancellation, ...]) -> tuple[Cancellation, ...]:
-    for one in values:
-        _require_units(one.quantity)
-    if type(values[0]) is Cancellation:
-        return values
-    return tuple(Cancellation(quantity=one.quantity, reason=one.reason) for one in values)
-
-
-def _require_units(quantity: int | None) -> None:
-    if quantity is not None and not -LARGEST_WHOLE <= quantity <= LARGEST_WHOLE:
-        raise _NotPlainError
-
-
-def _keep(extra: JsonObject, path: str, values: Any, further: list[tuple[str, str]]) -> JsonObject:
+def _keep(extra: JsonObject, values: Any, further: list[tuple[str, str]]) -> JsonObject:
     for attribute, name in further:
         value = getattr(values, attribute)
         if value is not UNSET:
-            extra[path + name] = _kept(value)
+            extra[name] = _kept(value)
     return extra
 
 
