@@ -155,10 +155,9 @@ def _orders_and_lines(
     return found
 
 
-def _fields(names: Sequence[str], values: Iterable[Any], prefix: str = "") -> Columns:
+def _fields(names: Sequence[str], values: Sequence[Any], prefix: str = "") -> Columns:
     """A column for each of the fields."""
-    columns = _turned(map(attrgetter(*names), values), len(names))
-    return {f"{prefix}{name}": column for name, column in zip(names, columns, strict=True)}
+    return {f"{prefix}{name}": list(map(attrgetter(name), values)) for name in names}
 
 
 def _turned(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:

@@ -49,7 +49,7 @@ OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 MOST_SELLERS_ASKING_AHEAD = 8
 # What is asked of the state for a page is asked for several at once if they come so fast: that takes as long as to decode
 # them. All sellers of a task together hold so many pages, and each so many orders or bytes.
-HELD, MOST_PAGES_HELD, ORDERS_HELD, BYTES_HELD = timedelta(seconds=0.25), 20, 500, 1 << 20
+HELD, MOST_PAGES_HELD, ORDERS_HELD, BYTES_HELD = timedelta(seconds=0.25), 20, 1_000, 2 << 20
 
 OBJECTS_PER_COLLECTION = 20_000  # Python's own: 700
 
@@ -454,11 +454,13 @@ class _SellerReader(SellerJob):
         misfits = self._publisher.take(self._seller_id, orders)
         for position, why in misfits.items():
             self._record_unreadable_order(UnreadableOrder(orders[position].order.mp_order_number, why))
-        stored = [one.order.mp_order_number for position, one in enumerate(orders) if position not in misfits]
-        if stored:
-            self._count(orders=len(stored))
-            self._stored += len(stored)
-            self._readable_again |= self._unread_before.intersection(stored)
+        if stored := len(orders) - len(misfits):
+            self._count(orders=stored)
+            self._stored += stored
+        if self._unread_before:
+            self._readable_again |= self._unread_before.intersection(
+                one.order.mp_order_number for position, one in enumerate(orders) if position not in misfits
+            )
 
     def _next_watermark(
         self,
