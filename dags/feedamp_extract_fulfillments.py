@@ -23,11 +23,11 @@ next run reads these sellers from their old watermark. What was read is loaded a
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, task
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import FULFILLMENTS
-from feedamp_airflow.dag_settings import SELLERS, common, params, shown
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown, task
 
 SINCE = Param(
     None,

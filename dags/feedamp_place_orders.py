@@ -23,11 +23,11 @@ grant wait while runs stay green; `feedamp status` counts them.
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, CronTriggerTimetable, task
+from airflow.sdk import DAG, CronTriggerTimetable
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import ORDERS_PLACED
-from feedamp_airflow.dag_settings import SELLERS, common, params, shown
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown, task
 
 with DAG(
     "feedamp_place_orders",

@@ -23,11 +23,11 @@ findings and orders that require action leave the run green: see `feedamp findin
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import FULFILLMENTS, ORDERS_CLOSED
-from feedamp_airflow.dag_settings import SELLERS, common, params, shown
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown, task
 
 with DAG(
     "feedamp_process_fulfillments",

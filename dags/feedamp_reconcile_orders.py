@@ -30,10 +30,10 @@ is red and names the first orders; `feedamp lake verify --repair` restores them.
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import SELLERS, common, params, reconcile_params, shown
+from feedamp_airflow.dag_settings import SELLERS, common, params, reconcile_params, shown, task
 
 # Decided by `run_repairs` in include/feedamp/rules/repair.py.
 REPAIR = Param(

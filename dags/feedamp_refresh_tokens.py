@@ -23,10 +23,10 @@ again. A refused grant leaves the run green: ask the seller to authorize again w
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, CronTriggerTimetable, task
+from airflow.sdk import DAG, CronTriggerTimetable
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import SELLERS, common, params, shown
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown, task
 
 with DAG(
     "feedamp_refresh_tokens",
