@@ -20,13 +20,16 @@ from consenting import CALLBACK, authorize, consent
 from console import ARGUMENTS, SINCE, Console, ended
 from cryptography.fernet import Fernet
 from leaks import (
+    PERSONAL,
     WORDS,
     Place,
     bad_rows,
+    duckdb_cells,
     ends,
     files,
     headerless_csv,
     hits,
+    parquet_cells,
     secrets_of,
     sqlite_cells,
     telling_order,
@@ -114,6 +117,8 @@ class Debugged:
         self.run("reconcile_orders", **{"from": PURCHASED[:10], "to": PURCHASED[:10], "repair": True})
         sandbox.clear_faults()
         self.held = {where for where, _ in hits(sqlite_cells(self.env.folder / "state.db"), WORDS)}
+        lake, warehouse = self.env.folder / "lake", self.env.folder / "warehouse.duckdb"
+        self.kept = list(parquet_cells(lake)), list(duckdb_cells(warehouse))
         self.env.set_options(closed_body_days="0")  # bodies of closed orders are due
         self.run("refresh_tokens")
         self.run("admin", action="status", arguments="")
@@ -302,8 +307,16 @@ def test_the_run_was_at_debug_and_met_trouble(debugged):
     assert debugged.held >= {"orders.body", "rejected_orders.reasons"}
 
 
+def test_lake_and_warehouse_hold_customers_only_in_columns_that_are_theirs(debugged):
+    columns = {f"orders.{name}" for name in (*PERSONAL, "extra")}
+    columns |= {"order_lines.extra", "order_discounts.name", "rejected_orders.reasons"}
+    for places in debugged.kept:
+        assert {where for where, _ in hits(places, WORDS)} == columns
+
+
 def test_no_secret_stands_anywhere(debugged):
     assert hits(debugged.everywhere(), debugged.secrets()) == []
+    assert [hits(places, debugged.secrets()) for places in debugged.kept] == [[], []]
     assert hits([("attribute", text) for text in debugged.attributes], debugged.secrets()) == []
 
 

@@ -38,6 +38,11 @@ SHOWN_ADDRESS = {
     "country_code": "USA",
 }
 NOTES = "ring for Mrs Ottoline Pruett"
+PERSONAL = (  # columns of `orders`
+    *(f"customer_{name}" for name in CUSTOMER),
+    *(f"shipping_address_{name}" for name in HIDDEN_ADDRESS),
+    "delivery_notes",
+)
 WORDS = (
     *("Zorvath", "Quillmere", "pellworthy", "970-555-0147", "GBVAT77120983"),
     *("Isolde", "Brackenfeld", "Thistlewick", "Cobblethorn", "Fennimore", "970-555-0188"),

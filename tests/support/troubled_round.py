@@ -33,13 +33,15 @@ YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT09:00:00Z
 
 @dataclass
 class Round:
-    """All five DAGs have run, against trouble of every kind, with `pii` as it says."""
+    """All five DAGs have run, against trouble of every kind."""
 
     guarded: Any
-    pii: str
-    folder: Path
     sellers: dict[str, str]
     ends: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.guarded.folder)
 
     @property
     def state(self) -> Path:
@@ -79,13 +81,13 @@ class Round:
         self.ends[dag_id] = self.guarded.run(dag_id, {"sellers": chosen})
 
 
-def go_round(guarded: Any, pii: str, folder: Path, first_seller: int) -> Round:
-    ids = [seller["seller_id"] for seller in guarded.sandbox.sellers][first_seller:]
+def go_round(guarded: Any) -> Round:
+    ids = [seller["seller_id"] for seller in guarded.sandbox.sellers][4:]  # others have the first
     names = ("good", "refused", "revoked", "failing", "throttled", "wrong")
     sellers = dict(zip(names, ids, strict=False))
-    guarded.connect([sellers[name] for name in names[:-1]], folder=folder)
-    guarded.connect([sellers["wrong"]], folder=folder, conn_id="feedamp_wrong")
-    going = Round(guarded, pii, folder, sellers, {})
+    guarded.connect([sellers[name] for name in names[:-1]])
+    guarded.connect([sellers["wrong"]], conn_id="feedamp_wrong")
+    going = Round(guarded, sellers, {})
     sandbox = guarded.sandbox
     sandbox.revoke(sellers["revoked"])
     rows = [
