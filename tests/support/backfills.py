@@ -16,16 +16,16 @@ from order_samples import example_order
 from demo.programs import BIN
 
 RECONCILE = "feedamp_reconcile_orders"
-SPRING = [f"2026-03-{day:02}" for day in range(6, 11)]  # New York's clocks go forward on the 8th
+SPRING = ["2026-03-07", "2026-03-08", "2026-03-09"]  # New York's clocks go forward on the 8th
 AUTUMN = ["2025-11-01", "2025-11-02", "2025-11-03"]  # and back on the 2nd
-NOBODY_BOUGHT = ["2026-01-10", "2026-01-11"]
+NOBODY_BOUGHT = ["2026-01-10"]
 EDGES = ("00:00:00", "23:59:59")  # of a day in UTC; both are another day in New York
 
 
 def order_rows(sellers: list[str], lonely: str) -> Iterator[dict[str, Any]]:
     """Two orders at the first and last moment of each day, one on either side of the range, and one day only for `lonely`."""
     moments = [f"{day}T{clock}Z" for day in (*SPRING, *AUTUMN) for clock in EDGES]
-    for n, moment in enumerate([*moments, "2026-03-05T23:59:59Z", "2026-03-11T00:00:00Z"]):
+    for n, moment in enumerate([*moments, "2026-03-06T23:59:59Z", "2026-03-10T00:00:00Z"]):
         number = f"B-{moment[:10]}-{moment[11:13]}"
         seller_id = lonely if moment.startswith(AUTUMN[1]) else sellers[n % len(sellers)]
         yield {"seller_id": seller_id, "order": example_order(number, purchase_date=moment)}
@@ -46,7 +46,7 @@ class Backfills:
             "run_backwards": False,
             "dag_run_conf": {},
             "reprocess_behavior": "none",
-            "max_active_runs": 5,
+            "max_active_runs": 3,
             **options,
         }
         if dry_run:
