@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 from manifests import Loader, closure, finding, order, placed, snapshot
 
 from feedamp.errors import BusyError, IncompleteError
+from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
@@ -30,8 +32,10 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)
         self.path = self.warehouse.path
-        with closing(Loader(folder)) as loader:
-            self.lake = loader.lake
+        self.lake = Lake(str(folder / "lake"))
+
+    def fill(self) -> None:
+        with closing(Loader(self.path.parent)) as loader:
             manifests = [loader.publish(rows) for rows in HISTORY]
         with self.warehouse.session() as session:
             for manifest in (manifests[2], manifests[0], manifests[4], manifests[1], manifests[3]):
@@ -48,8 +52,17 @@ class Store:
         return {path.name for path in self.path.parent.iterdir() if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a store, to copy."""
+    folder = tmp_path_factory.mktemp("filled")
+    Store(folder).fill()
+    return folder
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(filled: Path, tmp_path: Path) -> Store:
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
     return Store(tmp_path)
 
 
