@@ -72,13 +72,18 @@ BEYOND_SELECTING = [
 def test_warehouse_and_lake_give_the_same_frames_and_only_select(filled):
     for name, table in TABLES.items():
         stored, published = (
-            frames.read(name, source=source).sort_values(list(table.key), ignore_index=True)
+            frames.read(name, f"{name}.{table.key[0]} IS NOT NULL", source=source).sort_values(
+                list(table.key), ignore_index=True
+            )
             for source in frames.SOURCES
         )
         types = {column.name: pd.ArrowDtype(column.type.arrow) for column in table.columns}
         assert dict(stored.dtypes) == dict(published.dtypes) == types
         pd.testing.assert_frame_equal(stored, published)
-    for source in frames.SOURCES:
+    # The lake is read in one way, whatever the warehouse is.
+    for source in (
+        frames.SOURCES if isinstance(filled.resources.warehouse, PostgresWarehouse) else ("warehouse",)
+    ):
         lines = frames.read("order_lines", "quantity = 2 AND units_shipped < 2", ["unit_price"], source)
         assert lines.to_dict("list") == {"unit_price": [Decimal("25.5000")] * 2}
         # A version of an order that is past is not found, nor are its shipments.
@@ -92,10 +97,6 @@ def test_warehouse_and_lake_give_the_same_frames_and_only_select(filled):
         assert len(frames.read("orders", " \n", source=source)) == 3
         whole_row = "CAST(orders AS VARCHAR) LIKE '%2026-03-03%'"
         assert len(frames.read("orders", whole_row, ["seller_id"], source)) == 1
-        for name, table in TABLES.items():
-            key = table.key[0]
-            columns = [column.name for column in table.columns if column.name != key] or None
-            frames.read(name, f"{name}.{key} IS NULL", columns, source)
 
 
 def test_what_there_is_is_listed_where_a_name_is_wrong():
