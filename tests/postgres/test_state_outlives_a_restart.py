@@ -163,9 +163,9 @@ def test_an_id_used_again_after_a_crash_is_no_proof_of_a_commit(server: Server) 
 def test_marks_of_ended_writers_are_dropped_after_a_day(state: State) -> None:
     with state.begin() as connection:
         put(connection, "S1")
-        assert retention.drop_commit_marks(connection, now=state.now(), limit=10) == 0
+        assert retention.drop_old(connection, schema.commit_marks, now=state.now(), limit=10) == 0
         tomorrow = state.now() + timedelta(days=1, minutes=1)
-        assert retention.drop_commit_marks(connection, now=tomorrow, limit=10) == 1
+        assert retention.drop_old(connection, schema.commit_marks, now=tomorrow, limit=10) == 1
 
 
 def test_a_server_that_stays_away_ends_the_wait_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

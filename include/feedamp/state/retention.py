@@ -3,7 +3,6 @@
 Each function returns how many rows it changed. What remains of a redacted body: `rules/stored_body.py`.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,10 +25,16 @@ from feedamp.state.schema import (
 )
 from feedamp.state.statements import is_order, is_same_order
 
-MARKS_KEPT = timedelta(days=1)
 EVENTS_KEPT = timedelta(days=30)  # after the order has ended; the warehouse keeps them
 CHECKED_DAYS_KEPT = timedelta(days=400)  # from the comparison on, whichever day it compared
-FIGURES_KEPT = timedelta(days=40)  # a page shows 30 days
+# By table: the moment or day of a row, and how long the row is kept after it.
+KEPT: dict[sa.Table, tuple[sa.Column[Any], timedelta]] = {
+    tracking_uses: (tracking_uses.c.seen_at, SHARED_WITHIN),  # no check uses an older one
+    commit_marks: (commit_marks.c.set_at, timedelta(days=1)),  # a process that still runs sets its mark again
+    reconciliation_days: (reconciliation_days.c.checked_at, CHECKED_DAYS_KEPT),  # the warehouse keeps them
+    reconciliation_differences: (reconciliation_differences.c.found_at, CHECKED_DAYS_KEPT),
+    scorecards: (scorecards.c.day, timedelta(days=40)),  # a page shows 30
+}
 _DONE = (Phase.CLOSED, Phase.NEVER_PLACED)
 
 
@@ -69,17 +74,18 @@ def empty_rejects(connection: Connection, *, superseded_before: datetime, limit:
     return len(found)
 
 
-def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Deletes hashes of tracking numbers that no check uses any more, because they are older than `SHARED_WITHIN`."""
-    key = tuple(tracking_uses.primary_key)
-    query = sa.select(*key).where(tracking_uses.c.seen_at < now - SHARED_WITHIN).limit(limit)
-    return _delete(connection, tracking_uses, connection.execute(query).all())
-
-
-def drop_commit_marks(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Deletes marks of writers that have written nothing for a day; a process that still runs sets its marks again."""
-    old = sa.select(commit_marks.c.writer).where(commit_marks.c.set_at < now - MARKS_KEPT).limit(limit)
-    return connection.execute(sa.delete(commit_marks).where(commit_marks.c.writer.in_(old))).rowcount
+def drop_old(connection: Connection, table: sa.Table, *, now: datetime, limit: int) -> int:
+    """Deletes rows of one of `KEPT` that are older than it keeps them."""
+    column, kept = KEPT[table]
+    before = now - kept
+    key = tuple(table.primary_key)
+    is_old = column < (before.date() if isinstance(column.type, sa.Date) else before)
+    found = connection.execute(sa.select(*key).where(is_old).limit(limit)).all()
+    if found:
+        condition = sa.and_(*(one == sa.bindparam(f"key_{one.name}") for one in key))
+        rows = [{f"key_{one.name}": row[at] for at, one in enumerate(key)} for row in found]
+        connection.execute(sa.delete(table).where(condition), rows)
+    return len(found)
 
 
 def drop_order_events(
@@ -106,38 +112,6 @@ def drop_order_events(
         sa.delete(order_events).where(old, order_events.c.occurred_at <= (end or before), ~has_work_left)
     )
     return end
-
-
-def drop_reconciliation_days(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Deletes what reconciliations found 400 days ago; the warehouse keeps it."""
-    key = tuple(reconciliation_days.primary_key)
-    query = sa.select(*key).where(reconciliation_days.c.checked_at < now - CHECKED_DAYS_KEPT).limit(limit)
-    return _delete(connection, reconciliation_days, connection.execute(query).all())
-
-
-def drop_scorecards(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Deletes the figures of sellers of days that no page shows any more."""
-    key = tuple(scorecards.primary_key)
-    query = sa.select(*key).where(scorecards.c.day < (now - FIGURES_KEPT).date()).limit(limit)
-    return _delete(connection, scorecards, connection.execute(query).all())
-
-
-def drop_differences(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Deletes differences that reconciliations found 400 days ago; the warehouse keeps them."""
-    key = tuple(reconciliation_differences.primary_key)
-    old = reconciliation_differences.c.found_at < now - CHECKED_DAYS_KEPT
-    found = connection.execute(sa.select(*key).where(old).limit(limit)).all()
-    return _delete(connection, reconciliation_differences, found)
-
-
-def _delete(connection: Connection, table: sa.Table, found: Sequence[sa.Row[Any]]) -> int:
-    """Deletes the rows with these keys; returns how many they are."""
-    key = tuple(table.primary_key)
-    if found:
-        condition = sa.and_(*(column == sa.bindparam(f"key_{column.name}") for column in key))
-        rows = [{f"key_{column.name}": row[at] for at, column in enumerate(key)} for row in found]
-        connection.execute(sa.delete(table).where(condition), rows)
-    return len(found)
 
 
 def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:

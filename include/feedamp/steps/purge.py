@@ -46,15 +46,14 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
     if kept is not None:
         counts["bodies"] = _repeat(resources, partial(retention.redact_bodies, ended_before=now - kept))
         counts["rejects"] = _repeat(resources, partial(retention.empty_rejects, superseded_before=now - kept))
-    counts["tracking_uses"] = _repeat(resources, partial(retention.drop_tracking_uses, now=now))
-    _repeat(resources, partial(retention.drop_commit_marks, now=now))
+    for table in retention.KEPT:
+        dropped = _repeat(resources, partial(retention.drop_old, table=table, now=now))
+        if table.name in counts:
+            counts[table.name] = dropped
     after: datetime | None = datetime.min.replace(tzinfo=UTC)
     while after is not None:
         with resources.state.begin() as connection:
             after = retention.drop_order_events(connection, after=after, now=now, limit=EVENTS_LOOKED_AT)
-    _repeat(resources, partial(retention.drop_reconciliation_days, now=now))
-    _repeat(resources, partial(retention.drop_scorecards, now=now))
-    _repeat(resources, partial(retention.drop_differences, now=now))
     log.info("Redacted or purged: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return counts
 
