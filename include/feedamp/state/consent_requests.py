@@ -1,4 +1,4 @@
-"""Authorize URLs that wait for a callback: why one is refused, undoing a use that failed, and purging old ones."""
+"""Authorize URLs that wait for a callback: handing one out, using it once, why it is refused, giving it back."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -12,14 +12,38 @@ LIFE = timedelta(minutes=15)
 _RETENTION = timedelta(days=30)
 
 
-def digest(state: str) -> str:
-    """The SHA-256 digest stored for a `state`, which has 256 random bits and cannot be recovered from it."""
-    return hashlib.sha256(state.encode("utf-8", "backslashreplace")).hexdigest()
+def hand_out(connection: Connection, state: str, seller_id: str, conn_id: str, *, now: datetime) -> datetime:
+    """Stores an authorize URL by a digest of its `state`, and deletes old ones; returns until when it can be used."""
+    connection.execute(sa.delete(authorizations).where(authorizations.c.expires_at < now - _RETENTION))
+    row = {
+        "state_digest": _digest(state),
+        "seller_id": seller_id,
+        "conn_id": conn_id,
+        "expires_at": now + LIFE,
+    }
+    connection.execute(sa.insert(authorizations).values(**row))
+    return now + LIFE
+
+
+def use(connection: Connection, state: str, seller_id: str, *, now: datetime) -> str | None:
+    """Uses a `state`, which works only once; returns its connection id, or None if it is unknown, used or expired."""
+    used = connection.execute(
+        sa.update(authorizations)
+        .where(
+            authorizations.c.state_digest == _digest(state),
+            authorizations.c.seller_id == seller_id,
+            authorizations.c.used_at.is_(None),
+            authorizations.c.expires_at > now,
+        )
+        .values(used_at=now)
+        .returning(authorizations.c.conn_id)
+    )
+    return used.scalar_one_or_none()
 
 
 def why_refused(connection: Connection, state: str, seller_id: str, *, now: datetime) -> str:
     """The reason, in words, why a `state` cannot be used."""
-    query = sa.select(authorizations).where(authorizations.c.state_digest == digest(state))
+    query = sa.select(authorizations).where(authorizations.c.state_digest == _digest(state))
     row = connection.execute(query).first()
     if row is None:
         return "this state was never handed out here, or long ago"
@@ -34,16 +58,16 @@ def why_refused(connection: Connection, state: str, seller_id: str, *, now: date
 
 def seller_of(connection: Connection, state: str) -> str | None:
     """The seller for whom a `state` was handed out here, usable or not; None: it was not, or long ago."""
-    query = sa.select(authorizations.c.seller_id).where(authorizations.c.state_digest == digest(state))
+    query = sa.select(authorizations.c.seller_id).where(authorizations.c.state_digest == _digest(state))
     return connection.execute(query).scalar()
 
 
 def give_back(connection: Connection, state: str) -> None:
     """Makes a `state` usable again after its code did not reach FeedAMP."""
-    used = sa.update(authorizations).where(authorizations.c.state_digest == digest(state))
+    used = sa.update(authorizations).where(authorizations.c.state_digest == _digest(state))
     connection.execute(used.values(used_at=None))
 
 
-def purge_expired(connection: Connection, *, now: datetime) -> None:
-    """Deletes authorize URLs that expired more than 30 days ago. Safe to repeat."""
-    connection.execute(sa.delete(authorizations).where(authorizations.c.expires_at < now - _RETENTION))
+def _digest(state: str) -> str:
+    """What is stored of a `state`, which has 256 random bits and cannot be recovered from it."""
+    return hashlib.sha256(state.encode("utf-8", "backslashreplace")).hexdigest()

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
-from feedamp.state.schema import authorizations, grants, other_grants, token_fingerprints
+from feedamp.state.schema import grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, is_registered, wake
 from feedamp.state.statements import in_parts, upsert
 from feedamp.state.token_cipher import TokenCipher
@@ -387,30 +387,6 @@ def mark_needs_authorization(
         .returning(grants.c.seller_id)
     )
     return sorted(marked.scalars())
-
-
-def open_authorization(
-    connection: Connection, digest: str, seller_id: str, conn_id: str, *, expires_at: datetime
-) -> None:
-    """Stores an authorize URL that was given out, by the digest of its `state`."""
-    row = {"state_digest": digest, "seller_id": seller_id, "conn_id": conn_id, "expires_at": expires_at}
-    connection.execute(sa.insert(authorizations).values(**row))
-
-
-def use_authorization(connection: Connection, digest: str, seller_id: str, *, now: datetime) -> str | None:
-    """Uses a `state`, which works only once; returns its connection id, or None if it is unknown, used or expired."""
-    used = connection.execute(
-        sa.update(authorizations)
-        .where(
-            authorizations.c.state_digest == digest,
-            authorizations.c.seller_id == seller_id,
-            authorizations.c.used_at.is_(None),
-            authorizations.c.expires_at > now,
-        )
-        .values(used_at=now)
-        .returning(authorizations.c.conn_id)
-    )
-    return used.scalar_one_or_none()
 
 
 def is_any(connection: Connection) -> bool:

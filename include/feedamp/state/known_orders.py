@@ -19,11 +19,10 @@ from feedamp.rules.account_evidence import KnownOrder, mark, proves
 from feedamp.state import erasures, ledger
 from feedamp.state.schema import account_marks, grants, orders, sellers
 from feedamp.state.sellers import Seller
-from feedamp.state.statements import insert, is_order
+from feedamp.state.statements import in_parts, insert, is_order
 from feedamp.state.token_cipher import TokenCipher
 
 MARKS_PER_SELLER = 20
-_IDS_PER_QUERY = 500
 # FeedAMP has accepted the order and has not since answered that it does not have it.
 _IS_KNOWN = sa.and_(orders.c.placed_at.is_not(None), orders.c.missing_since.is_(None))
 _KNOWN = sa.select(
@@ -96,12 +95,10 @@ def to_compare(connection: Connection, seller_ids: Collection[str]) -> dict[str,
     """Those of the sellers whose account is still to be compared, each with whether it has orders to compare with."""
     has_orders = sa.exists().where(orders.c.seller_id == grants.c.seller_id, _IS_KNOWN)
     found: dict[str, bool] = {}
-    ids = sorted(seller_ids)
-    for start in range(0, len(ids), _IDS_PER_QUERY):
-        query = sa.select(grants.c.seller_id, has_orders).where(
-            grants.c.seller_id.in_(ids[start : start + _IDS_PER_QUERY]), grants.c.account_checked_at.is_(None)
-        )
-        found.update((row[0], bool(row[1])) for row in connection.execute(query))
+    query = sa.select(grants.c.seller_id, has_orders).where(grants.c.account_checked_at.is_(None))
+    for part in in_parts(sorted(seller_ids)):
+        of_part = query.where(grants.c.seller_id.in_(part))
+        found.update((row[0], bool(row[1])) for row in connection.execute(of_part))
     return found
 
 

@@ -28,7 +28,7 @@ from feedamp.api.transport import Transport
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
-from feedamp.state import consent_requests, consents, grants, overview, sellers
+from feedamp.state import consent_requests, consents, overview, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll, is_refused
 from feedamp_airflow.cli.accounts import names_who_is_read_again
@@ -101,27 +101,17 @@ def _link(
             f"Connection {conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
         )
     state = _new_state()
-    now = resources.state.now()
     with resources.state.begin() as connection:
         before(connection)
-        consent_requests.purge_expired(connection, now=now)
-        grants.open_authorization(
-            connection,
-            consent_requests.digest(state),
-            seller_id,
-            conn_id,
-            expires_at=now + consent_requests.LIFE,
-        )
+        now = resources.state.now()
+        good_until = consent_requests.hand_out(connection, state, seller_id, conn_id, now=now)
     query = {
         "response_type": "code",
         "client_id": account.credentials.client_id,
         "state": state,
         "redirect_url": account.callback_url,
     }
-    return (
-        f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}",
-        now + consent_requests.LIFE,
-    )
+    return f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}", good_until
 
 
 def authorize_from_shell(given: argparse.Namespace, out: Output) -> int:
@@ -323,9 +313,7 @@ def _spend_state(resources: Resources, seller: Seller, state: str) -> None:
     now, why, is_noted = resources.state.now(), "", False
     try:
         with resources.state.begin() as connection:
-            conn_id = grants.use_authorization(
-                connection, consent_requests.digest(state), seller.seller_id, now=now
-            )
+            conn_id = consent_requests.use(connection, state, seller.seller_id, now=now)
             if conn_id is None:
                 why = consent_requests.why_refused(connection, state, seller.seller_id, now=now)
             is_noted = True
