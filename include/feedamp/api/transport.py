@@ -15,7 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -376,18 +376,19 @@ class Transport:
             raise RuntimeError("the transport is not open")
         loop = asyncio.get_running_loop()
         exchange = _Exchange(self._home if loop is self._home.loop else _Calls(loop))
-        work = self._exchange(
-            session,
+        request = partial(
+            session.request,
             method,
-            path_and_query,
-            headers,
-            body,
-            timeout_s,
-            exchange,
-            before_leaving,
-            max_bytes,
-            is_token_call,
+            URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True),
+            headers=headers,
+            data=body,
+            skip_auto_headers=() if isinstance(body, Mapping) else ("Content-Type",),
+            allow_redirects=False,
+            proxy=self._proxy,
+            trace_request_ctx=exchange,
         )
+        within_s, allowed = timeout_s or self.endpoint.timeout_s, max_bytes or MAX_BODY_BYTES
+        work = self._exchange(method, request, exchange, before_leaving, within_s, allowed, is_token_call)
         try:
             self._network.calls.add(partial(exchange.begin, work))
         except RuntimeError:
@@ -408,42 +409,25 @@ class Transport:
 
     async def _exchange(
         self,
-        session: aiohttp.ClientSession,
         method: str,
-        path_and_query: str,
-        headers: Mapping[str, str] | None,
-        body: bytes | Mapping[str, str] | None,
-        timeout_s: float | None,
+        request: Callable[[], AbstractAsyncContextManager[aiohttp.ClientResponse]],
         leaving: _Exchange,
         before_leaving: Callable[[], None],
-        max_bytes: int | None,
+        within_s: float,
+        allowed: int,
         is_token_call: bool,
     ) -> Answer:
         """One request and its answer, in the network thread."""
         import aiohttp
 
-        url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
         before_leaving()
         self.requests += 1
-        allowed = max_bytes or MAX_BODY_BYTES
         # A header that does not fit the body must not cost the token in it, so only the body tells.
-        unpacked = partial(_unpacked, allowed=allowed) if session is self._unpooled_as_sent else bytes
+        unpacked = partial(_unpacked, allowed=allowed) if is_token_call else bytes
         chunks, size = list[bytes](), 0
         response: aiohttp.ClientResponse | None = None
         try:
-            async with (
-                _answer_within(timeout_s or self.endpoint.timeout_s),
-                session.request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=body,
-                    skip_auto_headers=() if isinstance(body, Mapping) else ("Content-Type",),
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                    trace_request_ctx=leaving,
-                ) as response,
-            ):
+            async with _answer_within(within_s), request() as response:
                 async for chunk in response.content.iter_any():
                     chunks.append(chunk)
                     size += len(chunk)
