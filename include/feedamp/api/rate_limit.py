@@ -123,7 +123,12 @@ class RateLimiter:
                 until_taken.callback(room.release)
                 # Before the slot is taken: the next one is counted from then, even if the state answers late.
                 asked_at = self._monotonic()
-                wait_s = self._take(seller_id)
+                wait_s = self._rates.take(
+                    seller_id,
+                    interval_s=self._interval_s,
+                    history_share=self._history_share,
+                    goes_first=self._goes_first,
+                )
                 if wait_s <= 0:
                     until_taken.pop_all()
                     return asked_at
@@ -132,14 +137,6 @@ class RateLimiter:
                     "FeedAMP asked for a pause for this seller.", retry_after_s=wait_s, seller_id=seller_id
                 )
             await self._sleep(wait_s)
-
-    def _take(self, seller_id: str) -> float:
-        return self._rates.take(
-            seller_id,
-            interval_s=self._interval_s,
-            history_share=self._history_share,
-            goes_first=self._goes_first,
-        )
 
     def _left(self, seller_id: str, slot_at: float, left_at: float) -> float | None:
         """Postpones the next slot if this request was sent late; what `answered` takes, if the rate is held here."""

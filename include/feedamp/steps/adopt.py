@@ -83,7 +83,6 @@ class _Adopter(SellerJob):
         self._batches = batches
         self._seen: set[str] = set()  # numbers alone, of one account: 100 MB for a million orders
         self._waiting: list[ReadOrder] = []
-        self._seller_id = client.seller_id
         self._first_skipped: dict[str, list[str]] = {}  # reason -> the first order numbers
         self._skipped_counts: Counter[str] = Counter()  # reason -> orders
 

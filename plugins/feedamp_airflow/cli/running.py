@@ -58,16 +58,13 @@ def _working() -> Iterator[Working | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from feedamp import progress
     from feedamp_airflow.cli.terminal import Working
 
     working = Working(sys.stderr)
-    progress.log.setLevel(logging.INFO)
-    progress.log.addHandler(working)
     try:
-        yield working
+        with _progress_on(working):
+            yield working
     finally:
-        progress.log.removeHandler(working)
         working.hide()
 
 
@@ -95,7 +92,7 @@ def opened_resources(
         lock_wait_s=wait_s,
         records_origins=lock_wait_s.get() is None,
     )
-    with contextlib.closing(resources.state), _progress_on_stderr():
+    with contextlib.closing(resources.state), _progress_on(logging.StreamHandler(sys.stderr)):
         yield resources
 
 
@@ -127,14 +124,13 @@ def check_given_connection(conn_id: str) -> None:
 
 
 @contextlib.contextmanager
-def _progress_on_stderr() -> Iterator[None]:
-    """Shows how far long work has come; a command logs only warnings otherwise. A task's log has it anyway."""
+def _progress_on(handler: logging.Handler) -> Iterator[None]:
+    """Shows how far long work has come; a command logs only warnings otherwise. The log of a task or a terminal has it anyway."""
     from feedamp import progress
 
     if progress.log.isEnabledFor(logging.INFO):
         yield
         return
-    handler = logging.StreamHandler(sys.stderr)
     progress.log.setLevel(logging.INFO)
     progress.log.addHandler(handler)
     try:

@@ -118,7 +118,7 @@ class SellerComparison(SellerJob):
         self._planned = planned
         for day in filter(None, planned.values()):
             self._days.setdefault(day, Counts()).planned += 1
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             known = reconciliation_days.known_before(
                 connection, self._run.run_id, self._seller_id, self._days
             )
@@ -159,7 +159,7 @@ class SellerComparison(SellerJob):
             )
             for day in sorted(set(filter(None, map(self._planned.__getitem__, numbers))))
         ]
-        reconciliation_days.write(connection, checked, now=self._resources.state.now())
+        reconciliation_days.write(connection, checked, now=self._state.now())
 
     def _keep_differences(self, connection: Connection, numbers: Iterable[str]) -> None:
         """Stores for the pages what was recorded of these orders; what is beyond the limit is only counted."""
@@ -178,16 +178,15 @@ class SellerComparison(SellerJob):
         self._recorded = []
 
     async def _compare_chunk(self, numbers: list[str]) -> None:
-        with self._resources.state.read() as connection:
-            sellers.check_pause(connection, self._seller_id)
         # The ledger is read before FeedAMP, and again before anything is written: an order that has changed in between
         # is left out.
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
+            sellers.check_pause(connection, self._seller_id)
             ledger_orders = ledger.read_many(connection, self._seller_id, numbers)
-        asked_at = self._resources.state.now()
+        asked_at = self._state.now()
         fresh = await read_by_number(self._client, numbers)
         for error in fresh.failed:
-            self._result.record_failure(self._seller_id, error)
+            self._fail(error)
         self._count_unreadable(*fresh.unread)
         warehouse_rows = await self._warehouse.read(self._seller_id, numbers)
         compared: list[str] = []
@@ -209,9 +208,7 @@ class SellerComparison(SellerJob):
                     compared.append(number)
         await self._find_not_extracted(cases)
         if self._repair:  # an order that `close` works on is not repaired, unless its process is dead
-            await self._resources.state.leases.watch(
-                "close", self._seller_id, [case.number for case in cases]
-            )
+            await self._state.leases.watch("close", self._seller_id, [case.number for case in cases])
         to_send = self._write(numbers, compared, cases)
         if to_send:
             try:
@@ -250,7 +247,7 @@ class SellerComparison(SellerJob):
         except NotFoundError:
             case.remote_order, case.read_at = None, None
         except UnclearError as error:
-            self._result.record_failure(self._seller_id, error)  # only this order is affected
+            self._fail(error)  # only this order is affected
             return None
         else:
             if isinstance(read, UnreadableOrder):
@@ -269,7 +266,7 @@ class SellerComparison(SellerJob):
         update is lost, and the order stays a difference.
         """
         waiting: dict[datetime, list[_Case]] = {}
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             watermark = watermarks.read(connection, self._seller_id)
             is_loading = manifests.is_loading(connection)
             for case in cases:
@@ -319,7 +316,7 @@ class SellerComparison(SellerJob):
     def _decide(self, case: _Case) -> Repair:
         has_acted = case.warehouse_row.has_units
         if case.remote_order is None and not has_acted:
-            with self._resources.state.read() as connection:
+            with self._state.read() as connection:
                 try:
                     stored = open_orders.read(connection, self._seller_id, case.number)
                 except UnreadableError:
@@ -331,7 +328,7 @@ class SellerComparison(SellerJob):
 
     def _write(self, numbers: list[str], compared: list[str], cases: list[_Case]) -> list[_Case]:
         """Writes a chunk's differences and their repairs in one transaction; returns the orders to be sent."""
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             keys = [(self._seller_id, number) for number in (None, *(case.number for case in cases))]
             erased = self._resources.erased(connection, keys)
             if erased.has_seller(self._seller_id):
@@ -344,13 +341,12 @@ class SellerComparison(SellerJob):
                     compared.remove(case.number)
                     self._table.changed += 1
                     self._result.complete = False
-                    self._result.add_warning(
-                        self._seller_id,
+                    self._warn(
                         f"order {case.number} changed while it was compared, so it is left out; "
                         "the next reconciliation of its day compares it",
                     )
                     continue
-                case.found_at = self._resources.state.now()
+                case.found_at = self._state.now()
                 if case.is_not_extracted:
                     if self._repair:
                         self._store_remote_order(connection, case)
@@ -375,7 +371,7 @@ class SellerComparison(SellerJob):
         differences = sum(
             len(case.differences) for case in cases if case.found_at and not case.is_not_extracted
         )
-        self._result.count(self._seller_id, orders=len(compared), differences=differences)
+        self._count(orders=len(compared), differences=differences)
         return [case for case in cases if case.is_to_be_sent]
 
     def _apply_repair(self, connection: Connection, case: _Case) -> list[Difference]:
@@ -385,15 +381,13 @@ class SellerComparison(SellerJob):
         )
         self._store_remote_order(connection, case)
         if case.repair.reason:
-            self._result.add_warning(self._seller_id, f"order {case.number}: {case.repair.reason}")
+            self._warn(f"order {case.number}: {case.repair.reason}")
         elif case.repair.action is Action.PLACE_AGAIN:
-            self._result.add_warning(
-                self._seller_id,
+            self._warn(
                 f"order {case.number}: FeedAMP no longer had this order; it is placed again as it was first accepted",
             )
         if any(is_about_content(difference) for difference in case.differences):
-            self._result.add_warning(
-                self._seller_id,
+            self._warn(
                 f"order {case.number}: FeedAMP has other lines or quantities than were placed, or another day "
                 "of purchase, and no PUT can change them. Settle it with the seller or FeedAMP; the warehouse shows what FeedAMP has.",
             )
@@ -416,7 +410,7 @@ class SellerComparison(SellerJob):
             counts.repaired.update(difference.kind for difference in differences)
         self._record(connection, case, differences, is_repaired=True)
         if case.ledger_order is not None:
-            run_id, now = self._run.run_id, self._resources.state.now()
+            run_id, now = self._run.run_id, self._state.now()
             reopened = case.repair.action is Action.REOPEN and case.ledger_order.phase == Phase.CLOSED
             events = order_story.repaired(
                 case.ledger_order, differences, reopened=reopened, run_id=run_id, now=now
@@ -431,7 +425,7 @@ class SellerComparison(SellerJob):
         *,
         is_repaired: bool = False,
     ) -> None:
-        now = self._resources.state.now()
+        now = self._state.now()
         day = self._planned[case.number] or (case.ledger_order and case.ledger_order.purchase_date.date())
         rows: list[dict[str, Any]] = [
             {
@@ -459,7 +453,7 @@ class SellerComparison(SellerJob):
         try:
             await SellerBatch(self._resources, self._run, self._result, self._client).send(numbers)
         finally:  # some orders may have been sent before the seller failed
-            with self._resources.state.begin() as connection:
+            with self._state.begin() as connection:
                 current = ledger.read_many(connection, self._seller_id, numbers)
                 for case in cases:
                     if case.number not in current:
