@@ -52,9 +52,7 @@ Orders that sellers have changed since the last extraction are no difference: no
 than 400 days ago is in the warehouse only.
 
 Exit code 1 if a day is differing, incomplete or never checked."""
-_ERASE: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
-    "description": """\
+_ERASE = """\
 Erases personal data from every store and keeps a record that names no one: a keyed mark, when, by whom, and counts.
 Nothing stores it again: no delivery, extraction, comparison or repair. It cannot be undone, and FeedAMP keeps what it
 has: an order that is open there is neither read nor closed here any more.
@@ -63,8 +61,7 @@ Shows what the state has, and asks. A process may end anywhere in between: run t
 `feedamp doctor` says that an erasure is unfinished.
 
 Exit code 1 if a store is unfinished, or the inbox still has files that hold it: these are named, and no command of this
-package changes them.""",
-}
+package changes them."""
 _ROTATE = """Encrypts everything that is stored under older keys with the newest one: grants, token pairs of the journal and the
 data key. Fingerprints and pseudonyms stay the same. It may be stopped at any moment and repeated, while DAGs run.
 
@@ -81,9 +78,15 @@ _STATES = ("held", "to_report", "reported", "resolved", "waived")
 
 
 class _Exact(argparse.ArgumentParser):
-    """Takes options only as they are written: what `feedamp_admin` refuses must not pass under a shorter name."""
+    """Takes options only as they are written: what `feedamp_admin` refuses must not pass under a shorter name.
+
+    A text of several lines is shown with these lines.
+    """
 
     def __init__(self, **settings: Any) -> None:
+        texts = (settings.get("description"), settings.get("epilog"))
+        if any("\n" in text for text in texts if text):
+            settings["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, **settings)
 
 
@@ -94,7 +97,6 @@ def parser() -> argparse.ArgumentParser:
         prog="feedamp",
         description="Manages the work of the FeedAMP DAGs: sellers and their grants, orders, findings, rejected rows.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     nouns = made.add_subparsers(metavar="COMMAND", required=True)
@@ -161,12 +163,7 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     add.add_argument("--sales-channel")
     add.add_argument("--conn-id", help="connection of the seller's FeedAMP; option conn_id if not given")
     _does(add, "sellers:add")
-    from_file = verbs.add_parser(
-        "import",
-        help="register sellers with their grants",
-        description=_IMPORT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    from_file = verbs.add_parser("import", help="register sellers with their grants", description=_IMPORT)
     from_file.add_argument("file", metavar="FILE", help="JSON Lines; - reads stdin")
     from_file.add_argument("--replace", action="store_true", help="let new tokens replace live grants")
     from_file.add_argument(
@@ -194,7 +191,9 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     remove.add_argument("seller", metavar="SELLER")
     remove.add_argument("--yes", action="store_true", help="confirm without a question")
     _does(remove, "departing:remove")
-    erase = verbs.add_parser("erase", help="erase all that is stored of a seller, permanently", **_ERASE)
+    erase = verbs.add_parser(
+        "erase", help="erase all that is stored of a seller, permanently", description=_ERASE
+    )
     erase.add_argument("seller", metavar="SELLER")
     _erases(erase, "departing:erase_seller")
     confirm = verbs.add_parser(
@@ -235,7 +234,6 @@ def _add_keys(nouns: Nouns[argparse.ArgumentParser]) -> None:
         "rotate",
         help="encrypt everything with the newest key; say when the old one may go",
         description=_ROTATE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rotate.add_argument(
         "--restarted",
@@ -273,7 +271,9 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
     acknowledge.add_argument("number", metavar="NUMBER", help="mp_order_number")
     acknowledge.add_argument("--reason", required=True, help="stored with the order")
     _does(acknowledge, "orders:acknowledge")
-    erase = verbs.add_parser("erase", help="erase all that is stored of an order, permanently", **_ERASE)
+    erase = verbs.add_parser(
+        "erase", help="erase all that is stored of an order, permanently", description=_ERASE
+    )
     erase.add_argument("seller", metavar="SELLER")
     erase.add_argument("number", metavar="NUMBER", help="mp_order_number")
     _erases(erase, "departing:erase_order")
@@ -297,12 +297,7 @@ def _days(text: str) -> float:
 
 
 def _add_adopt(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    adopt = nouns.add_parser(
-        "adopt",
-        help="record orders that another system placed",
-        description=_ADOPT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    adopt = nouns.add_parser("adopt", help="record orders that another system placed", description=_ADOPT)
     adopt.add_argument("sellers", metavar="SELLER", nargs="*", help="all sellers if none is named")
     adopt.add_argument(
         "--since", required=True, help="moment with time zone, as 2026-01-01T00:00:00Z; inclusive"
@@ -357,10 +352,7 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
 def _add_reconciliation(nouns: Nouns[argparse.ArgumentParser]) -> None:
     verbs = _verbs(nouns, "reconciliation", "say what reconciliations found")
     report = verbs.add_parser(
-        "report",
-        help="sum up the newest reconciliation of each day and seller",
-        description=_REPORT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "report", help="sum up the newest reconciliation of each day and seller", description=_REPORT
     )
     report.add_argument(
         "--from", dest="first", metavar="DAY", required=True, help="first UTC day, as 2026-03-01"
@@ -399,10 +391,7 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
     )
     _does(retry, "lake:retry_lake")
     verify = verbs.add_parser(
-        "verify",
-        help="prove that nothing is missing in lake and warehouse",
-        description=_VERIFY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "verify", help="prove that nothing is missing in lake and warehouse", description=_VERIFY
     )
     verify.add_argument("--repair", action="store_true", help="restore what is missing")
     _does(verify, "lake:verify_lake", listing=True)
