@@ -13,7 +13,6 @@ from feedamp.rules import finding
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Kind
 from feedamp.state import page_lists, step_runs
-from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
 from feedamp_airflow.audience import Shown
@@ -25,7 +24,6 @@ from feedamp_airflow.pages.page import (
     Reader,
     Refused,
     ThisReader,
-    links_to_same,
     may_change,
     reading,
     render,
@@ -87,7 +85,15 @@ def list_orders(
         found = reader.counted(read.connection, found)
         registered = read.registered(found.items)
     given = {"number": number, "seller": seller, "phase": phase}
-    return _list(request, "orders.html", found, given, offset, phases=PHASES, registered=registered)
+    return render(
+        request,
+        "orders.html",
+        found=found,
+        given=given,
+        offset=offset,
+        phases=PHASES,
+        registered=registered,
+    )
 
 
 @router.get("/orders/{key:path}", response_class=HTMLResponse)
@@ -166,12 +172,12 @@ def list_findings(
     if kind and kind not in dict(kinds):  # the last one may just have been waived
         kinds.append((kind, 0))
     given = {"kind": kind, "seller": seller.strip(), "state": state}
-    return _list(
+    return render(
         request,
         "findings.html",
-        found,
-        given,
-        offset,
+        found=found,
+        given=given,
+        offset=offset,
         kinds=kinds,
         states=(ALL, *FINDING_STATES),
         registered=registered,
@@ -193,12 +199,12 @@ def list_rejects(
             item["reject_id"] = reject_id(item["source"], item["row_number"], item["row_hash"])
         found = reader.counted(read.connection, found)
     given = {"stage": stage, "source": source}
-    return _list(
+    return render(
         request,
         "rejected.html",
-        found,
-        given,
-        offset,
+        found=found,
+        given=given,
+        offset=offset,
         stages=REJECT_STAGES,
         reader=reader,
     )
@@ -211,23 +217,3 @@ def export_rejects() -> Response:
         lines = b"".join(exported_lines(read.connection))
     name = {"Content-Disposition": 'attachment; filename="feedamp-rejected.jsonl"'}
     return Response(lines, media_type="application/x-ndjson", headers=name)
-
-
-def _list(
-    request: Request,
-    template: str,
-    found: CountedItems,
-    given: dict[str, str],
-    offset: int,
-    **more: Any,
-) -> HTMLResponse:
-    return render(
-        request,
-        template,
-        found=found,
-        given=given,
-        offset=offset,
-        limit=ROWS,
-        link=links_to_same(request),
-        **more,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -203,7 +203,7 @@ def _refuse_unhidden(rows: object) -> str:
 
 
 _templates.filters |= {"shown": _shown, "ago": ago, "percent": _percent, "breakable": _breakable}
-_templates.globals |= {"menu": MENU, "counted": counted, "refuse_unhidden": _refuse_unhidden}
+_templates.globals |= {"menu": MENU, "counted": counted, "limit": ROWS, "refuse_unhidden": _refuse_unhidden}
 
 
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
@@ -241,11 +241,17 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         above = base.rpartition("/")[0]  # the pages are mounted just below Airflow
         return f"{above}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe=':+')}"
 
+    def link(**changed: object) -> str:
+        """The address of this page with other query parameters; None drops one."""
+        kept = {name: value for name, value in request.query_params.items() if name not in changed}
+        query = urlencode(kept | {name: value for name, value in changed.items() if value is not None})
+        return f"?{query}" if query else request.url.path
+
     sent_from = split_address(request.headers.get("referer", ""))
     is_ours = request.method == "POST" and sent_from.path.startswith(f"{base}/")
     # With the filters that were chosen there.
     back = sent_from._replace(scheme="", netloc="", fragment="").geturl() if is_ours else None
-    links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path}
+    links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path, "link": link}
     text = _templates.get_template(template).render(base=base, here=here, back=back, **links, **values)
     return HTMLResponse(text, status_code=status_code)
 
@@ -263,14 +269,3 @@ def seller_address(base: str, seller_id: str) -> str:
     if seller_id in DOTS:
         return f"{base}/sellers/?{urlencode({'seller': seller_id})}"
     return f"{base}/sellers/{quote(seller_id, safe='')}"
-
-
-def links_to_same(request: Request) -> Callable[..., str]:
-    """Makes links to the page that is shown with other query parameters; None drops one."""
-
-    def link(**changed: object) -> str:
-        kept = {name: value for name, value in request.query_params.items() if name not in changed}
-        query = urlencode(kept | {name: value for name, value in changed.items() if value is not None})
-        return f"?{query}" if query else request.url.path
-
-    return link

@@ -24,7 +24,6 @@ from feedamp_airflow.pages.page import (
     Reading,
     Refused,
     ThisReader,
-    links_to_same,
     reading,
     render,
 )
@@ -73,9 +72,7 @@ def calendar(
         left_out=left_out,
         given={"month": month, "seller": seller},
         offset=offset,
-        limit=ROWS,
         reader=reader,
-        link=links_to_same(request),
         backfill=_range(chosen.day, chosen.day)
         if reader.may_change and chosen
         else _range(min(first, today - DAY), min(last, today - DAY))

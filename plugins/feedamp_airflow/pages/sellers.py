@@ -29,7 +29,6 @@ from feedamp_airflow.pages.page import (
     Reading,
     Refused,
     ThisReader,
-    links_to_same,
     reading,
     render,
     span,
@@ -100,9 +99,7 @@ def list_sellers(
         statuses=GRANT_STATUS,
         now=now,
         ends_soon=now + ENDS_SOON,
-        link=links_to_same(request),
         given={"q": q, "status": status, "sort": sort, "down": down, "offset": offset},
-        limit=ROWS,
     )
 
 
