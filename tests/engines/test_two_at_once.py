@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pairs import CASES, Case, Outcome, at_once
+from pairs import CASES, Outcome, all_at_once
 from processes import Crew, crew
 
 from crashes.forking import CONTEXT
@@ -18,8 +18,5 @@ def both() -> Iterator[Crew]:
         yield together
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_two_at_once_do_what_one_after_the_other_does(
-    both: Crew, tmp_path: Path, url: str, case: Case
-) -> None:
-    assert at_once(both, tmp_path, url, case) == Outcome([], [], [])
+def test_two_at_once_do_what_one_after_the_other_does(both: Crew, tmp_path: Path, url: str) -> None:
+    assert all_at_once(both, tmp_path, url) == dict.fromkeys(CASES, Outcome([], [], []))

@@ -38,10 +38,10 @@ Steps = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Case:
-    """Two runs, the env they start from, and the steps that follow both before the comparison."""
+    """Two runs, what happens before them, and the steps that follow both before the comparison."""
 
     runs: tuple[Steps, Steps]
-    prepare: Callable[[Pair], None]
+    prepare: Callable[[Pair], None] = lambda env: None
     then: Steps = ()
 
 
@@ -96,17 +96,17 @@ def do(fixtures: Fixtures, steps: Sequence[str], run_id: str) -> list[str]:
     return left
 
 
-def work(number: int, fixtures: Fixtures, runs: Sequence[Steps]) -> tuple[list[str], float, float]:
+def work(number: int, fixtures: Fixtures, case: str, runs: Sequence[Steps]) -> tuple[list[str], float, float]:
     """One process: what was left undone, and from when to when it was at work."""
     logging.disable(logging.CRITICAL)
     began = time.monotonic()
-    left = do(fixtures, runs[number], f"manual__{number}")
+    left = do(fixtures, runs[number], f"{case}__{number}")
     return left, began, time.monotonic()
 
 
 @contextmanager
-def prepared(folder: Path, url: str, case: Case) -> Iterator[Pair]:
-    """The world before the two runs."""
+def opened(folder: Path, url: str) -> Iterator[Pair]:
+    """The world before the first case."""
     folder.mkdir()
     watch = Watch()
     options = SandboxOptions(sellers=3, requests_per_second=1e6, burst=10**6, behaviors=(("never", 1),))
@@ -114,7 +114,6 @@ def prepared(folder: Path, url: str, case: Case) -> Iterator[Pair]:
         watch.look_at(sandbox)
         env = Pair(Fixtures.of(folder, sandbox, state_url=url), sandbox, watch)
         env.hand_over(0)
-        case.prepare(env)
         yield env
 
 
@@ -127,58 +126,65 @@ class Outcome:
     broken_rules: list[object]
 
 
-def at_once(both: Crew, folder: Path, url: str, case: Case) -> Outcome:
-    """Plays the case in two processes at once at two requests a second, and one after the other at leisure."""
-    one, *other = _one_after_the_other(case)
-    with prepared(folder / "at-once", url, case) as env:
-        before = len(env.sandbox.requests)
-        env.keep_to(RATE, BURST)
-        fixtures = replace(env.fixtures, requests_per_second=RATE)
-        done = both.run(work, fixtures, case.runs, patience_s=PATIENCE_S)
-        asked = Counter(r.seller_id for r in env.sandbox.requests[before:] if "/orders" in r.path)
-        # A case in which nothing meets, or the rate costs no one a wait, would say nothing.
-        assert max(began for _, began, _ in done) < min(ended for _, _, ended in done)
-        assert max(asked.values()) > BURST
-        broken_rules = list(env.sandbox.broken_rules)
-        env.keep_to(1e6, 10**6)
-        env.run(*case.then)
-        found = env.look()
-        wanted = (
-            observed.either(one, *other, found) if other else one
-        )  # an order at a time: it meets no other
-        return Outcome(
-            observed.differences(wanted, found),
-            [line for left, _, _ in done for line in left],
-            broken_rules,
-        )
+def all_at_once(both: Crew, folder: Path, url: str) -> dict[str, Outcome]:
+    """Plays each case in two processes at once at four requests a second, and one after the other at leisure.
+
+    One installation goes through all of them, each begins where the one before ended.
+    """
+    outcomes = {}
+    with opened(folder / "at-once", url) as env:
+        for name, case in CASES.items():
+            case.prepare(env)
+            outcomes[name] = _at_once(both, env, name, case)
+    return outcomes
+
+
+def _at_once(both: Crew, env: Pair, name: str, case: Case) -> Outcome:
+    before = len(env.sandbox.requests)
+    env.keep_to(RATE, BURST)
+    fixtures = replace(env.fixtures, requests_per_second=RATE)
+    done = both.run(work, fixtures, name, case.runs, patience_s=PATIENCE_S)
+    asked = Counter(r.seller_id for r in env.sandbox.requests[before:] if "/orders" in r.path)
+    # A case in which nothing meets, or the rate costs no one a wait, would say nothing.
+    assert max(began for _, began, _ in done) < min(ended for _, _, ended in done)
+    assert max(asked.values()) > BURST
+    broken_rules = list(env.sandbox.broken_rules)
+    env.keep_to(1e6, 10**6)
+    env.run(*case.then)
+    found = env.look()
+    one, other = (pictures[name] for pictures in _one_after_the_other())
+    wanted = observed.either(one, other, found)  # an order at a time: it meets no other
+    return Outcome(
+        observed.differences(wanted, found),
+        [line for left, _, _ in done for line in left],
+        broken_rules,
+    )
 
 
 @cache
-def _one_after_the_other(case: Case) -> list[Observed]:
-    """What each run leaves that comes after the other, on SQLite."""
-    pictures = []
-    for runs in sorted({case.runs, case.runs[::-1]}):
-        with TemporaryDirectory() as folder, prepared(Path(folder) / "after", "", case) as env:
-            for steps in (*runs, case.then):
+def _one_after_the_other() -> tuple[dict[str, Observed], dict[str, Observed]]:
+    """What each case leaves on SQLite if its first run comes first, and if its second does."""
+    first, second = (_turned(is_turned=is_turned) for is_turned in (False, True))
+    return first, second
+
+
+def _turned(*, is_turned: bool) -> dict[str, Observed]:
+    pictures = {}
+    with TemporaryDirectory() as folder, opened(Path(folder) / "after", "") as env:
+        for name, case in CASES.items():
+            case.prepare(env)
+            for steps in (*case.runs[:: -1 if is_turned else 1], case.then):
                 env.run(*steps)
-            pictures.append(env.look())
+            pictures[name] = env.look()
     return pictures
 
 
-def _sellers_have_acted(env: Pair) -> None:
-    env.run(*PLACE_DAG)
+def _sellers_act(env: Pair) -> None:
     act(env.sandbox, 0)
 
 
-def _fulfillments_are_read(env: Pair) -> None:
-    _sellers_have_acted(env)
-    env.run(*EXTRACT_DAG)
-
-
-def _feedamp_has_lost_and_cancelled_orders(env: Pair) -> None:
+def _feedamp_loses_and_cancels_orders(env: Pair) -> None:
     """While sellers go on with the second round."""
-    _fulfillments_are_read(env)
-    env.run(*PROCESS_DAG)
     env.hand_over(1)
     env.run(*PLACE_DAG)
     act(env.sandbox, 1)
@@ -189,11 +195,11 @@ def _feedamp_has_lost_and_cancelled_orders(env: Pair) -> None:
 
 
 CASES = {
-    "two placings": Case((PLACE_DAG, PLACE_DAG), lambda env: None),
-    "two extractions": Case((EXTRACT_DAG * 2, EXTRACT_DAG * 2), _sellers_have_acted),
-    "two runs that report and close": Case((PROCESS_DAG, PROCESS_DAG), _fulfillments_are_read),
+    "two placings": Case((PLACE_DAG, PLACE_DAG)),
+    "two extractions": Case((EXTRACT_DAG * 2, EXTRACT_DAG * 2), _sellers_act),
+    "two runs that report and close": Case((PROCESS_DAG, PROCESS_DAG)),
     # Which of the two has seen an error listed that one of them reported is for the next reading to settle.
     "a backfill that repairs, and all that is live": Case(
-        (REPAIR_DAG, LOOP), _feedamp_has_lost_and_cancelled_orders, (*EXTRACT_DAG, *PROCESS_DAG)
+        (REPAIR_DAG, LOOP), _feedamp_loses_and_cancels_orders, (*EXTRACT_DAG, *PROCESS_DAG)
     ),
 }
