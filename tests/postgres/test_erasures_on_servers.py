@@ -14,7 +14,7 @@ import pytest
 from completeness import verified
 from departing import no_account
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
-from erasing import in_lake
+from erasing import in_objects
 from leaks import Place, hits
 from object_store import ObjectStore, object_store
 from postgres import Server
@@ -140,11 +140,7 @@ class Installation:
 
     def everywhere(self, words: tuple[str, ...]) -> list[Place]:
         """Where one of the words is in a byte of any store."""
-        copy = self.env.folder / "copy"
-        self.s3.fs().get(self.s3.bucket, str(copy), recursive=True)
-        found = hits(in_lake(copy), words)
-        for path in [path for path in copy.rglob("*") if path.is_file()]:
-            path.unlink()
+        found = hits(in_objects(self.s3.objects()), words)
         return found + [hit for url in self.urls for hit in hits(self.server.files(url), words)]
 
     def others(self) -> dict[str, list[str]]:
@@ -174,21 +170,20 @@ def installed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield Installation(env, server, s3, urls)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_an_erasure_that_is_killed_on_servers_is_finished_by_a_repeat(
-    installed: Installation, moment: str
-) -> None:
-    number, others = number_of(moment), installed.others()
-    process = CONTEXT.Process(target=erase_until, args=(installed.stores, number, moment))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+def test_an_erasure_that_is_killed_on_servers_is_finished_by_a_repeat(installed: Installation) -> None:
+    others, numbers = installed.others(), tuple(map(number_of, MOMENTS))
+    assert installed.everywhere(numbers), "the search should find what is there"
     with installed.stores.opened() as resources:
-        assert depart.erase(resources, SELLER, number, asked_by="ops").unfinished == {}
-        with resources.state.read() as connection:
-            assert erasures.unfinished(connection) == []
+        for number, moment in zip(numbers, MOMENTS, strict=True):
+            process = CONTEXT.Process(target=erase_until, args=(installed.stores, number, moment))
+            process.start()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL, moment
+            assert depart.erase(resources, SELLER, number, asked_by="ops").unfinished == {}, moment
+            with resources.state.read() as connection:
+                assert erasures.unfinished(connection) == [], moment
         named = {file.path for manifest in resources.lake.published() for file in manifest.files}
-    assert installed.everywhere((number,)) == []
+    assert installed.everywhere(numbers) == []
     assert installed.others() == others
     assert {name.removeprefix("lake/") for name in installed.s3.names() if name.endswith(".parquet")} == named
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,17 @@ def rows(env: Env) -> dict[str, list[tuple[Any, ...]]]:
 
 def in_lake(root: Path) -> Iterator[Place]:
     """Every byte of every file, packed pages unpacked."""
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            yield str(path), path.read_bytes().decode("utf-8", "replace")
-        if path.suffix == ".parquet":
-            for row in pq.ParquetFile(path).read().to_pylist():
-                yield str(path), repr(row)
+    yield from in_objects(
+        (str(path), path.read_bytes()) for path in sorted(root.rglob("*")) if path.is_file()
+    )
+
+
+def in_objects(objects: Iterable[tuple[str, bytes]]) -> Iterator[Place]:
+    """The same of objects by their names."""
+    for name, content in objects:
+        yield name, content.decode("utf-8", "replace")
+        if name.endswith(".parquet"):
+            yield name, repr(pq.read_table(BytesIO(content), use_threads=False).to_pylist())
 
 
 def in_postgres(url: str) -> Iterator[Place]:

@@ -8,8 +8,10 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+import botocore.loaders
 from moto import settings
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
@@ -19,6 +21,8 @@ from feedamp.storage import Storage
 
 KEYS = {"aws_access_key_id": "key-of-a-test", "aws_secret_access_key": "secret-of-a-test"}
 _numbers = itertools.count(1)
+# Each client reads the description of S3 again, of some megabytes of JSON.
+botocore.loaders.JSONFileLoader.load_file = staticmethod(cache(botocore.loaders.JSONFileLoader().load_file))
 
 
 class ObjectStore:
@@ -66,6 +70,11 @@ class ObjectStore:
         """Every object there is, by key."""
         backend = s3_backends["123456789012"]["aws"]
         return sorted(name for name in backend.get_bucket(self.bucket).keys if name.startswith(below))
+
+    def objects(self) -> Iterator[tuple[str, bytes]]:
+        """Key and content of every object, without a request each."""
+        bucket = s3_backends["123456789012"]["aws"].get_bucket(self.bucket)
+        yield from ((name, key.value) for name, key in sorted(bucket.keys.items()))
 
     def unfinished_uploads(self) -> int:
         backend = s3_backends["123456789012"]["aws"]
