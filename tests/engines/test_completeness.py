@@ -31,6 +31,7 @@ def test_an_installation_without_losses_has_no_difference(lived_in: Env) -> None
     assert differences(lived_in, with_lake=True) == []
 
 
+@once
 @pytest.mark.parametrize("closed", ["A-1", "B-1"], ids=["before an open one", "after an open one"])
 def test_a_closed_order_is_compared(env: Env, closed: str) -> None:
     """Of an open order more columns are expected than of a closed one."""
@@ -123,6 +124,7 @@ LOST_IN_THE_WAREHOUSE = [
 ]
 
 
+@once
 def test_lost_rows_that_the_ledger_does_not_know_come_back_from_the_lake(shown: Env) -> None:
     def all_rows() -> Rows:
         return {
@@ -144,6 +146,7 @@ def test_lost_rows_that_the_ledger_does_not_know_come_back_from_the_lake(shown: 
         assert {name: rows for name, rows in all_rows().items() if rows != before[name]} == {}, losses
 
 
+@once
 def test_a_newer_snapshot_never_gives_way_to_the_one_that_the_lake_kept(shown: Env) -> None:
     env, lines = (
         shown,
@@ -178,6 +181,7 @@ def test_a_repair_that_is_repeated_changes_nothing(lived_in: Env) -> None:
     assert everything(lived_in) == before
 
 
+@once
 def test_a_finding_whose_state_is_behind_is_named_and_comes_back(lived_in: Env) -> None:
     before = everything(lived_in)
     lived_in.change("UPDATE feedamp.findings SET state = 'to_report'")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from completeness import verified
@@ -13,20 +11,27 @@ from env import SELLER, Env, open_env
 from erasing import BESIDE, LEFT, NUMBER, erase, found, in_lake, in_postgres, live, rows, telling
 from leaks import Place, files
 from manifests import T0, Loader
+from postgres_warehouses import address_of
 
 from feedamp.tables import LAKE_TABLES, TABLES
 from feedamp.warehouse.postgres import PostgresWarehouse
 
 
-@pytest.fixture
-def installed(tmp_path: Path, open_warehouse: Callable[..., Any]) -> Iterator[Env]:
-    folder = tmp_path / "env"
-    folder.mkdir()
+@pytest.fixture(scope="module", params=["duckdb", "postgres"])
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
+    """One for all tests: the first looks, the second erases an order, the third its seller; each can be the first."""
+    folder = tmp_path_factory.mktemp("env")
     with open_env(folder) as env:
-        env.use(open_warehouse(TABLES))
+        if request.param == "postgres":
+            env.use(PostgresWarehouse(address_of(request.getfixturevalue("server").database())))
         live(env)
-        env.change("ANALYZE")  # statistics hold values
         yield env
+
+
+@pytest.fixture
+def env(installed: Env) -> Env:
+    installed.change("ANALYZE")  # statistics hold values
+    return installed
 
 
 def in_warehouse(env: Env, words: tuple[str, ...] = LEFT) -> list[Place]:
@@ -40,8 +45,23 @@ def everywhere(env: Env) -> list[Place]:
     return found(in_lake(env.folder / "lake")) + in_warehouse(env)
 
 
-def test_an_erased_order_is_in_no_byte_and_nothing_brings_it_back(installed: Env) -> None:
-    env = installed
+def test_every_table_with_an_order_is_searched(env: Env) -> None:
+    named = {
+        table
+        for table in LAKE_TABLES
+        for manifest in env.resources.lake.published()
+        for rows in env.resources.lake.batches(manifest, table)
+        if any(NUMBER in map(str, row.values()) for row in rows)
+    }
+    assert {name for name, table in LAKE_TABLES.items() if "mp_order_number" in table.names} - named <= {
+        "order_taxes",  # the order has none
+        "reconciliations",
+        "waiting_orders",
+    }
+    assert named - {name for name, table in LAKE_TABLES.items() if "mp_order_number" in table.names} == set()
+
+
+def test_an_erased_order_is_in_no_byte_and_nothing_brings_it_back(env: Env) -> None:
     before, old_lake = rows(env), env.folder / "backup"
     words = {word for _, word in found(in_lake(env.folder / "lake"))}
     assert {NUMBER.lower(), "zorvath", "thistlewick", "grimsdyke"} <= words
@@ -74,8 +94,7 @@ def test_an_erased_order_is_in_no_byte_and_nothing_brings_it_back(installed: Env
     assert everywhere(env) == []
 
 
-def test_an_erased_seller_leaves_every_table(installed: Env) -> None:
-    env = installed
+def test_an_erased_seller_leaves_every_table(env: Env) -> None:
     others = {name: [row for row in some if SELLER not in map(str, row)] for name, some in rows(env).items()}
     counts = erase(env, number=None)
     assert counts["warehouse"].keys() >= {"orders", "reconciliation_days", "sellers", "first_reports"}
@@ -99,20 +118,3 @@ def test_a_reject_with_its_number_goes_whatever_seller_and_spelling_it_has(loade
     assert loader.session.erase("S1", "70031") == {"rejected_orders": 1}
     assert loader.session.erase("S2") == {"rejected_orders": 1}
     assert sorted(loader.query("SELECT row_number FROM rejected_orders")) == [(2,), (4,), (6,), (8,)]
-
-
-def test_every_table_with_an_order_is_searched(installed: Env) -> None:
-    env = installed
-    named = {
-        table
-        for table in LAKE_TABLES
-        for manifest in env.resources.lake.published()
-        for rows in env.resources.lake.batches(manifest, table)
-        if any(NUMBER in map(str, row.values()) for row in rows)
-    }
-    assert {name for name, table in LAKE_TABLES.items() if "mp_order_number" in table.names} - named <= {
-        "order_taxes",  # the order has none
-        "reconciliations",
-        "waiting_orders",
-    }
-    assert named - {name for name, table in LAKE_TABLES.items() if "mp_order_number" in table.names} == set()

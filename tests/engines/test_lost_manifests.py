@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from completeness import differences, everything, rewrite_without, verified
 from env import SELLER, Env
 
@@ -11,6 +12,8 @@ from feedamp.lake.manifest import Manifest
 from feedamp.steps.completeness_proof import compare
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+
+pytestmark = pytest.mark.parametrize("env", ["postgres"], indirect=True)  # as in test_completeness.py
 
 
 def _loaded(env: Env) -> Manifest:

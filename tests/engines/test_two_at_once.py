@@ -9,12 +9,10 @@ import pytest
 from pairs import CASES, Outcome, all_at_once
 from processes import Crew, crew
 
-from crashes.forking import CONTEXT
-
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[Crew]:
-    with crew(2, CONTEXT) as together:
+    with crew(2) as together:
         yield together
 
 

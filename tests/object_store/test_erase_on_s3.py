@@ -31,8 +31,8 @@ def everywhere(s3: ObjectStore) -> list[Place]:
     return found_in(in_objects(s3.objects()))
 
 
-def test_an_erased_order_is_in_no_object(s3: ObjectStore, tmp_path: Path) -> None:
-    with open_env(tmp_path, merges_at_once=True) as env:
+def test_an_erased_order_is_in_no_object(s3: ObjectStore) -> None:
+    with open_env(merges_at_once=True) as env:
         env.resources = replace(env.resources, lake=Lake(s3.storage()))
         live(env)
         before, words = rows(env), {word for _, word in everywhere(s3)}
@@ -49,10 +49,8 @@ def test_an_erased_order_is_in_no_object(s3: ObjectStore, tmp_path: Path) -> Non
         assert rows(env)["placements"] == before["placements"]
 
 
-def test_a_repair_beside_a_bucket_that_was_put_back_restores_only_the_others(
-    s3: ObjectStore, tmp_path: Path
-) -> None:
-    with open_env(tmp_path, merges_at_once=True) as env:
+def test_a_repair_beside_a_bucket_that_was_put_back_restores_only_the_others(s3: ObjectStore) -> None:
+    with open_env(merges_at_once=True) as env:
         env.resources = replace(env.resources, lake=Lake(s3.storage()))
         env.placed(NUMBER, "M-2")
         env.load()

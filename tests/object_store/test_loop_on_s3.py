@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from env import SELLER, Env, open_env, shipment
 from object_store import ObjectStore
@@ -60,14 +59,12 @@ def live(env: Env) -> dict[str, list[str]]:
     }
 
 
-def test_the_loop_on_a_bucket_ends_as_the_loop_on_folders(s3: ObjectStore, tmp_path: Path) -> None:
-    (tmp_path / "near").mkdir()
-    (tmp_path / "far").mkdir()
-    with open_env(tmp_path / "near") as env:
+def test_the_loop_on_a_bucket_ends_as_the_loop_on_folders(s3: ObjectStore) -> None:
+    with open_env() as env:
         near = live(env)
-    with open_env(tmp_path / "far") as env:
+    with open_env() as env:
         inbox = s3.storage("in", option="inbox_url")
         env.resources = replace(env.resources, lake=Lake(s3.storage()), open_inbox=lambda url: inbox)
         assert live(env) == near
-        assert not list((tmp_path / "far").glob("lake/**/*.parquet"))
+        assert not list(env.folder.glob("lake/**/*.parquet"))
     assert all(near[table] for table in ("orders", "shipments", "closures", "placements", "findings"))

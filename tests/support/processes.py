@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from other_leases import use_quick_leases
 from wire import tokens_of
 
 from crashes.fixtures import Fixtures, run_step
+from crashes.forking import CONTEXT
 from feedamp.api.client import Counts, FeedAmpClient
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import Credentials, TokenEndpoint
@@ -39,14 +39,11 @@ _shared: dict[str, Any] = {}
 class Crew:
     """`count` processes that start each piece of work together; this process may join them."""
 
-    def __init__(self, count: int, context: Any = None) -> None:
-        context = context or multiprocessing.get_context(
-            "spawn"
-        )  # a fork would inherit the sandbox's threads
+    def __init__(self, count: int) -> None:
         self.count = count
-        self.start, self.meeting = context.Barrier(count), context.Barrier(count + 1)
+        self.start, self.meeting = CONTEXT.Barrier(count), CONTEXT.Barrier(count + 1)
         self._pool = ProcessPoolExecutor(
-            count, mp_context=context, initializer=_enter, initargs=(self.start, self.meeting)
+            count, mp_context=CONTEXT, initializer=_enter, initargs=(self.start, self.meeting)
         )
 
     def run(
@@ -70,8 +67,8 @@ class Crew:
 
 
 @contextmanager
-def crew(count: int, context: Any = None) -> Iterator[Crew]:
-    with closing(Crew(count, context)) as together:
+def crew(count: int) -> Iterator[Crew]:
+    with closing(Crew(count)) as together:
         yield together
 
 
