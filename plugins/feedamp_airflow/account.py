@@ -35,13 +35,9 @@ def libpq_options(connection: AirflowConnection) -> dict[str, str]:
 
 
 def read_postgres(connection: AirflowConnection) -> PostgresAddress:
-    """Address and credentials of a Postgres connection; a ConfigurationError names a wrong type, field or installation."""
-    try:
-        from feedamp.warehouse.postgres_address import PostgresAddress
-    except ImportError as error:  # pragma: no cover - only without the extra
-        raise ConfigurationError(
-            "[feedamp] warehouse_conn_id needs the Postgres driver; install this package with its extra `postgres`."
-        ) from error
+    """Address and credentials of a Postgres connection; a ConfigurationError names a wrong type or field."""
+    from feedamp.warehouse.postgres_address import PostgresAddress
+
     name = f"Connection {connection.conn_id}"
     kind = getattr(connection, "conn_type", None)
     if kind not in (None, "", "postgres", "postgresql"):

@@ -20,6 +20,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import OPEN_PHASES
 from feedamp.run import printable
+from feedamp.settings import Settings
 from feedamp.state import notices, overview, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION
 from feedamp.steps.refresh_tokens.renew_idle_grants import WARN_BEFORE
@@ -125,7 +126,7 @@ def notify(
         if lease is None:
             return  # another run is telling it
         with resources.state.read() as connection:
-            facts = current_facts(connection, document, stale_before=_stale_before(resources, document))
+            facts = current_facts(connection, document, resources.settings)
             told = notices.told(connection)
         ended = {
             key
@@ -190,14 +191,7 @@ def made(setting: NotifierSetting) -> BaseNotifier:
     return notifier
 
 
-def _stale_before(resources: Resources, document: Mapping[str, Any]) -> datetime:
-    now: datetime = document["now"]
-    return now - resources.settings.stale_watermark
-
-
-def current_facts(
-    connection: Connection, document: Mapping[str, Any], *, stale_before: datetime
-) -> dict[str, Fact]:
+def current_facts(connection: Connection, document: Mapping[str, Any], settings: Settings) -> dict[str, Fact]:
     """All that people should know now, by the key under which it is told once."""
     now: datetime = document["now"]
     refused = [
@@ -206,7 +200,7 @@ def current_facts(
     facts = [Fact("grant_refused", seller_id, "") for seller_id in refused]
     ending = notices.ending_grants(connection, before=now + WARN_BEFORE)
     facts += [Fact("grant_ends", seller_id, f"{ends_at:%Y-%m-%d}") for seller_id, ends_at in ending.items()]
-    stale = overview.stale_sellers(connection, before=stale_before)
+    stale = overview.stale_sellers(connection, before=now - settings.stale_watermark)
     facts += [
         Fact(
             "stale_watermark",

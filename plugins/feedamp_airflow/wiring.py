@@ -156,11 +156,11 @@ def record_origins(state: State) -> dict[str, tuple[str, int]]:
 def make_warehouse(options: Options, *, lock_wait_s: float, away_s: float = STORE_AWAY_S) -> Warehouse:
     """The warehouse of `warehouse_conn_id`, or the DuckDB file, not opened yet; ConfigurationError without its driver."""
     if options.warehouse_conn_id:
-        address = read_postgres(connection_for("warehouse_conn_id", options.warehouse_conn_id))
-        mask_secret(address.password)
+        found = connection_for("warehouse_conn_id", options.warehouse_conn_id)
         with needs_extra("warehouse_conn_id", "postgres"):
             from feedamp.warehouse.postgres import PostgresWarehouse
-
+        address = read_postgres(found)
+        mask_secret(address.password)
         return PostgresWarehouse(address, lock_wait_s=lock_wait_s, away_s=away_s)
     return DuckDbWarehouse(
         options.duckdb_path,

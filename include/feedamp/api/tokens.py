@@ -322,7 +322,9 @@ class Tokens:
         lease.has_open_outcome = True
         asked_at = self._clock.corrected(asked_at)  # whatever the clock: a new pair must be stored
         self._unmark(grant.seller_id, GrantMark.ORPHANED)
-        other_id = self._other_with(answer.access_token, grant.seller_id)
+        cached = list(self._cache.items())
+        has_same = (one for one, kept in cached if kept.value == answer.access_token)
+        other_id = next((one for one in has_same if one != grant.seller_id), None)
         foreign = ForeignPairError(
             f"FeedAMP answered a token call with the access token of seller {other_id}; it is not used.",
             seller_id=grant.seller_id,
@@ -365,13 +367,6 @@ class Tokens:
             version,
             _good_until(asked_at + timedelta(seconds=answer.expires_in_s), answer.expires_in_s),
         )
-
-    def _other_with(self, access_token: str, seller_id: str) -> str | None:
-        """Another seller for whom this process uses the same access token."""
-        for other_id, kept in list(self._cache.items()):
-            if kept.value == access_token and other_id != seller_id:
-                return other_id
-        return None
 
     async def _ask(self, grant: Grant, lease: Lease) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it.

@@ -195,7 +195,8 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
         "erase", help="erase all that is stored of a seller, permanently", description=_ERASE
     )
     erase.add_argument("seller", metavar="SELLER")
-    _erases(erase, "departing:erase_seller")
+    erase.set_defaults(number=None)
+    _erases(erase)
     confirm = verbs.add_parser(
         "confirm-host",
         help="use a connection's grants at its new host",
@@ -276,13 +277,13 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
     )
     erase.add_argument("seller", metavar="SELLER")
     erase.add_argument("number", metavar="NUMBER", help="mp_order_number")
-    _erases(erase, "departing:erase_order")
+    _erases(erase)
 
 
-def _erases(command: argparse.ArgumentParser, run: str) -> None:
+def _erases(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="only show what the state has")
     command.add_argument("--yes", action="store_true", help="confirm without a question")
-    _does(command, run, listing=True)
+    _does(command, "departing:erase", listing=True)
 
 
 def _days(text: str) -> float:

@@ -32,18 +32,15 @@ def remove(given: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
-def erase_seller(given: argparse.Namespace, out: Output) -> int:
-    """Erases all that is stored of a seller and its orders. Safe to repeat."""
-    return _erase(given, out, None, f"seller {given.seller}")
+def erase(given: argparse.Namespace, out: Output) -> int:
+    """Erases all that is stored of a seller and its orders or, with a number, of one order. Safe to repeat.
 
-
-def erase_order(given: argparse.Namespace, out: Output) -> int:
-    """Erases all that is stored of one order. Safe to repeat."""
-    return _erase(given, out, given.number, f"order {given.number} of seller {given.seller}")
-
-
-def _erase(given: argparse.Namespace, out: Output, number: str | None, what: str) -> int:
-    """Shows what would go, asks, erases, and names what the operator has to remove; 1 if there is any of that, or nothing was found."""
+    Shows what would go, asks, erases, and names what the operator has to remove; 1 if there is any of that, or nothing was
+    found.
+    """
+    number, what = given.number, f"seller {given.seller}"
+    if number is not None:
+        what = f"order {number} of {what}"
     tell = out.complain if given.json else out.say
     with opened_resources() as resources:
         held = depart.look(resources, given.seller, number)

@@ -141,7 +141,8 @@ def document(connection: Connection, seller_id: str, number: str) -> dict[str, A
             order, closing["waits_for"] or "can be closed", needs_person=closing["needs_person"]
         ),
         **{name: getattr(order, name) for name in LEDGER},
-        "read_at": _read_at(order, stored),
+        # Its snapshot goes when it is closed; the units and their time are kept.
+        "read_at": stored.read_at if stored is not None else order.closed_units_at,
         "snapshot": _snapshot(stored),
         "lines": _lines(order, stored),
         "closing": closing,
@@ -180,11 +181,6 @@ def _stored_snapshot(
         return open_orders.read(connection, seller_id, number), None
     except UnreadableError as error:
         return None, str(error)
-
-
-def _read_at(order: LedgerOrder, stored: StoredSnapshot | None) -> datetime | None:
-    """When FeedAMP last showed the order: its snapshot goes when it is closed, the units and their time are kept."""
-    return stored.read_at if stored is not None else order.closed_units_at
 
 
 def _snapshot(stored: StoredSnapshot | None) -> dict[str, Any] | None:

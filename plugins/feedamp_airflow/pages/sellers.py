@@ -111,13 +111,10 @@ def show_seller(
 
     A consent leads here with `connected`, which is then said.
     """
-    return _show(request, seller_id or seller, reader, is_told=connected)
-
-
-def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) -> HTMLResponse:
+    seller_id = seller_id or seller
     with reading() as read:
-        seller = next(iter(sellers.find(read.connection, [seller_id])), None)
-        if seller is None:
+        found = next(iter(sellers.find(read.connection, [seller_id])), None)
+        if found is None:
             raise Refused(
                 404, "There is no such seller, or it was removed or erased; orders of a removed seller stay."
             )
@@ -127,10 +124,10 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
         mark = state_overview.seller_watermarks(read.connection, seller_id).get(seller_id)
         is_stale = bool(_stale(read, [seller_id]))
         facts: dict[str, Any] = {
-            "Name": seller.name,
-            "Sales channel": seller.sales_channel,
-            "Connection": seller.conn_id,
-            "Grant": seller.grant or "none",
+            "Name": found.name,
+            "Sales channel": found.sales_channel,
+            "Connection": found.conn_id,
+            "Grant": found.grant or "none",
             "Grant issued": issued_at,
             "Last refreshed": refreshed_at,
             "Grant ends": issued_at and issued_at + REFRESH_TOKEN_LIFE,
@@ -140,11 +137,11 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
         }
         shown = {
             "is_stale": is_stale,
-            "blocked_by": seller.blocked_by
+            "blocked_by": found.blocked_by
             and reader.said(
-                seller.blocked_by, "the seller is paused" if seller.paused else "its grant cannot be used"
+                found.blocked_by, "the seller is paused" if found.paused else "its grant cannot be used"
             ),
-            "moved": moved_server(read.connection, seller.conn_id) if reader.may_change else None,
+            "moved": moved_server(read.connection, found.conn_id) if reader.may_change else None,
             "per_day": flow(read, "day", DAYS_SHOWN, seller_id),
             "scores": scorecards.of_seller(read.connection, seller_id, DAYS_SHOWN, now=read.now),
             "measured_at": scorecards.measured_at(read.connection),
@@ -163,9 +160,9 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
     return render(
         request,
         "seller.html",
-        seller=seller,
+        seller=found,
         facts=facts,
-        is_told=is_told and seller.grant == ACTIVE,
+        is_told=connected and found.grant == ACTIVE,
         reader=reader,
         **shown,
     )
