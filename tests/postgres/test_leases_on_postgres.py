@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from processes import place_and_tell
 
 from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
-from feedamp.state import State
+from feedamp.state import State, rate_leases
+from feedamp.state.schema import slots
 from feedamp_sandbox import SandboxOptions, running
 from feedamp_sandbox.server import Exchange
 
@@ -110,3 +112,26 @@ def test_a_slot_that_another_took_during_a_stall_is_asked_for_again(url: str) ->
         assert 0.0 < ours.rates.take("S1", interval_s=60.0) < 1.0
         assert ours.rates.take("S1", interval_s=60.0) > 1.0
         assert stood_still
+
+
+def test_the_rate_of_a_seller_of_whom_a_transaction_is_is_given_up_later(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_leases, "LOOK_EVERY_S", PATIENCE_S)
+    with closing(State(url)) as ours, closing(State(url)) as theirs, ThreadPoolExecutor(1) as pool:
+
+        def held() -> set[str]:
+            with ours.read() as connection:
+                rows = sa.select(slots.c.seller_id).where(slots.c.held_by.is_not(None))
+                return set(connection.execute(rows).scalars())
+
+        ours.rates.hold(["S1", "S2"])
+        for seller_id in ("S1", "S2"):
+            assert theirs.rates.take(seller_id, interval_s=0.01) > 0.0
+        with theirs.begin(of=["S1"]):
+            pool.submit(ours.rates._look).result(PATIENCE_S / 2)
+            assert held() == {"S1"}
+            assert ours.rates.take("S1", interval_s=0.01) == 0.0
+        ours.rates.left("S1", ours.rates.elapsed_s(), interval_s=0.01, shortest_s=0.01)
+        ours.rates._look()
+        assert held() == set()

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -297,23 +298,35 @@ class RateLeases:
                 held.is_given = True
         if not given and ends is None:
             return
+        given_back: set[str] = set()
         try:
-            with self._state.begin(of=list(given)) as connection:
+            with self._begin(given, waits=ends is not None) as (connection, free):
                 now, ahead = self._moment()
-                paces = {seller_id: held.pace.moved(ahead) for seller_id, held in given.items()}
+                paces = {seller_id: given[seller_id].pace.moved(ahead) for seller_id in free}
                 request_slots.give_back(connection, paces, process=name, now=now, is_wanted=is_wanted)
                 if ends is not None:
                     leases.release(connection, [ends])
-        except BaseException:
-            for held in given.values():
-                held.is_given = False
-            raise
+            given_back.update(free)
+        finally:
+            with self._lock:
+                for seller_id, held in given.items():
+                    held.is_given = seller_id in given_back
+                    if held.is_given and self._held.get(seller_id) is held:
+                        del self._held[seller_id]
         if ends is not None:
             ends.is_released = True
-        with self._lock:
-            for seller_id, held in given.items():
-                if self._held.get(seller_id) is held:
-                    del self._held[seller_id]
+
+    @contextmanager
+    def _begin(
+        self, seller_ids: Collection[str], *, waits: bool
+    ) -> Iterator[tuple[Connection, Collection[str]]]:
+        """A transaction of sellers, unless it `waits` only of those that no other one is of: the others are given back later."""
+        if not waits:
+            with self._state.begin_free(seller_ids) as begun:
+                yield begun
+            return
+        with self._state.begin(of=seller_ids) as connection:
+            yield connection, seller_ids
 
     def _start_looking(self) -> None:
         with self._lock:
