@@ -38,6 +38,7 @@ from feedamp.state import (
 from feedamp.state.leases import of_order
 from feedamp.state.schema import leases, metadata
 from feedamp.steps import depart
+from feedamp.steps.place_orders import seller_batch
 from feedamp.steps.place_orders.place import place
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.closing_moments import ClosingMoments
@@ -135,6 +136,53 @@ def test_what_fails_of_a_seller_of_whom_another_transaction_is_delays_no_other(t
                 wait_until(lambda: all(env.order(f"M-{n}").phase == "settled" for n in range(12)))
             running.result(timeout=PATIENCE_S)
         assert env.order("M-99", OTHER).reason
+
+
+@pytest.mark.parametrize("fault", [None, "echo_400"], ids=["it can be cancelled", "it cannot be read"])
+def test_a_cancellation_that_waits_for_its_seller_delays_no_other(
+    tmp_path, url, fault, monkeypatch
+):
+    with open_env(tmp_path, state_url=url) as env:
+        env.deliver("M-1", seller=OTHER)
+        env.deliver("M-1", seller=SELLER)  # so that neither needs a token later
+        env.place()
+        env.deliver("M-1", seller=OTHER, marketplace_state="CANCELLED")
+        env.deliver("M-2", seller=SELLER)
+        if fault:
+            env.sandbox.fault(fault, method="GET", path="/orders/M-1", times=None)
+        read_alone, is_locked = seller_batch.read_alone, threading.Event()
+        is_read = threading.Event()
+
+        async def held_up(client, number):
+            try:
+                return await read_alone(client, number)
+            finally:
+                is_read.set()
+                await asyncio.to_thread(is_locked.wait, PATIENCE_S)
+
+        monkeypatch.setattr(seller_batch, "read_alone", held_up)
+
+        async def place_both():
+            is_first = asyncio.create_task(place(env.resources, env.run("place_orders"), 0, [OTHER]))
+            await asyncio.to_thread(is_locked.wait, PATIENCE_S)
+            await asyncio.sleep(0.1)  # the first one waits for the lock now
+            await place(env.resources, env.run("place_orders"), 1, [SELLER])
+            return await is_first
+
+        with closing(State(url)) as another, ThreadPoolExecutor(1) as pool:
+            running = pool.submit(lambda: asyncio.run(place_both()))
+            assert is_read.wait(PATIENCE_S)
+            with another.begin(of=[OTHER]):
+                is_locked.set()
+                give_up_at = time.monotonic() + PATIENCE_S
+                while env.order("M-2").phase != "settled":
+                    assert time.monotonic() < give_up_at
+                    time.sleep(0.02)
+            running.result(timeout=PATIENCE_S)
+        order = env.order("M-1", OTHER)
+        assert (order.phase, order.accepted_state) == (
+            ("held", "AWAITING_SHIPMENT") if fault else ("closed", "CANCELLED")
+        )
 
 
 def test_a_seller_whom_others_use_without_pause_gets_its_turn(tmp_path, url):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from feedamp import errors
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
@@ -339,7 +341,7 @@ class SellerJob:
         """The orders that FeedAMP has and that can be read; records the others."""
         asked_at = self._state.now()
         fresh = await read_by_number(self._client, numbers)
-        self._record_missing(fresh.missing, asked_at=asked_at)
+        await self._record_missing(fresh.missing, asked_at=asked_at)
         self._record_unreadable(*fresh.unread)
         for error in fresh.failed:
             self._fail(error)
@@ -367,17 +369,21 @@ class SellerJob:
                 reads += 1
         return None
 
-    def _record_missing(self, numbers: Sequence[str], *, asked_at: datetime) -> None:
+    async def _record_missing(self, numbers: Sequence[str], *, asked_at: datetime) -> None:
         """Records orders that FeedAMP does not have: it answered 404 when it was asked for them at `asked_at`."""
         if not numbers:
             return  # no empty transaction for each list that was read
-        with self._state.begin(of=[self._seller_id]) as connection:
+
+        def mark(connection: Connection) -> None:
             for number in numbers:
-                self._warn(
-                    f"order {number} is no longer in the seller's FeedAMP account; "
-                    "start feedamp_reconcile_orders for the day of its purchase"
-                )
                 ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
+
+        await self._state.change(self._seller_id, mark)
+        for number in numbers:
+            self._warn(
+                f"order {number} is no longer in the seller's FeedAMP account; "
+                "start feedamp_reconcile_orders for the day of its purchase"
+            )
 
     def _record_unreadable(self, *orders: UnreadableOrder) -> None:
         for order in orders:

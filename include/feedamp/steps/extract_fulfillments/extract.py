@@ -290,7 +290,7 @@ class _SellerReader(SellerJob):
                 asked_at = self._state.now()
                 fresh = await read_by_number(self._client, numbers)
                 failed += fresh.failed
-                self._record_missing(fresh.missing, asked_at=asked_at)
+                await self._record_missing(fresh.missing, asked_at=asked_at)
                 for unreadable in fresh.unread:
                     self._record_unreadable_order(unreadable)
                 with self._state.read() as connection:

@@ -64,7 +64,7 @@ class SellerBatch(SellerJob):
         if self._stopped is not None:
             # By a wrong clock, "until when" is wrong too; the end of an emergency stop is the next run's to see.
             if not isinstance(self._stopped, errors.ConfigurationError | errors.ReadOnlyError):
-                self._postpone_rest(self._stopped)
+                await self._postpone_rest(self._stopped)
             raise self._stopped
 
     async def _send_all(self, numbers: list[str]) -> list[str]:
@@ -146,12 +146,12 @@ class SellerBatch(SellerJob):
             read = await read_alone(self._client, number)
         except errors.NotFoundError:
             if order.accepted_state is None:
-                self._record_never_placed(order)
+                await self._record_never_placed(order)
             else:
-                self._hold_missing(order, asked_at)
+                await self._hold_missing(order, asked_at)
         except errors.RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
-                self._hold_unreadable(order, f"FeedAMP answered GET with {error.status}")
+                await self._hold_unreadable(order, f"FeedAMP answered GET with {error.status}")
             else:
                 self._stop_at_refusal(error)
         except errors.AuthorizationError as error:
@@ -160,49 +160,57 @@ class SellerBatch(SellerJob):
             await self._postpone(order, error, f"CANCELLED is sent once the order can be read: {error}")
         else:
             if not isinstance(read, UnreadableOrder):
-                return read[1] if self._is_free_to_cancel(order, lease, *read) else None
-            self._hold_unreadable(order, read.where or "no field named")
+                return read[1] if await self._is_free_to_cancel(order, lease, *read) else None
+            await self._hold_unreadable(order, read.where or "no field named")
         return None
 
-    def _is_free_to_cancel(
+    async def _is_free_to_cancel(
         self, order: LedgerOrder, lease: Lease, remote_order: Order, read_at: datetime
     ) -> bool:
         """Stores the order that was read, and decides on the newest snapshot."""
         is_held = lease.renew()  # the read may have taken very long
-        with self._state.begin(of=[self._seller_id]) as connection:
+
+        def store(connection: Connection) -> tuple[bool, str | None]:
             store_orders(connection, order.seller_id, [(remote_order, read_at)], run_id=self._run.run_id)
             current = _still_to_cancel(connection, order)
-            if current is None:
-                return False
-            if not is_held:
-                self._fail(_busy(order.mp_order_number))
-                return False
-            note = hold_if_shipped(connection, current, run_id=self._run.run_id, now=self._state.now())
+            if current is None or not is_held:
+                return current is not None, None
+            return True, hold_if_shipped(connection, current, run_id=self._run.run_id, now=self._state.now())
+
+        is_wanted, note = await self._state.change(self._seller_id, store)
         if note is not None:
             self._warn(note)
-        return note is None
+        elif is_wanted and not is_held:
+            self._fail(_busy(order.mp_order_number))
+        return is_wanted and is_held and note is None
 
-    def _hold_unreadable(self, order: LedgerOrder, where: str) -> None:
+    async def _hold_unreadable(self, order: LedgerOrder, where: str) -> None:
         self._count(orders_unread=1)
         number = order.mp_order_number
         self._warn(f"order {number} cannot be read ({where}), so CANCELLED was not sent")
         reason = (
             f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
         )
-        with self._state.begin(of=[self._seller_id]) as connection:
+
+        def hold(connection: Connection) -> None:
             current = _still_to_cancel(connection, order)
             if current is not None:
                 held = current.cancellation_held(reason, read_back_at=self._state.now())
                 self._save(connection, current, held)
 
-    def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
+        await self._state.change(self._seller_id, hold)
+
+    async def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         self._warn(f"FeedAMP does not have order {order.mp_order_number}, so CANCELLED was not sent")
-        with self._state.begin(of=[self._seller_id]) as connection:
+
+        def hold(connection: Connection) -> None:
             current = _still_to_cancel(connection, order)
             if current is not None:
                 reason = "CANCELLED was not sent: FeedAMP does not have the order"
                 self._save(connection, current, current.cancellation_held(reason))
                 ledger.mark_missing(connection, *order.key, asked_at=asked_at)
+
+        await self._state.change(self._seller_id, hold)
 
     def _stop_at_refusal(self, error: errors.RejectedError) -> None:
         """Stops the seller: this refusal concerns the endpoint, the network or the client, and so affects all orders."""
@@ -266,12 +274,14 @@ class SellerBatch(SellerJob):
 
         await self._state.change(self._seller_id, store)
 
-    def _record_never_placed(self, order: LedgerOrder) -> None:
-        with self._state.begin(of=[self._seller_id]) as connection:
+    async def _record_never_placed(self, order: LedgerOrder) -> None:
+        def end(connection: Connection) -> None:
             current = _still_to_cancel(connection, order)
             if current is not None:
                 never_placed = current.cancelled_before_placing(now=self._state.now())
                 ledger.save(connection, current, never_placed)
+
+        await self._state.change(self._seller_id, end)
 
     async def _postpone(
         self, order: LedgerOrder, error: errors.TransientError, reason: str | None = None
@@ -295,16 +305,19 @@ class SellerBatch(SellerJob):
         now = self._state.now()
         order_events.save_order(connection, before, after, run_id=self._run.run_id, now=now)
 
-    def _postpone_rest(self, error: errors.FeedAmpError) -> None:
+    async def _postpone_rest(self, error: errors.FeedAmpError) -> None:
         """Records why the seller's remaining orders wait, and until when."""
         # A refused grant is marked at the end of the step; from then on `plan_place` records why the orders wait.
         wait = wait_behind_others(asked_s=getattr(error, "retry_after_s", None))
         reason = str(error)
         if isinstance(error, errors.PausedError):  # the same reason that `plan_place` records
             wait, reason = BLOCKED_WAIT, sellers.PAUSED
-        with self._state.begin(of=[self._seller_id]) as connection:
+
+        def explain(connection: Connection) -> None:
             now = self._state.now()
             ledger.explain_waiting(connection, self._seller_id, reason=reason, next_try_at=now + wait)
+
+        await self._state.change(self._seller_id, explain)
 
 
 def _busy(number: str) -> errors.BusyError:

@@ -153,7 +153,7 @@ class _Closer(SellerJob):
         try:
             read = await read_alone(self._client, number)
         except errors.NotFoundError:
-            self._record_missing([number], asked_at=asked_at)
+            await self._record_missing([number], asked_at=asked_at)
             return None
         if isinstance(read, UnreadableOrder):
             self._record_unreadable(read)

@@ -205,7 +205,7 @@ class _Reporter(SellerJob):
         try:
             await self._client.get_order(number)
         except errors.NotFoundError:
-            self._record_missing([number], asked_at=asked_at)
+            await self._record_missing([number], asked_at=asked_at)
         except errors.UnreadableError:
             pass  # it cannot be decoded, but it exists
         except errors.TransientError as error:
