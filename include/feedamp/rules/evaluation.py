@@ -67,8 +67,7 @@ def evaluate(
     order = _follow_remote_state(order, snapshot)
     if _is_conflict_over(order, snapshot):
         wanted = order.conflict_ended(now=now)
-        wait = Wait(f"it is to be placed as {wanted.desired_state}")
-        return Evaluation(wanted, wait, error_lingers_since=read.error_lingers_since)
+        return Evaluation(wanted, _placed_first(wanted), error_lingers_since=read.error_lingers_since)
     changed: list[StoredFinding] = []
     ordered = order.ordered
     if not snapshot.is_marketplace_fulfilled:  # otherwise there is no seller to report to
@@ -122,6 +121,10 @@ def _follow_remote_state(order: LedgerOrder, snapshot: Snapshot) -> LedgerOrder:
     if order.has_body or order.accepted_state == state or state not in (PENDING, AWAITING_SHIPMENT):
         return order
     return order.followed(state)
+
+
+def _placed_first(order: LedgerOrder) -> Wait:
+    return Wait(f"it is to be placed as {order.desired_state}")
 
 
 def _is_conflict_over(order: LedgerOrder, snapshot: Snapshot) -> bool:
