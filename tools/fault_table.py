@@ -21,9 +21,9 @@ from fault_plays import Outcome, outcomes  # noqa: E402
 from postgres import serving  # noqa: E402
 from trouble_plays import STRUCK_AT, TROUBLES, Column, columns, words_of  # noqa: E402
 
-# How many orders of the seller have been sent with a new token when the first 401 to it is read depends on the moment: at
-# most all three, each twice.
-IN_FLIGHT = range(1, 7)
+# How many orders of the seller are in flight when the first refusal is read depends on the moment: at most all three, each
+# twice; without the refusal they all are sent, and then read.
+IN_FLIGHT = range(-3, 7)
 
 _HEAD = """\
 # Faults
@@ -130,7 +130,8 @@ def _says(outcome: Outcome) -> str:
 
 
 def _more(case: Case, requests: int) -> str:
-    if case.fault is LIVE_TOKEN and case.place == "place" and case.times is None and requests in IN_FLIGHT:
+    is_refused = case.fault is LIVE_TOKEN or (case.place == "close" and "429" in case.fault.words)
+    if is_refused and case.place in ("place", "close") and case.times is None and requests in IN_FLIGHT:
         return "some, by how many orders are in flight"
     return "as many" if not requests else f"{requests:+d}"
 
