@@ -33,18 +33,25 @@ from feedamp_sandbox.options import Behaviors
 CONN_ID = "feedamp_default"
 YEARLY = "0 0 1 1 *"  # once, when a DAG is unpaused, and not again
 # Airflow imports it when a program starts. Tasks are forks of the scheduler and import what they need, for more than a second
-# each, unless it has done so. With LATE_IMPORTS in its environment it goes on as Airflow does by itself.
+# each, unless it has done so before its first fork, when all of Airflow is there. With LATE_IMPORTS in its environment it goes
+# on as Airflow does by itself.
 LATE_IMPORTS = "TESTS_IMPORT_LATE"
 IMPORTED_BEFORE_TASKS = f"""
-import os, sys
+import functools, os, sys
 
-if sys.argv[1:2] == ["scheduler"] and "{LATE_IMPORTS}" not in os.environ:
+@functools.cache
+def import_all():
     import importlib, pkgutil
-    import aiohttp, duckdb, pyarrow.dataset, pyarrow.parquet
+    import aiohttp, duckdb, jinja2.ext, pandas, pyarrow.dataset, pyarrow.parquet
     import feedamp
 
     for module in pkgutil.walk_packages(feedamp.__path__, "feedamp."):
         importlib.import_module(module.name)
+    for name in ("tasks", "dag_settings", "bundle", "telling", "lineage"):
+        importlib.import_module("feedamp_airflow." + name)
+
+if sys.argv[1:2] == ["scheduler"] and "{LATE_IMPORTS}" not in os.environ:
+    os.register_at_fork(before=import_all)
 """
 
 
@@ -61,11 +68,9 @@ class Installation:
     encryption_key: str = field(repr=False)
     urls: list[str] = field(default_factory=list, repr=False)  # each that is requested of the sandbox
 
-    def connect(
-        self, seller_ids: Sequence[str], *, folder: Path | None = None, conn_id: str = CONN_ID
-    ) -> None:
-        """Sellers of the sandbox with the grant that works now, in the state in `folder`."""
-        url = f"sqlite:///{(folder or self.folder) / 'state.db'}"
+    def connect(self, seller_ids: Sequence[str], *, conn_id: str = CONN_ID) -> None:
+        """Sellers of the sandbox with the grant that works now."""
+        url = f"sqlite:///{self.folder / 'state.db'}"
         connect_sellers(url, self.encryption_key, self.sandbox, seller_ids, conn_id)
 
     def add_connection(self, conn_id: str, *, secret: str = "", **extra: Any) -> None:
@@ -76,18 +81,17 @@ class Installation:
             address | {"client_secret": secret or sandbox.client_secret}, extra, conn_id
         )
 
-    def move(self, folder: Path, *, imports_late: bool = False) -> None:
-        """Starts the scheduler again with state, inbox, lake and warehouse in `folder`, and with `pii = keep`."""
+    def move(self) -> None:
+        """Starts the scheduler again with state, inbox, lake and warehouse in `folder`; tasks import what they need."""
         places = {
-            "state_url": f"sqlite:///{folder / 'state.db'}",
-            "inbox_url": str(folder / "inbox"),
-            "lake_url": str(folder / "lake"),
-            "duckdb_path": str(folder / "warehouse.duckdb"),
+            "state_url": f"sqlite:///{self.folder / 'state.db'}",
+            "inbox_url": str(self.folder / "inbox"),
+            "lake_url": str(self.folder / "lake"),
+            "duckdb_path": str(self.folder / "warehouse.duckdb"),
             "pii": "keep",
         }
         self.programs.stop("scheduler")
-        env = feedamp_env(places) | ({LATE_IMPORTS: "yes"} if imports_late else {})
-        self.airflow.start_program("scheduler", env)
+        self.airflow.start_program("scheduler", feedamp_env(places) | {LATE_IMPORTS: "yes"})
 
     def drop(self, name: str, rows: list[dict[str, Any]]) -> None:
         """An inbox file of good orders, old enough to count as settled."""
@@ -239,7 +243,7 @@ def feedamp_env(options: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """The one installation of all modules, because starting one is slow, with `pii = mask`; see `move` for another.
+    """The one installation of all modules, because starting one is slow, with `pii = mask`; `move` changes that.
 
     Its metadata are on Postgres: on SQLite, parallel runs of a backfill lock each other out, and one that is cancelled
     ends the scheduler.

@@ -53,7 +53,7 @@ def looped(guarded):
         installation.add_connection("feedamp_looped", requests_per_second=100)
         installation.connect(everyone, conn_id="feedamp_looped")
         installation.pause(PROCESS)
-        installation.move(installation.folder, imports_late=True)
+        installation.move()
         rows = order_rows(everyone)
         installation.drop("orders.jsonl", rows)
         installation.unpause(PLACE, EXTRACT)
