@@ -17,8 +17,8 @@ from contract_check import ContractCheck
 
 from demo.orders import make_orders
 
-ORDERS = 36
-CYCLES = 3
+ORDERS = 24
+CYCLES = 2
 STEPS = {"intake", "place", "extract", "validate", "close", "reconcile", "refresh"}
 
 
@@ -74,7 +74,7 @@ def looped(airflow_home, tmp_path_factory, request):
         ends = []
         for dag in [*dags, "refresh_tokens"]:
             if dag == "extract_fulfillments":
-                env.sandbox.act(rounds=4)
+                env.sandbox.act(rounds=6)
             ends.append((dag, str(env.run_dag(dag).state)))
         ends.append(("reconcile_orders", str(env.run_dag("reconcile_orders", at=midnight()).state)))
         logging.getLogger().removeHandler(handler)

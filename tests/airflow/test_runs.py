@@ -307,22 +307,20 @@ def rung(home):
 
 def test_an_asset_rings_if_something_changed_or_is_to_be_processed(placed, airflow_home):
     placed.set_options(sellers_per_task="3")
+    placed.extract()
     before = len(rung(airflow_home))
-    placed.run_dag("extract_fulfillments")
     placed.run_dag("extract_fulfillments")  # nothing changed since, but no one has looked at the orders
     placed.run_dag("process_fulfillments")
     placed.run_dag("extract_fulfillments")
     placed.run_dag("process_fulfillments")
     ship(placed, FIRST, f"M-{FIRST}")
     placed.run_dag("extract_fulfillments")
-    first, again, processed, shipped = rung(airflow_home)[before:]
-    assert (first[0], again[0], processed[0], shipped[0]) == (
-        "extract_fulfillments",
+    again, processed, shipped = rung(airflow_home)[before:]
+    assert (again[0], processed[0], shipped[0]) == (
         "extract_fulfillments",
         "process_fulfillments",
         "extract_fulfillments",
     )
-    assert first[1]["orders"] == first[1]["sellers_to_process"] == 3
-    assert first[1]["rows"] > 0
     assert again[1] == {"orders": 0, "rows": 0, "sellers_to_process": 3}
     assert (shipped[1]["orders"], shipped[1]["sellers_to_process"]) == (1, 1)
+    assert shipped[1]["rows"] > 0
