@@ -18,6 +18,7 @@ InsteadKind = Literal[
     "throttle",
     "throttle_until",
     "throttle_bare",
+    "error_403",
     "error_500",
     "error_502",
     "error_503",
@@ -28,7 +29,7 @@ InsteadKind = Literal[
     "expire_cursor",
     "reset_before",
 ]
-"""The request has no effect: 429 with seconds, with an HTTP date, or with neither; 5xx as HTML; 400, 401 and 500 that
+"""The request has no effect: 429 with seconds, with an HTTP date, or with neither; 403 and 5xx as HTML; 400, 401 and 500 that
 repeat the request with its credential and body, as careless servers do; 401 for a live token; 400 for a live cursor;
 a reset connection."""
 

@@ -51,6 +51,7 @@ def first_page(probe):
         pytest.param("throttle", 429, "7", id="429 with seconds"),
         pytest.param("throttle_until", 429, "Wed, 01 Jul 2026 12:00:07 GMT", id="429 with a date"),
         pytest.param("throttle_bare", 429, None, id="429 without a header"),
+        pytest.param("error_403", 403, None, id="403"),
         pytest.param("error_500", 500, None, id="500"),
         pytest.param("error_502", 502, None, id="502"),
         pytest.param("error_503", 503, None, id="503"),
@@ -62,7 +63,8 @@ def test_a_refusal_has_no_effect_and_strikes_once(sandbox, probe, kind, status, 
     answer = probe.place("M-99")
     assert (answer.status, answer.headers.get("retry-after")) == (status, retry_after)
     assert "M-99" not in sandbox.orders(SELLER)
-    assert answer.headers["content-type"].startswith("text/html" if status >= 500 else "application/json")
+    is_html = kind.startswith("error_")
+    assert answer.headers["content-type"].startswith("text/html" if is_html else "application/json")
     assert probe.place("M-99").status == 200
 
 

@@ -134,6 +134,17 @@ def test_a_report_that_feedamp_refuses_is_held_with_its_words(env: Env) -> None:
     assert posts(env) == 1
 
 
+def test_a_report_that_a_gateway_refuses_is_sent_by_the_next_run(mistyped: Env) -> None:
+    mistyped.sandbox.fault("error_403", path="/errors")
+    with pytest.raises(TransientError, match="FeedAMP answered 403 to POST"):
+        finish(mistyped.validate())
+    [finding] = mistyped.findings("M-1")
+    assert (finding.state, finding.intent_at) == ("to_report", None)
+    mistyped.validate()
+    assert mistyped.finding_states("M-1") == [("invalid_tracking", "reported")]
+    assert mistyped.asked("GET", "/orders/M-1") == []  # no request was unclear, so none was looked up
+
+
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
 def test_one_failing_seller_does_not_delay_another(mistyped: Env, trouble: str) -> None:
     mistyped.placed("M-2", seller=OTHER)

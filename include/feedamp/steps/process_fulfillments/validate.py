@@ -29,6 +29,8 @@ from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_s
 
 log = logging.getLogger(__name__)
 ORDERS_PER_TRANSACTION = 500
+# These statuses concern the report's content; any other one concerns the endpoint, the network or the client.
+REFUSES_THE_REPORT = (400, 409, 413, 422)
 
 
 def plan_process(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -180,6 +182,11 @@ class _Reporter(SellerJob):
             self._write([f.but(intent_at=None) for f in pending])
             await self._confirm_missing(number)
         except errors.RejectedError as error:
+            if error.status not in REFUSES_THE_REPORT:
+                self._write([f.but(intent_at=None) for f in pending])
+                raise errors.TransientError(
+                    f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address."
+                ) from error
             self._warn(
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows FeedAMP's message"
