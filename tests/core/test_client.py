@@ -242,6 +242,21 @@ def test_what_is_called_a_token_is_taken_out_whoever_has_it(body, left):
         pytest.param(b'[{"code":"C","message":"m"},"t"]', (("C", "m"), ("", "t")), id="a list"),
         pytest.param(b'{"errors":[{"code":"C","message":"m"}]}', (("C", "m"),), id="a list in an object"),
         pytest.param(b'{"code":7,"error":"m"}', (("7", "m"),), id="an object"),
+        pytest.param(
+            b'{"detail":"\xc3\xa4"}', (("", '{"detail": "\u00e4"}'),), id="an object of other names"
+        ),
+        pytest.param(
+            b'{"message":"m","errors":{"sku":["bad"]}}',
+            (("", 'm {"errors": {"sku": ["bad"]}}'),),
+            id="reasons by field",
+        ),
+        pytest.param(b'{"error":{"code":"C"}}', (("", '{"error": {"code": "C"}}'),), id="an object within"),
+        pytest.param(
+            b'{"errors":[{"field":"sku","message":"m"}]}',
+            (("", 'm {"field": "sku"}'),),
+            id="a field named beside",
+        ),
+        pytest.param(b'{"errors":[],"message":"m"}', (("", "m"),), id="an empty list beside a message"),
         pytest.param(b'{"code":"C","message":"x: C"}', (("C", "x"),), id="a code that the message repeats"),
         pytest.param(b'"no"', (("", "no"),), id="a text"),
         pytest.param(b"<h1>no</h1>", (("", "<h1>no</h1>"),), id="HTML"),

@@ -1,5 +1,6 @@
 """What an answer other than 2xx means. The shape of an error body is unknown (contract Q8)."""
 
+import json
 import re
 from datetime import datetime
 from typing import Any
@@ -82,20 +83,26 @@ def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(value, dict):
         inner = value.get("errors")
-        value = inner if isinstance(inner, list) else [value]
+        value = inner if inner and isinstance(inner, list) else [value]
     if not isinstance(value, list):
         return (("", _words(value)),)
     return tuple(_pair(item) if isinstance(item, dict) else ("", _words(item)) for item in value[:50])
 
 
 def _pair(item: dict[str, Any]) -> tuple[str, str]:
+    """The code and the message; members with other names follow the message as JSON, since the reason may be there."""
     code = _words(item.get("code") or "")
-    message = _words(item.get("message") or item.get("error") or "")
-    return code, message.removesuffix(f": {code}") if code else message  # some messages repeat the code
+    message = next(
+        (text for name in ("message", "error") if isinstance(text := item.get(name), str) and text), ""
+    )
+    others = {name: value for name, value in item.items() if value and name != "code" and value != message}
+    message = message.removesuffix(f": {code}") if code else message  # some messages repeat the code
+    return code, _words(" ".join(filter(None, (message, _words(others) if others else ""))))
 
 
 def _words(value: object) -> str:
-    return str(value)[:LONGEST_WORDS]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text[:LONGEST_WORDS]
 
 
 def without(body: bytes, secret: str) -> bytes:
