@@ -14,7 +14,6 @@ from itertools import count
 
 from sqlalchemy.engine import Connection
 
-from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import fetch_complete
 from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
@@ -30,7 +29,7 @@ from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, order_events, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResult, run_per_seller
+from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, Job, SellerJob, StepResult, run_per_seller
 
 FIRST_NAMED = 5
 ORDERS_PER_BATCH = 200  # in memory for each seller that is read at the same time
@@ -70,16 +69,8 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
 
 
 class _Adopter(SellerJob):
-    def __init__(
-        self,
-        resources: Resources,
-        run: Run,
-        result: StepResult,
-        client: FeedAmpClient,
-        *,
-        batches: Iterator[int],
-    ) -> None:
-        super().__init__(resources, run, result, client)
+    def __init__(self, *job: *Job, batches: Iterator[int]) -> None:
+        super().__init__(*job)
         self._batches = batches
         self._seen: set[str] = set()  # numbers alone, of one account: 100 MB for a million orders
         self._waiting: list[ReadOrder] = []

@@ -317,6 +317,9 @@ def unexpected(error: Exception, mp_order_number: str | None = None) -> errors.F
     )
 
 
+Job = tuple[Resources, Run, StepResult, FeedAmpClient]  # what every `SellerJob` is made with
+
+
 class SellerJob:
     """What a step does for one seller; holds what all steps need for that, and records what they all may find."""
 

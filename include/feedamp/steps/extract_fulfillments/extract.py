@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from sqlalchemy.engine import Connection
 
-from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.orders_by_number import (
@@ -40,7 +39,7 @@ from feedamp.state.sellers import Seller
 from feedamp.state.unfinished_reads import MOST_UNREAD, LeftOff
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
-from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResult, run_per_seller
+from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, Job, SellerJob, StepResult, run_per_seller
 
 log = logging.getLogger(__name__)
 FEWEST_SHOWN = 20  # below that, `max_unread_ratio` says nothing
@@ -217,18 +216,14 @@ def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | Unrea
 class _SellerReader(SellerJob):
     def __init__(
         self,
-        resources: Resources,
-        run: Run,
-        result: StepResult,
-        client: FeedAmpClient,
-        *,
+        *job: *Job,
         publisher: ManifestPublisher,
         clock: ClockCheck,
         ends_at: datetime,
         asks_ahead: bool,
         pages_held: int,
     ) -> None:
-        super().__init__(resources, run, result, client)
+        super().__init__(*job)
         self._publisher = publisher
         self._clock = clock
         self._ends_at = ends_at

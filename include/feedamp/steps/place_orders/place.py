@@ -72,7 +72,7 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
     async def work(seller: Seller, clients: Clients) -> None:
         resources.read_only.check()  # before "wait for their next try", which would turn the run red
         client = await clients.client(seller)
-        await SellerBatch(resources, run, result, client, moments).send(due.get(seller.seller_id, []))
+        await SellerBatch(resources, run, result, client, moments=moments).send(due.get(seller.seller_id, []))
         if seller.seller_id in later:
             wait_s = (later[seller.seller_id] - now).total_seconds()
             raise TransientError(

@@ -10,21 +10,18 @@ from functools import partial
 from sqlalchemy.engine import Connection
 
 from feedamp import errors
-from feedamp.api.client import FeedAmpClient
 from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import UnreadableOrder
 from feedamp.models import Order
 from feedamp.order_body import named_field
 from feedamp.order_body.reject_reasons import MAX_REASONS
-from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
-from feedamp.run import Run
 from feedamp.state import ledger, order_events, rejects, sellers
 from feedamp.state.leases import Lease
 from feedamp.steps.place_orders.ledger_moments import LedgerMoments, hold_if_shipped
 from feedamp.steps.read_back import read_back, store_orders
-from feedamp.steps.runner import ORDERS_AT_ONCE, SellerJob, StepResult, unexpected
+from feedamp.steps.runner import ORDERS_AT_ONCE, Job, SellerJob, unexpected
 
 ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_BATCH = 2
@@ -35,16 +32,9 @@ REFUSES_THE_ORDER = (400, 409, 413, 422)
 class SellerBatch(SellerJob):
     """Sends the orders of one seller; stops after two failures. `moments` are those of its task, if that has other sellers."""
 
-    def __init__(
-        self,
-        resources: Resources,
-        run: Run,
-        result: StepResult,
-        client: FeedAmpClient,
-        moments: LedgerMoments | None = None,
-    ) -> None:
-        super().__init__(resources, run, result, client)
-        self._moments = moments or LedgerMoments(resources.state, run_id=run.run_id)
+    def __init__(self, *job: *Job, moments: LedgerMoments | None = None) -> None:
+        super().__init__(*job)
+        self._moments = moments or LedgerMoments(self._state, run_id=self._run.run_id)
         self._failures = 0
         self._stopped: errors.FeedAmpError | None = None
         self._changed: list[str] = []

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from feedamp import errors
-from feedamp.api.client import Check, FeedAmpClient
+from feedamp.api.client import Check
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import chunks_of_numbers, read_alone
 from feedamp.api.pages import UnreadableOrder
@@ -22,7 +22,7 @@ from feedamp.state.leases import Lease
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
 from feedamp.steps.read_back import read_back
-from feedamp.steps.runner import ORDERS_AT_ONCE, SellerJob, StepResult, run_per_order, run_per_seller
+from feedamp.steps.runner import ORDERS_AT_ONCE, Job, SellerJob, StepResult, run_per_order, run_per_seller
 
 REFUSES_THE_CLOSING = (400, 409, 422)
 
@@ -62,7 +62,7 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
                     result.record_failure(key[0], error)
 
     async def work(seller: Seller, clients: Clients) -> None:
-        closer = _Closer(resources, run, result, await clients.client(seller), moments, busy)
+        closer = _Closer(resources, run, result, await clients.client(seller), moments=moments, busy=busy)
         # One list request at a time, so that memory does not grow with the orders (promise 11).
         for numbers in chunks_of_numbers(closable[seller.seller_id]):
             await closer.close(numbers)
@@ -75,15 +75,9 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
 
 class _Closer(SellerJob):
     def __init__(
-        self,
-        resources: Resources,
-        run: Run,
-        result: StepResult,
-        client: FeedAmpClient,
-        moments: ClosingMoments,
-        busy: dict[tuple[str, str], errors.BusyError],
+        self, *job: *Job, moments: ClosingMoments, busy: dict[tuple[str, str], errors.BusyError]
     ) -> None:
-        super().__init__(resources, run, result, client)
+        super().__init__(*job)
         self._moments = moments
         self._busy = busy  # orders that other processes were still closing when they were tried the last time
 

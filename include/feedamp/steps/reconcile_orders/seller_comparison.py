@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.api.client import FeedAmpClient
 from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import OrderPages
@@ -17,7 +16,6 @@ from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, ReadOnlyError, RejectedError, UnclearError, UnreadableError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
-from feedamp.resources import Resources
 from feedamp.rules import order_story
 from feedamp.rules.comparison import (
     Difference,
@@ -38,7 +36,6 @@ from feedamp.rules.repair import (
     is_mended,
 )
 from feedamp.rules.units import count_units
-from feedamp.run import Run
 from feedamp.state import (
     ledger,
     manifests,
@@ -56,7 +53,7 @@ from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.planned_days import Planned
 from feedamp.steps.reconcile_orders.repair_ledger import repair_ledger
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, WarehouseRow
-from feedamp.steps.runner import SellerJob, StepResult
+from feedamp.steps.runner import Job, SellerJob
 from feedamp.tables import RECONCILIATIONS, Row, Rows
 
 # How an order is recorded that is only not extracted yet: as one row, whatever its seller has changed.
@@ -85,18 +82,9 @@ class SellerComparison(SellerJob):
     """Compares the orders of one seller; the differences of a chunk are written before the next chunk is read."""
 
     def __init__(
-        self,
-        resources: Resources,
-        run: Run,
-        result: StepResult,
-        client: FeedAmpClient,
-        *,
-        warehouse: WarehouseReader,
-        table: DifferenceTable,
-        repair: bool,
-        began_at: datetime,
+        self, *job: *Job, warehouse: WarehouseReader, table: DifferenceTable, repair: bool, began_at: datetime
     ) -> None:
-        super().__init__(resources, run, result, client)
+        super().__init__(*job)
         self._warehouse = warehouse
         self._table = table
         self._repair = repair
