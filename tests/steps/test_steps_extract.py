@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,8 @@ import sqlalchemy as sa
 from env import OTHER, SELLER, Env, open_env, shipment
 
 from crashes.clock import NOON
+from feedamp.api.pages import OrderPage
+from feedamp.models import Order
 from feedamp.state import grants, manifests, sellers
 from feedamp.steps.extract_fulfillments import extract, publisher
 from feedamp.steps.runner import finish
@@ -222,6 +225,37 @@ def test_a_dry_run_asks_and_writes_nothing(placed: Env) -> None:
     assert result.sellers == 2
     assert len(placed.sandbox.requests) == before
     assert not (placed.folder / "lake").exists()
+
+
+@pytest.mark.parametrize(
+    ("sellers_at_once", "page_bytes", "pages_together"),
+    [
+        pytest.param(1, 70_000, 20, id="one seller holds a thousand orders"),
+        pytest.param(3, 70_000, 20, id="so does each of three"),
+        pytest.param(20, 70_000, 3, id="twenty share what three may hold"),
+        pytest.param(300, 70_000, 1, id="a page is never waited with for lack of room"),
+        pytest.param(1, 1_000_000, 2, id="large pages"),
+    ],
+)
+def test_pages_that_come_fast_are_taken_in_together_within_bounds(
+    sellers_at_once: int, page_bytes: int, pages_together: int
+) -> None:
+    page = OrderPage((Order(mp_order_number="M-1"),) * 50, (), "more", NOON, None, size=page_bytes)
+
+    async def pages() -> AsyncIterator[OrderPage]:
+        for _ in range(2 * pages_together + 1):
+            yield page
+
+    async def sizes() -> list[int]:
+        groups = extract._in_groups(
+            pages(),
+            of_sellers=sellers_at_once,
+            now=lambda: NOON,
+            ends_at=NOON + timedelta(hours=1),
+        )
+        return [len(group) async for group in groups]
+
+    assert asyncio.run(sizes()) == [pages_together, pages_together, 1]
 
 
 def test_the_last_extraction_of_a_process_gives_back_the_garbage_collector() -> None:

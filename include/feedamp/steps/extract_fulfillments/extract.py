@@ -47,8 +47,8 @@ OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 # With more of them side by side FeedAMP makes the pages of others meanwhile, and each would hold a second page.
 MOST_SELLERS_ASKING_AHEAD = 8
 # What is asked of the state for a page is asked for several at once if they come so fast: that takes as long as to decode
-# them. All sellers of a task together hold so many pages, and each so many orders or bytes.
-HELD, MOST_PAGES_HELD, ORDERS_HELD, BYTES_HELD = timedelta(seconds=0.25), 20, 1_000, 2 << 20
+# them. All sellers of a task share so many orders and bytes, of which none has more than a third.
+HELD, ORDERS_HELD, BYTES_HELD, FEWEST_SHARES = timedelta(seconds=0.25), 3_000, 6 << 20, 3
 
 OBJECTS_PER_COLLECTION = 20_000  # Python's own: 700
 
@@ -103,7 +103,7 @@ async def extract(
             clock=clients.clock_check,
             ends_at=ends_at,
             asks_ahead=len(found) <= MOST_SELLERS_ASKING_AHEAD,
-            pages_held=max(1, MOST_PAGES_HELD // len(found)),
+            sellers_at_once=len(found),
         )
         progress.append(await reader.read(seller, since=since))
         if reader.error is not None:
@@ -181,9 +181,13 @@ def _is_frozen_by_others() -> bool:
 
 
 async def _in_groups(
-    pages: AsyncIterator[OrderPage], *, most: int, now: Callable[[], datetime], ends_at: datetime
+    pages: AsyncIterator[OrderPage], *, of_sellers: int, now: Callable[[], datetime], ends_at: datetime
 ) -> AsyncGenerator[Sequence[OrderPage], None]:
-    """The pages, several at once if they come fast; what came before an error is yielded before it is raised."""
+    """The pages, several at once if they come fast, as many as fit into the share of one of so many sellers.
+
+    What came before an error is yielded before it is raised.
+    """
+    shares = max(FEWEST_SHARES, of_sellers)
     group: list[OrderPage] = []
     held_until = ends_at
     failure: Exception | None = None
@@ -192,12 +196,10 @@ async def _in_groups(
             if not group:
                 held_until = min(now() + HELD, ends_at)
             group.append(page)
-            if (
-                len(group) >= most
-                or now() >= held_until
-                or sum(len(one.items) for one in group) >= ORDERS_HELD
-                or sum(one.size for one in group) >= BYTES_HELD
-            ):
+            # If the next one is as large.
+            orders = len(page.items) + sum(len(one.items) for one in group)
+            size = page.size + sum(one.size for one in group)
+            if orders > ORDERS_HELD // shares or size > BYTES_HELD // shares or now() >= held_until:
                 yield group
                 group = []
     except Exception as error:  # noqa: BLE001 - raised below
@@ -221,14 +223,14 @@ class _SellerReader(SellerJob):
         clock: ClockCheck,
         ends_at: datetime,
         asks_ahead: bool,
-        pages_held: int,
+        sellers_at_once: int,
     ) -> None:
         super().__init__(*job)
         self._publisher = publisher
         self._clock = clock
         self._ends_at = ends_at
         self._asks_ahead = asks_ahead
-        self._pages_held = pages_held
+        self._sellers_at_once = sellers_at_once
         self._stored = self._unreadable = 0
         self._unread: dict[str, str] = {}  # number -> reason
         self._unread_before: set[str] = set()
@@ -345,7 +347,7 @@ class _SellerReader(SellerJob):
         async with (
             aclosing(pages.pages()) as read,
             aclosing(
-                _in_groups(read, most=self._pages_held, now=self._state.now, ends_at=self._ends_at)
+                _in_groups(read, of_sellers=self._sellers_at_once, now=self._state.now, ends_at=self._ends_at)
             ) as groups,
         ):
             async for group in groups:
