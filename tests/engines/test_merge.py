@@ -16,6 +16,7 @@ from feedamp.errors import IncompleteError
 from feedamp.lake.schema_evolution import ROWS_READ_AT_ONCE
 from feedamp.models import OrderLine
 from feedamp.tables import Rows
+from feedamp.warehouse import merge
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"
 
@@ -129,7 +130,11 @@ def test_a_failed_load_changes_nothing_and_can_be_repeated(loader: Loader) -> No
     assert loader.query(SHIPPED_UNITS) == [(2,)]
 
 
-def test_of_two_rows_of_one_order_in_a_batch_the_newer_wins_with_its_children(loader: Loader) -> None:
+@pytest.mark.parametrize("compared", [0, merge.ROWS_COMPARED_IN_PASSING], ids=["by a query", "in passing"])
+def test_of_two_rows_of_one_order_in_a_batch_the_newer_wins_with_its_children(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, compared: int
+) -> None:
+    monkeypatch.setattr(merge, "ROWS_COMPARED_IN_PASSING", compared)
     manifest = loader.publish(snapshot(order(1, 1, cancelled=1), 2), snapshot(order(1), 1))
     loader.session.load(loader.lake, manifest)
     assert loader.query(SHIPPED_UNITS) == [(2,)]

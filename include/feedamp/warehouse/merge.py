@@ -22,7 +22,7 @@ An order that is open again has no `closed_at`, even if `closures` has a row for
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 _ORDER_KEY = ORDERS.key
 _ORDER = ", ".join(_ORDER_KEY)
 _TOUCHED = "feedamp_touched"
+# The keys of so few rows are compared as they pass: a query takes longer than all that is done with the rows.
+ROWS_COMPARED_IN_PASSING = 1_000
 _DECIDING = (ORDERS.name, PLACEMENTS.name, CLOSURES.name)  # whose rows decide what `orders` shows of an order
 _COMPARABLE = {
     Type.TEXT: "coalesce({}, '') COLLATE \"C\"",
@@ -123,16 +125,34 @@ class _Staged:
         """Its name, with the columns of `Table.lake_columns`."""
         if table.name not in self._relations:
             name = f"feedamp_staged_{table.name}"
-            self._engine.stage(name, table, self._files.reader(table))
+            self._engine.stage(name, table, self._compared(table))
             self._relations[table.name] = name
         return self._relations[table.name]
 
+    def _compared(self, table: Table) -> pa.RecordBatchReader:
+        """The rows of a table; once few of them are read, `has_twice` is known."""
+        import pyarrow as pa
+
+        reader = self._files.reader(table)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            keys, rows = set[tuple[object, ...]](), 0
+            for batch in reader:
+                rows += batch.num_rows
+                if rows <= ROWS_COMPARED_IN_PASSING:
+                    keys.update(zip(*(batch.column(name).to_pylist() for name in table.key), strict=True))
+                yield batch
+            if rows <= ROWS_COMPARED_IN_PASSING:
+                self._have_twice[table.name] = len(keys) < rows
+
+        return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
     def has_twice(self, table: Table) -> bool:
         """Whether two of the rows have one key: only then is there anything to choose, which takes long for wide rows."""
+        relation = self.relation(table)
         if table.name not in self._have_twice:
-            key = _names(table.key, "")
             self._have_twice[table.name] = _finds(
-                self._engine, f"FROM {self.relation(table)} GROUP BY {key} HAVING count(*) > 1"
+                self._engine, f"FROM {relation} GROUP BY {_names(table.key, '')} HAVING count(*) > 1"
             )
         return self._have_twice[table.name]
 
