@@ -142,6 +142,12 @@ LINES = [{"mp_line_number": "1"}]
             id="an object for one error",
         ),
         pytest.param(
+            {"errors": ["m", {"code": "C", "message": "n"}]},
+            "errors",
+            (ListedError(code="", message="m"), ListedError(code="C", message="n")),
+            id="a text for an error",
+        ),
+        pytest.param(
             {"order_lines": {"0": LINES[0]}},
             "order_lines",
             (OrderLine(mp_line_number="1"),),

@@ -256,7 +256,7 @@ def _read_errors(fields: Fields) -> tuple[ListedError, ...] | None:
             message=error.text("message") or "",
             mp_line_number=error.text("mp_line_number"),
         )
-        for error in fields.each("errors", ListedError.__struct_fields__)
+        for error in fields.each("errors", ListedError.__struct_fields__, text_is="message")
     )
 
 

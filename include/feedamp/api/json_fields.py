@@ -73,9 +73,17 @@ class Fields:
         value = self.values.get(key)
         return None if value is None else self._at(key, value, known)
 
-    def each(self, key: str, known: Iterable[str], *, apart: bool = False) -> Iterator[Fields]:
-        """The objects of a list, as `inner`; with `apart`, each has an `extra` of its own."""
+    def each(
+        self, key: str, known: Iterable[str], *, apart: bool = False, text_is: str | None = None
+    ) -> Iterator[Fields]:
+        """The objects of a list, as `inner`; with `apart`, each has an `extra` of its own.
+
+        `text_is`: the field that a text in place of an object means.
+        """
         for i, item in enumerate(self.items(key, known) or ()):
+            if text_is is not None and isinstance(item, str):
+                self.coercions["text_for_object"] += 1
+                item = {text_is: item}
             yield self._at(f"{key}[{i}]", item, known, apart=apart)
 
     def _at(self, key: str, value: Any, known: Iterable[str], *, apart: bool = False) -> Fields:
