@@ -145,9 +145,21 @@ def desk(request, desks, state):
         yield desks[request.param]
 
 
+def roles_at(path: str) -> list[str | None]:
+    """Those who play a path. Of the two who may do everything and have the same pages only one does, in turn: what a page
+    offers is done in part with the mouse on a wide screen, in part by keyboard on a narrow one, as a viewer reads all of it."""
+    for_editors = [name for name in PATHS if PATHS[name].may == EDITORS]
+    is_ops = path in for_editors and for_editors.index(path) % 2
+    return [role for role in SCREENS if role != ("admin" if is_ops else "op")]
+
+
 @pytest.mark.parametrize(
     ("desk", "path"),
-    [pytest.param(role, path, id=f"{path} as {role or 'anonymous'}") for path in PATHS for role in SCREENS],
+    [
+        pytest.param(role, path, id=f"{path} as {role or 'anonymous'}")
+        for path in PATHS
+        for role in roles_at(path)
+    ],
     indirect=["desk"],
 )
 def test_a_path_is_for_whom_it_is_meant(desk, path, filled, state, site):
@@ -193,11 +205,10 @@ def test_pages_keep_no_one_out(desk):
         desk.look_over()
 
 
-@pytest.mark.parametrize("role", ["admin", "viewer"])
-def test_from_the_login_to_the_entry_to_the_frame(site, role):
+def test_from_the_login_to_the_entry_to_the_frame(site):
     with site.visit(None) as page:
         page.goto("")
-        page.locator("input[name=username]").fill(role)
+        page.locator("input[name=username]").fill("viewer")
         page.locator("input[type=password]").fill(PASSWORD)
         page.keyboard.press("Enter")
         page.get_by_role("link", name="FeedAMP").click()
@@ -214,28 +225,35 @@ def test_from_the_login_to_the_entry_to_the_frame(site, role):
         heading(in_airflow(page), "Order M-1")
 
 
-def test_forms_work_inside_the_frame(site):
+@pytest.fixture(scope="module")
+def in_ui(site):
+    """The entry in Airflow's own UI, opened once: to open that takes a browser as long as a dozen of our pages."""
     with site.visit("op") as page:
         page.goto("plugin/feedamp")
-        given = page.locator("iframe[title=FeedAMP]").get_attribute("sandbox")
-        assert given == "allow-scripts allow-same-origin allow-forms allow-downloads"
-        frame = in_airflow(page)
-        frame.get_by_role("link", name="Sellers", exact=True).click()
-        frame.get_by_role("link", name=SELLER, exact=True).click()
-        for press, said in (("Pause", "paused"), ("Resume", "work continues")):
-            frame.get_by_role("button", name=press).click()
-            expect(frame.get_by_role("status")).to_contain_text(said)
-            heading(frame, "Done")
-            frame.get_by_role("link", name="Back").click()
-            heading(frame, f"Seller {SELLER}")
-        frame.get_by_role("link", name="Reconciliation", exact=True).click()
-        for label in ("From", "To"):
-            frame.get_by_label(label, exact=True).fill(TO_COMPARE)
-        frame.get_by_role("button", name="Backfill this range").click()
-        expect(frame.get_by_role("main")).to_contain_text("Repair is off")
-        frame.get_by_role("button", name="Start the backfill").click()
-        expect(frame.get_by_role("status")).to_contain_text("was started")
-        site.end_backfills()
+        yield page
+
+
+def test_forms_work_inside_the_frame(site, in_ui):
+    page = in_ui
+    given = page.locator("iframe[title=FeedAMP]").get_attribute("sandbox")
+    assert given == "allow-scripts allow-same-origin allow-forms allow-downloads"
+    frame = in_airflow(page)
+    frame.get_by_role("link", name="Sellers", exact=True).click()
+    frame.get_by_role("link", name=SELLER, exact=True).click()
+    for press, said in (("Pause", "paused"), ("Resume", "work continues")):
+        frame.get_by_role("button", name=press).click()
+        expect(frame.get_by_role("status")).to_contain_text(said)
+        heading(frame, "Done")
+        frame.get_by_role("link", name="Back").click()
+        heading(frame, f"Seller {SELLER}")
+    frame.get_by_role("link", name="Reconciliation", exact=True).click()
+    for label in ("From", "To"):
+        frame.get_by_label(label, exact=True).fill(TO_COMPARE)
+    frame.get_by_role("button", name="Backfill this range").click()
+    expect(frame.get_by_role("main")).to_contain_text("Repair is off")
+    frame.get_by_role("button", name="Start the backfill").click()
+    expect(frame.get_by_role("status")).to_contain_text("was started")
+    site.end_backfills()
 
 
 def test_who_is_not_logged_in_reads_nothing(site):
@@ -250,9 +268,9 @@ def test_who_is_not_logged_in_reads_nothing(site):
         expect(page.get_by_role("heading", name="Not connected")).to_be_visible()
 
 
-def test_a_seller_consents_and_comes_back(site):
-    with site.visit("op") as page, site.visit(None) as of_seller:
-        page.goto("plugin/feedamp")
+def test_a_seller_consents_and_comes_back(site, in_ui):
+    page = in_ui
+    with site.visit(None) as of_seller:
         frame = in_airflow(page)
         frame.get_by_role("link", name="Connect a seller").click()
         frame.get_by_label("Seller id").fill(NEW_SELLER)
@@ -306,8 +324,13 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(site):
             assert (list(reached), set(reached.values())) == (list(range(count)), {True}), path
 
 
+# Orders that were closed, or wait for their seller, like ten others.
+ALIKE = re.compile(rf"orders/{SELLER}/M-(1\d|[345][1-9])$")
+
+
 def crawl(site, user: str) -> dict[str, str]:
-    """Every page of ours that links lead to from the overview, by address; a month's neighbors, but not all months."""
+    """Every page of ours that links lead to from the overview, by address; a month's neighbors, but not all months, and of
+    orders that are alike only some."""
     headers = {"Authorization": f"Bearer {site.token(user)}"}
     waiting, read = [f"{site.path}/feedamp/", f"{site.path}/feedamp/health"], {}
     with requests.Session() as session:
@@ -321,7 +344,8 @@ def crawl(site, user: str) -> dict[str, str]:
                 to = urljoin(address, link.replace("&amp;", "&")).partition("#")[0]
                 is_ours = to.startswith(f"{site.path}/feedamp/")  # a run's page is Airflow's
                 is_new = to not in read and to not in waiting
-                if is_ours and is_new and not ("month=" in to and "month=" in address):
+                is_another = not ALIKE.search(to) and not ("month=" in to and "month=" in address)
+                if is_ours and is_new and is_another:
                     waiting.append(to)
             assert len(read) < 1_000
     return read
@@ -329,7 +353,7 @@ def crawl(site, user: str) -> dict[str, str]:
 
 def test_a_viewer_reads_nothing_private_wherever_links_lead(site):
     read = crawl(site, "viewer")
-    assert len(read) > 70
+    assert len(read) > 35
     assert {
         (address, word) for address, text in read.items() for word in PRIVATE if word.lower() in text.lower()
     } == set()

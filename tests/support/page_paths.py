@@ -1,4 +1,4 @@
-"""What is done on the pages, path by path, and who may do it. Each is played before a real browser by every role."""
+"""What is done on the pages, path by path, and who may do it. Each is played before a real browser."""
 
 from __future__ import annotations
 
