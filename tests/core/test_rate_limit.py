@@ -284,20 +284,23 @@ async def test_a_clock_that_was_ahead_silences_a_seller_for_a_day_at_most(state,
     assert clock.slept == ([pytest.approx(5, abs=0.01)] if then == "another pause" else [])
 
 
-async def test_a_slot_that_the_state_granted_late_postpones_the_next_one(state, clock):
-    class Stalled(RateLimiter):
-        def _take(self, seller_id):
-            wait_s = super()._take(seller_id)
-            clock.skip(seconds=2)  # the commit was answered late
-            return wait_s
+async def test_a_slot_that_the_state_granted_late_postpones_the_next_one(state, clock, monkeypatch):
+    take = state.rates.take
+
+    def stalled(*given, **options):
+        wait_s = take(*given, **options)
+        clock.skip(seconds=2)  # the commit was answered late
+        return wait_s
 
     def now():
         return clock.now().timestamp()
 
-    async with Stalled(state, requests_per_second=2, sleep=clock.sleep, monotonic=now).leaving(
-        S1, asyncio.Semaphore(1)
-    ) as has_left:
-        has_left(now())
+    with monkeypatch.context() as patched:
+        patched.setattr(state.rates, "take", stalled)
+        async with RateLimiter(state, requests_per_second=2, sleep=clock.sleep, monotonic=now).leaving(
+            S1, asyncio.Semaphore(1)
+        ) as has_left:
+            has_left(now())
     left_at = now()
     async with RateLimiter(state, requests_per_second=2, sleep=clock.sleep, monotonic=now).leaving(
         S1, asyncio.Semaphore(1)

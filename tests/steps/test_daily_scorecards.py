@@ -10,7 +10,7 @@ import pytest
 from env import OTHER, SELLER, Env, open_env
 
 from feedamp.state import page_lists, scorecards
-from feedamp.state.retention import drop_scorecards
+from feedamp.state.retention import drop_old
 from feedamp.state.schema import scorecards as table
 from feedamp.warehouse.session import Session
 
@@ -99,7 +99,7 @@ def test_figures_of_days_that_no_page_shows_are_deleted(env: Env) -> None:
     for days, left in ((40, 2), (1, 0)):
         env.clock.skip(days=days)
         with env.state.begin() as connection:
-            drop_scorecards(connection, now=env.state.now(), limit=100)
+            drop_old(connection, table, now=env.state.now(), limit=100)
             assert len(connection.execute(table.select()).all()) == left
 
 

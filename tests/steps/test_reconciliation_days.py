@@ -14,9 +14,9 @@ from env import OTHER, SELLER, Env, shipment
 
 from crashes.fixtures import run_shard
 from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
-from feedamp.state import page_lists, reconciliation_days, sellers
+from feedamp.state import page_lists, reconciliation_days, schema, sellers
 from feedamp.state.page_lists import Part
-from feedamp.state.retention import drop_differences, drop_reconciliation_days
+from feedamp.state.retention import drop_old
 from feedamp.state.schema import reconciliation_differences
 from feedamp.steps.reconcile_orders import seller_comparison
 from feedamp.steps.reconcile_orders.planned_days import run_counts
@@ -387,7 +387,8 @@ def test_the_state_forgets_what_was_compared_400_days_ago(two_days: Env) -> None
     for days, rows in ((399, 5), (2, 0)):
         two_days.clock.skip(days=days)
         with two_days.state.begin() as connection:
-            drop_reconciliation_days(connection, now=two_days.state.now(), limit=100)
-            assert drop_differences(connection, now=two_days.state.now(), limit=100) == (not rows)
+            drop_old(connection, schema.reconciliation_days, now=two_days.state.now(), limit=100)
+            gone = drop_old(connection, reconciliation_differences, now=two_days.state.now(), limit=100)
+            assert gone == (not rows)
         assert len(in_state(two_days)) == rows
     assert len(in_warehouse(two_days)) == 3
