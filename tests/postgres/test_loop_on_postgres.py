@@ -139,9 +139,7 @@ def test_what_fails_of_a_seller_of_whom_another_transaction_is_delays_no_other(t
 
 
 @pytest.mark.parametrize("fault", [None, "echo_400"], ids=["it can be cancelled", "it cannot be read"])
-def test_a_cancellation_that_waits_for_its_seller_delays_no_other(
-    tmp_path, url, fault, monkeypatch
-):
+def test_a_cancellation_that_waits_for_its_seller_delays_no_other(tmp_path, url, fault, monkeypatch):
     with open_env(tmp_path, state_url=url) as env:
         env.deliver("M-1", seller=OTHER)
         env.deliver("M-1", seller=SELLER)  # so that neither needs a token later

@@ -68,7 +68,7 @@ EVENT = st.one_of(
 @cache
 def _emptied_loader() -> Callable[[Path], Loader]:
     """One warehouse for all rebuilds, because creating its tables takes longer than filling them."""
-    return emptied(in_memory())
+    return emptied(in_memory(for_few_rows=True))
 
 
 class Store:
@@ -187,10 +187,10 @@ def test_of_two_answers_of_one_moment_the_same_one_stays_as_in_the_warehouse(
 ) -> None:
     for shipped in units:
         store.publish(snapshot(order(shipped), 1))
-    with closing(Loader(store.folder)) as loader:
-        for manifest in store.lake.manifests():
-            loader.session.load(store.lake, manifest)
-        loaded = loader.tables()
+    loader = _emptied_loader()(store.folder)
+    for manifest in store.lake.manifests():
+        loader.session.load(store.lake, manifest)
+    loaded = loader.tables()
     assert store.rebuilt() == loaded
     store.compact()
     assert store.rebuilt() == loaded
@@ -227,13 +227,13 @@ def test_loading_it_again_into_the_warehouse_changes_nothing(store: Store) -> No
     fill(store)
     old = list(store.lake.manifests())
     store.compact()
-    with closing(Loader(store.folder)) as loader:
-        for manifest in old:
-            loader.session.load(store.lake, manifest)
-        before = loader.tables()
-        for manifest in store.lake.manifests():
-            loader.session.load(store.lake, manifest)
-        assert loader.tables() == before
+    loader = _emptied_loader()(store.folder)
+    for manifest in old:
+        loader.session.load(store.lake, manifest)
+    before = loader.tables()
+    for manifest in store.lake.manifests():
+        loader.session.load(store.lake, manifest)
+    assert loader.tables() == before
 
 
 class Dying(Lake):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
-from completeness import differences, rewrite_without, verified
+from completeness import differences, everything, rewrite_without, verified
 from env import OTHER, SELLER, Env, shipment
 
 from feedamp.state import open_orders, schema, sellers
 from feedamp.steps.completeness_proof import compare
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof.restore import restore
 
 
 def test_a_snapshot_that_the_state_lost_is_read_again(lived_in: Env) -> None:
@@ -95,3 +98,21 @@ def test_portions_of_any_size_compare_every_order(lived_in: Env, monkeypatch: py
             find_differences(lived_in.resources, found)
             lost = [("placements", SELLER, 7), ("placements", OTHER, 2)]
             assert (found.compared, found.counts()) == (9, lost), portion
+
+
+def test_a_repair_that_is_killed_before_it_loads_is_finished_by_the_next(lived_in: Env) -> None:
+    env, before = lived_in, everything(lived_in)
+    with env.state.begin() as connection:
+        open_orders.remove(connection, [(SELLER, "S-2"), (OTHER, "O-1")])
+    for table in ("orders", "order_lines", "shipments", "placements", "closures"):
+        env.change(f"DELETE FROM feedamp.{table}")
+    with FoundDifferences() as found:
+        find_differences(env.resources, found)
+        assert {seller for _, seller, _ in found.counts()} == {SELLER, OTHER}
+        asyncio.run(restore(env.resources, env.run("lake"), found))
+    assert verified(env).count == 0  # what waits is not missing
+    with env.state.read() as connection:
+        assert set(open_orders.to_validate(connection, [OTHER])[OTHER]) >= {"O-1"}
+    done = verified(env, repair=True)
+    assert (done.before, done.count) == (0, 0)
+    assert everything(env) == before

@@ -9,13 +9,18 @@ from inbox_rows import Row, encoded
 
 from crashes.clock import NOON
 from feedamp.state import inbox_files
-from feedamp.steps.place_orders.ingest_row import ROWS_PER_TRANSACTION
+from feedamp.steps.place_orders import ingest_row
 
-K = ROWS_PER_TRANSACTION
+K = 20  # rows in a transaction, instead of 200
 SIZES = (0, 1, K - 1, K, K + 1, 2 * K)
 KINDS = ("jsonl", "csv", "parquet")
 # The first row, the last one, and the one at the end of a transaction.
 BAD_AT = [(size, at) for size in SIZES[1:] for at in sorted({0, size - 1, min(size, K) - 1})]
+
+
+@pytest.fixture(autouse=True)
+def _small_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest_row, "ROWS_PER_TRANSACTION", K)
 
 
 def content(kind: str, rows: list[Row]) -> bytes:

@@ -11,7 +11,7 @@ from installations import MID_LIFE, ROWS_LOST
 from warehouse_units import shows_the_truth, units_add_up
 
 from feedamp.rules.order import LedgerOrder
-from feedamp.state import ledger, open_orders
+from feedamp.state import ledger
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.completeness_proof.verify import Verified, verify
@@ -95,18 +95,3 @@ def test_an_installation_that_lost_nothing_has_no_difference(tmp_path: Path, is_
         with FoundDifferences() as found:
             find_differences(env.resources, found, with_lake=True)
             assert (found.counts(), found.notes, found.compared) == ([], [], 28)
-
-
-def test_a_repair_that_is_killed_before_it_loads_is_finished_by_the_next(tmp_path: Path) -> None:
-    from feedamp.steps.completeness_proof.restore import restore
-
-    with open_earlier(ROWS_LOST, tmp_path) as env:
-        with FoundDifferences() as found:
-            find_differences(env.resources, found)
-            asyncio.run(restore(env.resources, env.run("lake"), found))
-        assert verified(env).count == 0  # what waits is not missing
-        with env.state.read() as connection:
-            assert len(open_orders.to_validate(connection, [SELLER])[SELLER]) == 250
-        done = verified(env, repair=True)
-        assert (done.before, done.count) == (0, 0)
-        agrees(env)

@@ -164,17 +164,8 @@ def _filled() -> Iterator[str]:
 @cache
 def _only_one() -> OpenWarehouse:
     atexit.register(_only_one.cache_clear)  # DuckDB complains of what it finds open at the end of Python
-    engine = in_memory()
-    _plan_quickly(engine._connection)
+    engine = in_memory(for_few_rows=True)
     return OpenWarehouse(engine, engine._connection, is_patient=True)
-
-
-def _plan_quickly(connection: Any) -> None:
-    """Leaves off what makes only many rows faster: with few, a plan costs twice as much as all else."""
-    kept = ("filter_pushdown", "join_order")  # else a join is a product of all rows
-    names = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
-    disabled = ",".join(name for name in names if name not in kept)
-    connection.execute(f"SET disabled_optimizers = '{disabled}'")
 
 
 def emptied_warehouse(*, is_patient: bool = True) -> OpenWarehouse:
