@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedamp.models import FINAL_STATES, ListedError, MarketplaceState, Snapshot
-from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, SHIPPED, LedgerOrder
+from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED, LedgerOrder
 from feedamp.rules.units import LineUnits, count_units, units_shipped
 
 MISSING = "FeedAMP does not have it"
@@ -72,7 +72,9 @@ def decide_close(order: OpenOrder) -> Close | Wait:
             needs_person=True,
         )
     if order.marketplace_state != AWAITING_SHIPMENT:
-        return Wait("not released for shipping")
+        if order.marketplace_state == PENDING:
+            return Wait("not released for shipping")
+        return Wait("FeedAMP shows a marketplace_state that is not known", needs_person=True)
     if order.open_errors:
         return Wait("an error finding is still open")
     if order.lingering_errors:
