@@ -30,9 +30,10 @@ CLEAN = (1, {}, 0, 0, 0)
 @pytest.fixture
 def two_days(env: Env) -> Env:
     """One order of one seller on the first day, one of each seller on the second."""
-    env.placed("M-1")
-    env.placed("M-2", purchase_date="2026-03-03T23:59:59Z")
-    env.placed("O-2", seller=OTHER, purchase_date="2026-03-03T00:00:00Z")
+    env.drop("1.jsonl", env.body("M-1"), env.body("M-2", purchase_date="2026-03-03T23:59:59Z"))
+    env.drop("2.jsonl", env.body("O-2", purchase_date="2026-03-03T00:00:00Z"), seller=OTHER)
+    env.intake()
+    env.place()
     env.read()
     return env
 

@@ -1,4 +1,4 @@
-"""Four failing sellers among fifty: the others lose nothing and do not wait for them (promise 8)."""
+"""Four failing sellers among twenty-four: the others lose nothing and do not wait for them (promise 8)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from feedamp.errors import ClientRefusedError
 from feedamp.state import grants, sellers
 from feedamp.steps.runner import StepResult
 
+SELLERS = 24
 ORDERS_EACH = 2
 
 
 @pytest.fixture
 def env() -> Iterator[Env]:
-    with open_env(sellers=50) as opened:
+    with open_env(sellers=SELLERS) as opened:
         yield opened
 
 
@@ -66,9 +67,9 @@ def test_the_others_are_read_whole_and_the_run_says_who_is_not_and_why(env: Env)
         seller_id: why in said_of(result, seller_id) for seller_id, why in expected.items()
     } == dict.fromkeys(expected, True)
     others = [seller_id for seller_id in everybody(env) if seller_id not in expected]
-    assert len(others) == 46
+    assert len(others) == SELLERS - 4
     assert env.rows("SELECT DISTINCT seller_id FROM orders ORDER BY 1") == [(seller,) for seller in others]
-    assert env.rows("SELECT count(*) FROM orders") == [(46 * ORDERS_EACH,)]
+    assert env.rows("SELECT count(*) FROM orders") == [((SELLERS - 4) * ORDERS_EACH,)]
     assert all(env.watermark(seller_id) for seller_id in others)
     assert not any(env.watermark(seller_id) for seller_id in expected)
     assert env.sandbox.broken_rules == []
@@ -82,7 +83,9 @@ def test_five_revoked_sellers_first_do_not_blame_the_client(env: Env) -> None:
     result = env.extract()
     env.load()
     assert result.failed_sellers == set(revoked)
-    assert env.rows("SELECT count(DISTINCT seller_id), count(*) FROM orders") == [(45, 45 * ORDERS_EACH)]
+    assert env.rows("SELECT count(DISTINCT seller_id), count(*) FROM orders") == [
+        (SELLERS - 5, (SELLERS - 5) * ORDERS_EACH)
+    ]
     assert env.refused_clients == []
     with env.state.read() as connection:
         marked = [s.seller_id for s in sellers.find(connection) if s.grant == sellers.NEEDS_AUTHORIZATION]
@@ -112,7 +115,9 @@ def test_once_the_trouble_is_over_nothing_of_theirs_is_missing(env: Env) -> None
     env.extract()
     env.load()
     [revoked] = [seller_id for seller_id, why in expected.items() if why == "authorize again"]
-    assert env.rows("SELECT count(*), count(DISTINCT seller_id) FROM orders") == [(49 * ORDERS_EACH, 49)]
+    assert env.rows("SELECT count(*), count(DISTINCT seller_id) FROM orders") == [
+        ((SELLERS - 1) * ORDERS_EACH, SELLERS - 1)
+    ]
     assert env.watermark(revoked) is None
 
 
