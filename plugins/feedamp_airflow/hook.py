@@ -1,11 +1,12 @@
 """`FeedAmpHook`: HttpHook requests with a seller's live token, and the async client."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
 from http.client import responses
+from http.cookiejar import DefaultCookiePolicy
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from feedamp.api import client as api
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.bad_answers import raise_for_status
 from feedamp.api.clients import Clients
-from feedamp.api.transport import Answer
+from feedamp.api.transport import READING, Answer
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.run import Run
@@ -51,13 +52,24 @@ class FeedAmpHook(HttpHook):
         super().__init__(method=method, http_conn_id=feedamp_conn_id, **kwargs)
         self.feedamp_conn_id = feedamp_conn_id
 
-    def get_conn(self, headers: Any = None, extra_options: Any = None) -> Session:
-        """No session: it would carry no token, or that of whichever seller went before, and no rate limit would hold for it.
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> Session:
+        """A session to FeedAMP's address without any credential; `run` does not use it.
 
-        Raises:
-            ConfigurationError: always; it names `run` and `client`.
+        The emergency stop holds for it: while it is on, only GET, HEAD and OPTIONS are sent; others raise a ReadOnlyError.
         """
-        raise ConfigurationError("FeedAmpHook has no session: use run(endpoint, seller=…) or client().")
+        endpoint = self._account.endpoint
+        self.base_url = endpoint.base_url
+        self._base_url_initialized = True
+        self.merged_extra = {"timeout": endpoint.timeout_s, "allow_redirects": False, **(extra_options or {})}
+        session = _GatedSession(self._check_change)
+        session.auth = lambda request: request  # keeps a .netrc from adding basic auth
+        session.trust_env, session.verify, session.cert = endpoint.trust_env, endpoint.verify, endpoint.cert
+        if endpoint.proxy:
+            session.proxies = {"http": endpoint.proxy, "https": endpoint.proxy}
+        session.headers.update(headers or {})
+        return self._configure_session_from_mount_adapters(session)
 
     def run(
         self,
@@ -148,6 +160,9 @@ class FeedAmpHook(HttpHook):
             answer, _ = await client.exchange(sent)
             return answer
 
+    def _check_change(self) -> None:
+        self._resources.read_only.check()
+
     def _clients(self, *, goes_first: bool) -> Clients:
         run = Run("hook", "hook", started_at=datetime.now(UTC))
         return self._resources.clients(run, goes_first=goes_first)
@@ -163,6 +178,24 @@ class FeedAmpHook(HttpHook):
     @cached_property
     def _resources(self) -> Resources:
         return make_resources()
+
+
+class _GatedSession(Session):
+    """A session that asks before it sends what is no read, whatever adapter sends it.
+
+    It follows no redirect and keeps no cookie: whatever it was given for FeedAMP or for one seller goes nowhere else.
+    """
+
+    def __init__(self, before_change: Callable[[], None]) -> None:
+        super().__init__()
+        self._before_change = before_change
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        """Sends a request, or raises what forbids it."""
+        if (request.method or "").upper() not in READING:
+            self._before_change()
+        return super().send(request, **{**kwargs, "allow_redirects": False})
 
 
 def _bytes(body: Any) -> bytes | None:

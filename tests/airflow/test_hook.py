@@ -15,8 +15,8 @@ from scripted import answer, serving, token_answer
 
 from feedamp.errors import (
     AuthorizationError,
-    ConfigurationError,
     NotFoundError,
+    ReadOnlyError,
     RejectedError,
     ThrottledError,
     TransientError,
@@ -82,9 +82,44 @@ def test_a_request_carries_the_sellers_token_and_no_other_credential(env, monkey
     assert b"leaked" not in token_call
 
 
-def test_there_is_no_session_that_would_pass_by_rate_and_emergency_stop(env):
-    with pytest.raises(ConfigurationError, match="use run"):
-        FeedAmpHook().get_conn()
+def test_a_bare_session_carries_no_credential(env, monkeypatch, tmp_path):
+    monkeypatch.setenv("NETRC", str(netrc_in(tmp_path)))
+    with serving(answer({})) as server:
+        env.set_connection(host=server.url, extra=EXTRAS | {"trust_env": True})
+        with FeedAmpHook().get_conn() as session:
+            session.get(f"{server.url}/orders")
+    assert set(header_lines(server.heads[0])) == HEADERS | {"Connection"}
+
+
+def test_a_bare_session_follows_no_redirect_and_keeps_no_cookie(env):
+    with (
+        serving(answer({})) as elsewhere,
+        serving(
+            answer(status=302, Location=elsewhere.url, Set_Cookie="session=of-S1; Path=/"), answer({})
+        ) as server,
+    ):
+        env.set_connection(host=server.url)
+        with FeedAmpHook().get_conn({"Authorization": "Bearer of-S1"}) as session:
+            moved = session.get(f"{server.url}/orders")
+            session.get(f"{server.url}/orders", allow_redirects=True)
+    assert (moved.status_code, moved.history, elsewhere.requests) == (302, [], [])
+    assert "cookie" not in server.heads[1].lower()
+
+
+def test_a_bare_session_sends_nothing_but_reads_while_read_only_is_on(env):
+    moved = answer(status=307, Location="/api/v1/orders")
+    with serving(answer({}), moved, answer({})) as server:
+        env.set_connection(host=server.url)
+        env.set_options(read_only="true")
+        with FeedAmpHook().get_conn() as session:
+            session.get(f"{server.url}/orders")
+            for method in ("PUT", "post", "DELETE"):
+                with pytest.raises(ReadOnlyError):
+                    session.request(method, f"{server.url}/orders", allow_redirects=False)
+        env.set_options(read_only="false")
+        with FeedAmpHook().get_conn() as session:
+            session.put(f"{server.url}/orders")
+    assert [head.partition(" ")[0] for head in server.heads] == ["GET", "PUT"]
 
 
 @pytest.mark.parametrize(

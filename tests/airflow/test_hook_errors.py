@@ -143,4 +143,4 @@ def test_a_call_that_cannot_be_made_says_why(call, error, named, env):
 
 def test_an_unknown_connection_is_named(env):
     with pytest.raises(ConfigurationError, match="no connection elsewhere"):
-        FeedAmpHook("elsewhere").run("orders", seller=SELLER)
+        FeedAmpHook("elsewhere").get_conn()
