@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from env import BAD_NUMBER, SELLER, Env, shipment
 from other_leases import ELSEWHERE, QUICK, held_elsewhere, leave_lease, use_quick_leases
 
-from feedamp.errors import BusyError, ThrottledError, TransientError
+from feedamp.errors import BusyError, PausedError, ThrottledError, TransientError
 from feedamp.models import Order
 from feedamp.state import grants, leases
 from feedamp.state.schema import orders
@@ -225,6 +225,27 @@ def test_what_ends_the_work_of_a_seller_lets_the_orders_under_way_end_first() ->
 
     asyncio.run(all_orders())
     assert begun == list("01234")
+
+
+@pytest.mark.parametrize("first", ["0", "1", "2"])
+def test_a_pause_hides_nothing_that_ended_the_work_beside_it(first: str) -> None:
+    result = StepResult("close")
+    ends = {
+        "0": PausedError("The seller is paused."),
+        "1": ThrottledError("FeedAMP answered 429."),
+        "2": KeyError("sku"),
+    }
+
+    async def work(number: str) -> None:
+        await asyncio.sleep(0 if number == first else 0.01)
+        raise ends[number]
+
+    async def watch(numbers: Sequence[str]) -> None:
+        raise AssertionError("none is busy")
+
+    with pytest.raises(KeyError):
+        asyncio.run(run_per_order(SELLER, list(ends), result, work, watch=watch, at_once=3))
+    assert result.undone == [f"{SELLER}: FeedAMP answered 429."]
 
 
 def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(env: Env) -> None:

@@ -408,7 +408,8 @@ async def run_per_order(
     An order that another process is working on is tried once more after all others; `watch` waits before that until
     its process has shown whether it is alive. Returns the errors of those that are still busy then, by number.
 
-    What ends the work for the seller is raised once the orders that are under way have ended; no other is begun.
+    What ends the work for the seller is raised once the orders that are under way have ended; no other is begun. If these
+    end it in other ways, too, a pause comes last, and the others are recorded.
 
     Raises:
         TransientError: FeedAMP throttles, or three orders of the seller have failed.
@@ -417,29 +418,32 @@ async def run_per_order(
     busy: dict[str, errors.BusyError] = {}
     ends: list[Exception] = []
 
-    async def one(number: str, gate: asyncio.Semaphore) -> None:
+    async def one(number: str) -> None:
         nonlocal failures
-        async with gate:
+        try:
+            await work(number)
+        except Exception as error:  # noqa: BLE001 - recorded, or raised after the others
+            if isinstance(error, errors.BusyError) and error.mp_order_number is not None:
+                busy[number] = error  # which does not mean that the seller fails
+                return
+            if isinstance(error, errors.TransientError) and not isinstance(error, errors.ThrottledError):
+                failures += 1
+                result.record_failure(seller_id, error)
+                if failures < FAILURES_THAT_END_A_SELLER:
+                    return
+            ends.append(error)
+
+    async def take(left: Iterator[str]) -> None:
+        for number in left:
             if ends:
                 return
-            try:
-                await work(number)
-            except Exception as error:  # noqa: BLE001 - recorded, or raised after the others
-                if isinstance(error, errors.BusyError) and error.mp_order_number is not None:
-                    busy[number] = error  # which does not mean that the seller fails
-                    return
-                if isinstance(error, errors.TransientError) and not isinstance(error, errors.ThrottledError):
-                    failures += 1
-                    result.record_failure(seller_id, error)
-                    if failures < FAILURES_THAT_END_A_SELLER:
-                        return
-                ends.append(error)
+            await one(number)
 
     async def try_all(attempt: Sequence[str]) -> None:
-        gate = asyncio.Semaphore(at_once)
-        await asyncio.gather(*(one(number, gate) for number in attempt))
+        left = iter(attempt)  # one task for each order would take more memory the more orders there are
+        await asyncio.gather(*(take(left) for _ in range(at_once)))
         if ends:
-            raise ends[0]
+            raise _worst(ends, seller_id, result)
 
     await try_all(numbers)
     if busy:
@@ -448,6 +452,22 @@ async def run_per_order(
         busy.clear()
         await try_all(again)
     return busy
+
+
+def _worst(ends: Sequence[Exception], seller_id: str, result: StepResult) -> Exception:
+    """Of what ended the work for a seller, what says most; records the others that a pause or a refusal does not explain."""
+    worst = min(
+        ends,
+        key=lambda error: (isinstance(error, errors.PausedError), isinstance(error, errors.FeedAmpError)),
+    )
+    for error in ends:
+        if type(error) is type(worst) or isinstance(error, errors.PausedError | errors.AuthorizationError):
+            continue
+        is_expected = isinstance(error, errors.FeedAmpError)
+        result.record_failure(
+            seller_id, error if is_expected else unexpected(error), cause=None if is_expected else error
+        )
+    return worst
 
 
 def record_run(resources: Resources, run: Run, result: StepResult, started_at: datetime) -> None:
