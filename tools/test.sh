@@ -1,7 +1,8 @@
 #!/bin/sh
 # All tests, in groups: five run at a time on two cores, because those with a real Airflow or a server that stands still
-# mostly wait; the longest first, and the two halves of core at last, a core for each. The end says how long each took. With the name of a folder that has a group (`core`), only that; with other arguments,
-# pytest with those. Called by the Makefile.
+# mostly wait; the longest first, and the two halves of core at last, a core for each. Groups that only compute give way to
+# those that wait. The end says how long each took. With the name of a folder that has a group (`core`), only that; with
+# other arguments, pytest with those. Called by the Makefile.
 set -u
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -46,7 +47,8 @@ grep -E " tests/${wanted:-[a-z0-9_]+}( |/|\$)" "$made/all" >"$made/groups"
 cat >"$made/one" <<'ONE'
 made=$1; python=$2; name=$3; shift 3
 began=$(date +%s)
-"$python" -m pytest "$@" -o cache_dir=".pytest_cache/$name" >"$made/$name.log" 2>&1 || touch "$made/$name.failed"
+case $name in steps | named-steps | engines) give_way="nice -n 5" ;; *) give_way= ;; esac
+$give_way "$python" -m pytest "$@" -o cache_dir=".pytest_cache/$name" >"$made/$name.log" 2>&1 || touch "$made/$name.failed"
 printf '%6d s  %s\n' "$(($(date +%s) - began))" "$name" >>"$made/times"
 cat "$made/$name.log"
 ONE
