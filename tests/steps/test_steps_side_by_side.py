@@ -14,7 +14,14 @@ import sqlalchemy as sa
 from env import BAD_NUMBER, SELLER, Env, shipment
 from other_leases import ELSEWHERE, QUICK, held_elsewhere, leave_lease, use_quick_leases
 
-from feedamp.errors import BusyError, PausedError, ThrottledError, TransientError
+from feedamp.errors import (
+    AuthorizationError,
+    BusyError,
+    ConfigurationError,
+    PausedError,
+    ThrottledError,
+    TransientError,
+)
 from feedamp.models import Order
 from feedamp.state import grants, leases
 from feedamp.state.schema import orders
@@ -246,6 +253,45 @@ def test_a_pause_hides_nothing_that_ended_the_work_beside_it(first: str) -> None
     with pytest.raises(KeyError):
         asyncio.run(run_per_order(SELLER, list(ends), result, work, watch=watch, at_once=3))
     assert result.undone == [f"{SELLER}: FeedAMP answered 429."]
+
+
+def test_what_no_retry_can_help_is_raised_before_all_else() -> None:
+    result = StepResult("close")
+    ends = [
+        PausedError("The seller is paused."),
+        ThrottledError("FeedAMP answered 429."),
+        KeyError("sku"),
+        AuthorizationError("FeedAMP refuses the grant."),
+        ConfigurationError("No such key."),
+    ]
+
+    async def work(number: str) -> None:
+        await asyncio.sleep(0)
+        raise ends[int(number)]
+
+    async def watch(numbers: Sequence[str]) -> None:
+        raise AssertionError("none is busy")
+
+    with pytest.raises(ConfigurationError):
+        asyncio.run(run_per_order(SELLER, list("01234"), result, work, watch=watch, at_once=5))
+    assert len(result.undone) == 2
+    assert result.notes == [f"{SELLER}: FeedAMP refuses the grant."]
+
+
+def test_three_failed_orders_end_the_work_for_a_seller() -> None:
+    begun: list[str] = []
+    result = StepResult("close")
+
+    async def work(number: str) -> None:
+        begun.append(number)
+        raise TransientError(f"Order {number} failed.")
+
+    async def watch(numbers: Sequence[str]) -> None:
+        raise AssertionError("none is busy")
+
+    with pytest.raises(TransientError, match="Order 2 failed"):
+        asyncio.run(run_per_order(SELLER, list("012345"), result, work, watch=watch))
+    assert begun == list("012")
 
 
 def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(env: Env) -> None:

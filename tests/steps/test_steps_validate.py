@@ -86,6 +86,22 @@ def test_a_finding_dropped_before_it_was_seen_listed_is_reported_again(env: Env)
     assert len([request for request in env.asked("POST") if "M-2" in request.path]) == 2
 
 
+@pytest.mark.parametrize("dropped", ["M-1", "M-2"])
+def test_what_is_dropped_before_any_error_was_seen_listed_is_reported_again(env: Env, dropped: str) -> None:
+    """That FeedAMP lists errors is seen on the other order, in the same run."""
+    env.placed("M-1", "M-2")
+    for number in ("M-1", "M-2"):
+        env.fulfill(number, shipment(2, BAD_NUMBER))
+    env.read()
+    env.validate()
+    env.sandbox.clear_errors(SELLER, dropped)
+    for _ in range(3):
+        env.read()
+        env.validate()
+    sent = [request.path for request in env.asked("POST")]
+    assert (len(sent), len([path for path in sent if dropped in path])) == (3, 2)
+
+
 def test_a_report_lets_only_its_own_order_be_validated_once_more(env: Env) -> None:
     env.placed("M-1", "M-2")
     env.fulfill("M-1", shipment(2, BAD_NUMBER))

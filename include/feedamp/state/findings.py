@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.rules.finding import TO_REPORT, StoredFinding
+from feedamp.rules.finding import REPORTED, TO_REPORT, StoredFinding
 from feedamp.rules.order_story import of_finding
 from feedamp.state import order_events, outbox
 from feedamp.state.schema import findings
@@ -81,6 +81,14 @@ def any_ever_listed(connection: Connection) -> bool:
     """Whether FeedAMP has ever listed a reported error on an order; until then, a missing error proves nothing."""
     query = sa.select(findings.c.finding_id).where(findings.c.listed_at.is_not(None)).limit(1)
     return connection.execute(query).first() is not None
+
+
+def reported_unlisted(connection: Connection) -> set[tuple[str, str]]:
+    """Orders, by seller and number, with a reported error that FeedAMP has not been seen to list."""
+    query = sa.select(findings.c.seller_id, findings.c.mp_order_number).where(
+        findings.c.state == REPORTED, findings.c.listed_at.is_(None)
+    )
+    return {(row.seller_id, row.mp_order_number) for row in connection.execute(query)}
 
 
 def write(

@@ -455,19 +455,30 @@ async def run_per_order(
 
 
 def _worst(ends: Sequence[Exception], seller_id: str, result: StepResult) -> Exception:
-    """Of what ended the work for a seller, what says most; records the others that a pause or a refusal does not explain."""
-    worst = min(
-        ends,
-        key=lambda error: (isinstance(error, errors.PausedError), isinstance(error, errors.FeedAmpError)),
-    )
+    """Of what ended the work for a seller, what says most; the others are recorded, unless a pause explains them."""
+    worst = min(ends, key=_says_most)
     for error in ends:
-        if type(error) is type(worst) or isinstance(error, errors.PausedError | errors.AuthorizationError):
-            continue
-        is_expected = isinstance(error, errors.FeedAmpError)
-        result.record_failure(
-            seller_id, error if is_expected else unexpected(error), cause=None if is_expected else error
+        is_recorded = isinstance(error, errors.TransientError) and not isinstance(
+            error, errors.ThrottledError
         )
+        if type(error) is type(worst) or is_recorded or isinstance(error, errors.PausedError):
+            continue
+        if isinstance(error, errors.AuthorizationError):
+            result.add_warning(seller_id, str(error))
+        elif isinstance(error, errors.FeedAmpError):
+            result.record_failure(seller_id, error)
+        else:
+            result.record_failure(seller_id, unexpected(error), cause=error)
     return worst
+
+
+def _says_most(error: Exception) -> tuple[bool, bool, bool]:
+    """The least comes first: what no retry can help, then what is unexpected, and a pause last."""
+    return (
+        isinstance(error, errors.PausedError),
+        not isinstance(error, errors.ConfigurationError),
+        isinstance(error, errors.FeedAmpError),
+    )
 
 
 def record_run(resources: Resources, run: Run, result: StepResult, started_at: datetime) -> None:

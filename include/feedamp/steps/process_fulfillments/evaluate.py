@@ -62,6 +62,9 @@ def evaluate_orders(
     findings.write(connection, changed, run_id=run_id, now=now)
     results = [(stored, _result_of(evaluation)) for _, stored, evaluation in still_open]
     open_orders.record_validations(connection, results)
+    if checked and not listing_works and any(finding.listed_at for finding in changed):
+        # From now on, a report that is not listed was dropped; what was evaluated before has not been judged by that.
+        open_orders.invalidate_validations(connection, findings.reported_unlisted(connection))
     return [evaluation.decision for evaluation in evaluations]
 
 
