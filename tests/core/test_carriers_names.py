@@ -69,6 +69,7 @@ from feedamp.carriers.catalogue import ALL
     pytest.param("Federal Expres", "fedex", id="FedEx in full, misspelled"),
     pytest.param("www.ups.com", "ups", id="an address for a name"),
     pytest.param("TNT", "tnt", id="a carrier known by name only"),
+    pytest.param("Oesterreichische Post AG", "austrian_post", id="with the umlaut in two letters"),
     pytest.param("OsterreichischePostAG", "austrian_post", id="eBay, a name without spaces"),
     pytest.param("DieSchweizerischePost", "swiss_post", id="eBay, another one"),
     pytest.param("FourPX", "4px", id="eBay, 4PX in words"),
@@ -86,6 +87,8 @@ from feedamp.carriers.catalogue import ALL
     pytest.param("PostNord DK", "postnord_denmark", id="Shopify, the Danish post"),
     pytest.param("Sagawa (EN)", "sagawa", id="Shopify, with a language"),
     pytest.param("correios_br", "correios", id="Shippo, the Brazilian post"),
+    pytest.param("Correos Brasil", "correios", id="the Brazilian post in Spanish, not the Spanish one"),
+    pytest.param("CORREOS_BRAZIL", "correios", id="the same, half in English"),
     pytest.param("apc_postal", "apc", id="Shippo, APC"),
     pytest.param("hermes_uk", "evri", id="Shippo, the name before"),
 ])  # fmt: skip

@@ -191,6 +191,8 @@ def test_what_a_spreadsheet_did_is_named(carrier, number, said):
     pytest.param("#VALEUR!", "formula", id="a French error value"),
     pytest.param("#¡REF!", "formula", id="a Spanish error value"),
     pytest.param("#N/D", "formula", id="an Italian error value"),
+    pytest.param("#DEEL/0!", "formula", id="a Dutch error value, with a digit"),
+    pytest.param("#ДЕЛ/0!", "formula", id="a Russian error value, with a digit"),
     pytest.param("Err:502", "formula", id="an error value of LibreOffice"),
     pytest.param("1,299.00", "a price", id="an amount of thousands"),
     pytest.param("1 234,50", "a price", id="thousands behind a space"),

@@ -48,6 +48,7 @@ def reasons(row: OrderRow | BadRow) -> list[tuple[str, str]]:
     "order",
     [
         pytest.param(as_text(), id="JSON text"),
+        pytest.param("\ufeff" + as_text(), id="JSON text behind a byte order mark"),
         pytest.param(as_text().encode(), id="JSON as bytes"),
         pytest.param(memoryview(as_text().encode()), id="JSON as a memory view"),
         pytest.param(json.loads(as_text()), id="decoded JSON, prices as binary floats"),

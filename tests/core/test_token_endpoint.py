@@ -170,6 +170,7 @@ JSON = json.dumps(GOOD).encode()
             b"<expires_in>3600</expires_in></r>",
             id="XML",
         ),
+        pytest.param({**GOOD, "access_token": "bearer at-1"}, id="the scheme in front of the token"),
         pytest.param(
             {"accessToken": "at-1", "refreshToken": " rt-1\n", "expiresIn": "3600"}, id="camel case"
         ),

@@ -23,6 +23,7 @@ _MEMBER = re.compile(
     r"""(?i)(?<![/\w])((?:access|refresh)[_-]?token|expires[_-]?in)["']?\s*(?:=>|[:=>])\s*["']?"""
     r"""([^"'<>&,;\s{}\[\]]+)(?=["'<&,;}\s])"""
 )
+_SCHEME = re.compile(r"(?i)\Abearer\s+")  # no token holds a blank (RFC 6749, appendix A.12)
 _FORM = re.compile(r"[\w.~%+*=&/:-]+")
 
 
@@ -166,7 +167,7 @@ def _token(value: Any) -> str | None:
         value = value.get("value", value.get("token"))
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    text = value.strip() if isinstance(value, str) else ""
+    text = _SCHEME.sub("", value.strip()) if isinstance(value, str) else ""
     return None if text.lower() in ("", "null", "none", "undefined") else text
 
 

@@ -15,7 +15,7 @@ from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
 _TABLE = """
 AE|emirates_post|Emirates Post
 AR|correo_argentino|Correo Argentino
-AT|austrian_post|Austrian Post|osterreichische post|austria post|post osterreich|die post osterreich|poste autrichienne @ post.at
+AT|austrian_post|Austrian Post|osterreichische post|oesterreichische post|austria post|post osterreich|die post osterreich|poste autrichienne @ post.at
 AU|australia_post|Australia Post|auspost|aus post|austpost|australian post|eparcel|austrailia post|australia pos|aussie post|australische post|poste australienne|correo de australia|澳大利亚邮政|澳洲邮政 @ auspost.com.au
 BE|bpost|bpost|belgian post|belgium post|bpost international|poste belge|la poste belge|belgische post @ bpost.be bpost2.be
 BG|bulgarian_posts|Bulgarian Posts|bulgarian post
@@ -91,7 +91,7 @@ INTERNATIONAL = post(
     "|s10|international mail|s10|s10 international standard|upu|upu s10|ems|international registered mail|registered mail|international post"
 )
 CORREIOS = post(
-    "BR|correios|Correios|correios brasil|correios do brasil|brazil post|correios sedex|sedex|correio brasileiro|brasilianische post|poste bresilienne|correios pac|correios br|correos br @ correios.com.br",
+    "BR|correios|Correios|correios brasil|correios do brasil|brazil post|correios sedex|sedex|correio brasileiro|brasilianische post|poste bresilienne|correios pac|correios br|correos br|correos brasil|correos brazil|correos do brasil|correos de brasil @ correios.com.br",
     never=labels.ALL,
 )
 CARRIERS = (INTERNATIONAL, CORREIOS, *map(post, _TABLE.strip().splitlines()))

@@ -8,9 +8,10 @@ _AROUND = "?!:;,*/\\|<>{}_"
 _EXPONENT = re.compile(r"\d(?:[.,]\d*)?E[+-]?\d{1,3}", re.ASCII)
 _SHORT_EXPONENT = re.compile(r"\dE[1-3]\d", re.ASCII)
 _HIDDEN = re.compile(r"#{3,}")
-# In English, French, Spanish, Portuguese, Italian and German, and the errors of LibreOffice.
+# In English, French, Spanish, Portuguese, Italian and German, a division by zero in any language, and the errors of
+# LibreOffice.
 _ERROR_VALUE = re.compile(
-    r"#¡?(?:N/[AD]|NV|(?:REF|VALUE|NULL|NUM|DIV/0|VALEUR|NOMBRE|NUL|VALOR|NULO|RIF|VALORE|NULLO|BEZUG|WERT|ZAHL|[NÑ][UÚ]M|SPILL|CALC)!|(?:NAME|NOM|NOMBRE|NOME)\?)|ERR:5\d\d",
+    r"#¡?(?:N/[AD]|NV|(?:REF|VALUE|NULL|NUM|[^\s\d]+/0|VALEUR|NOMBRE|NUL|VALOR|NULO|RIF|VALORE|NULLO|BEZUG|WERT|ZAHL|[NÑ][UÚ]M|SPILL|CALC)!|(?:NAME|NOM|NOMBRE|NOME)\?)|ERR:5\d\d",
     re.ASCII,
 )
 _DECIMAL = re.compile(r"\d+[.,]0+", re.ASCII)

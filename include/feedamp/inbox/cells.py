@@ -21,7 +21,7 @@ def evaluate_cells(
         order = content.get("order")
         if isinstance(order, str):
             try:
-                content["order"] = decode(order.encode("utf-8", "backslashreplace"))
+                content["order"] = decode(order.lstrip("\ufeff").encode("utf-8", "backslashreplace"))
             except NotJsonError as error:
                 faults = (*faults, Reason("order", "unreadable", f"the text {error}"))
         content = {name: value for name, value in content.items() if value is not None}
