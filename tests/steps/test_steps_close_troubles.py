@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from feedamp.state.schema import orders
 from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
 
+ANOTHER_NUMBER = "1ZXX3150YW44070023"  # UPS, check digit right
 NUMBERS = [f"N-{number}" for number in range(9)]
 
 
@@ -124,6 +127,81 @@ def test_an_order_that_waited_for_the_state_is_read_again(
     order = shipped.order("M-1")
     assert (order.phase, order.closing_state) == (("settled", None), ("closed", "SHIPPED"))[units - 1]
     assert puts(shipped) == units
+
+
+@pytest.mark.parametrize("units", [1, 2], ids=["a unit is taken back meanwhile", "nothing changes meanwhile"])
+def test_an_order_whose_intent_took_long_to_store_is_read_again(
+    shipped: Env, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
+
+    @contextmanager
+    def stalled(state: State, seller_ids: Collection[str]) -> Iterator[Any]:
+        with begin_free(state, seller_ids) as begun:
+            yield begun
+        if len(shipped.asked("GET")) > asked and waits:  # the intent is stored, and nothing was sent yet
+            waits.clear()
+            shipped.clock.skip(seconds=STILL_FRESH_S + 1)
+            shipped.fulfill("M-1", shipment(units))
+
+    monkeypatch.setattr(State, "begin_free", stalled)
+    assert shipped.close().undone == []
+    assert not waits
+    order = shipped.order("M-1")
+    assert (order.phase, order.closing_state) == (("settled", None), ("closed", "SHIPPED"))[units - 1]
+    assert puts(shipped) == units
+
+
+@pytest.mark.parametrize("change", ["none", "another parcel", "a unit is taken back"])
+def test_an_order_that_an_extraction_reads_meanwhile_is_decided_by_that(
+    shipped: Env, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
+
+    def beside(state: State, seller_ids: Collection[str]) -> Any:
+        """An extraction stores a newer snapshot after the list has been read."""
+        if len(shipped.asked("GET")) > asked and waits:
+            waits.clear()
+            shipped.clock.skip(seconds=1)
+            if change != "none":
+                parcels = {"another parcel": (shipment(1), shipment(1, ANOTHER_NUMBER))}
+                shipped.fulfill("M-1", *parcels.get(change, (shipment(1),)))
+            shipped.see("M-1")
+        return begin_free(state, seller_ids)
+
+    monkeypatch.setattr(State, "begin_free", beside)
+    assert shipped.close().undone == []
+    assert not waits
+    is_closed = change != "a unit is taken back"
+    assert shipped.order("M-1").phase == ("closed" if is_closed else "settled")
+    assert puts(shipped) == 1 + is_closed
+    held = shipped.held("M-1")
+    assert is_closed or (held is not None and held.validated_hash == held.snapshot_hash)
+    read_alone = {"none": 0, "another parcel": 1, "a unit is taken back": 0}
+    assert len(shipped.asked("GET", "/orders/M-1")) == read_alone[change]
+
+
+def test_an_order_that_others_read_after_each_of_our_reads_is_left_undone(
+    shipped: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_free, asked = State.begin_free, len(shipped.asked("GET"))
+    parcels = itertools.cycle([(shipment(2),), (shipment(1), shipment(1, ANOTHER_NUMBER))])
+
+    def beside(state: State, seller_ids: Collection[str]) -> Any:
+        if len(shipped.asked("GET")) > asked:
+            shipped.clock.skip(seconds=1)
+            shipped.fulfill("M-1", *next(parcels))
+            shipped.see("M-1")
+        return begin_free(state, seller_ids)
+
+    next(parcels)
+    monkeypatch.setattr(State, "begin_free", beside)
+    [left] = shipped.close().undone
+    assert "read a newer snapshot of order M-1" in left
+    assert (puts(shipped), shipped.order("M-1").closing_state) == (1, None)
+    monkeypatch.undo()
+    shipped.close()
+    assert shipped.order("M-1").phase == "closed"
 
 
 def test_a_cancellation_by_inbox_whose_answers_were_lost_is_our_own(env: Env) -> None:

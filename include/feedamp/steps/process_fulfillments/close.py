@@ -161,6 +161,10 @@ class _Closer(SellerJob):
         order, state = closing.order, closing.state
         if order is None or state is None:
             return None
+        if closing.intent_at is None:
+            raise errors.StaleReadError(
+                f"Another process read a newer snapshot of order {order.mp_order_number} each time it was read to be closed."
+            )
         try:
             return await self._client.put_order(
                 order.mp_order_number,

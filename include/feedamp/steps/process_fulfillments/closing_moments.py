@@ -83,8 +83,9 @@ class ClosingMoments:
     async def decided(self, seller_id: str, fresh: Order, read_at: datetime) -> AsyncIterator[Closing]:
         """Takes an order's lease, which ends with the block, and evaluates the order by the snapshot as `validate` does.
 
-        Only this snapshot decides. The intent to close is recorded, but not to close as CANCELLED, nor if others had the
-        seller for so long that the read is too old: see `decide_again`.
+        If another process has stored a newer one, that decides. The intent to close is recorded, but not to close as
+        CANCELLED, nor by a newer snapshot with another content, nor if the state took so long that the read is too old: see
+        `decide_again`.
 
         Raises:
             PausedError: the seller is paused.
@@ -96,6 +97,9 @@ class ClosingMoments:
                 raise sellers.paused_error(seller_id)
             self._sending += 1
             try:
+                is_recent = is_fresh(closing.asked_at, sent_at=self._state.now())
+                if closing.intent_at is not None and not is_recent:
+                    await self.not_sent(closing)  # others had the seller, or the commit took long
                 yield closing
             finally:
                 self._sending -= 1
@@ -104,7 +108,10 @@ class ClosingMoments:
                 self._state.leases.end(closing.lease)
 
     async def decide_again(self, closing: Closing, fresh: Order, read_at: datetime) -> None:
-        """Decides once more, by the order as it was read by itself, and records the intent whatever the state is."""
+        """Decides once more, by the order as it was read by itself; records the intent whatever the state is.
+
+        But not by a newer snapshot with another content.
+        """
         closing.fresh, closing.read_at, closing.is_alone = fresh, read_at, True
         await self._do(closing)
 
@@ -112,7 +119,7 @@ class ClosingMoments:
         """Takes the intent back, because its PUT had no effect: what closes the order now is another system."""
         closing.is_unsent = True
         await self._do(closing, even_if_cancelled=True)
-        closing.is_unsent = False
+        closing.is_unsent, closing.intent_at = False, None
 
     async def closed(self, closing: Closing, *, sent_at: datetime) -> None:
         """Records that FeedAMP accepted the PUT, and releases the lease."""
@@ -180,9 +187,8 @@ class ClosingMoments:
             if isinstance(stored, UnreadableError):
                 decided[item.key] = _Decided(note=str(stored))
                 open_orders.set_aside(connection, *item.key)
-            elif stored is not None and stored.read_at <= item.read_at:
+            elif stored is not None:
                 to_evaluate.append((item, stored))
-            # Otherwise a newer snapshot has been stored meanwhile; the next run decides by it.
         decisions = evaluate_orders(
             connection,
             self._resources,
@@ -191,11 +197,12 @@ class ClosingMoments:
         )
         now = self._state.now()
         intents = []
-        for (item, _), decision in zip(to_evaluate, decisions, strict=True):
+        for (item, stored), decision in zip(to_evaluate, decisions, strict=True):
             if isinstance(decision, Close):
                 order, state = orders[item.key], decision.marketplace_state
-                is_recent = is_fresh(item.asked_at, sent_at=now)
-                is_intent = item.is_alone or (state != CANCELLED and is_recent)
+                # Another process may have stored a newer snapshot, of another content, that this one has not read.
+                is_newest = stored.read_at <= item.read_at or stored.snapshot == item.fresh.snapshot()
+                is_intent = is_newest and (item.is_alone or state != CANCELLED)
                 decided[item.key] = _Decided(order, state, intent_at=now if is_intent else None)
                 if is_intent:
                     intents.append((order, order.closing(state, at=now)))
