@@ -321,7 +321,10 @@ ORDERS = _table(
         "is_marketplace_fulfilled",
         "The marketplace ships the order itself; null until the order was read from FeedAMP.",
     ),
-    count("units_ordered", "Units ordered, over all lines."),
+    count(
+        "units_ordered",
+        "Units ordered, over all lines; null if FeedAMP showed no lines, as the units open or too many are.",
+    ),
     count("units_shipped", "Units shipped, over all lines, including lines that were not ordered."),
     count("units_cancelled", "Units cancelled by the seller, over all lines."),
     count("units_pending", "Units still open, never below 0."),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from feedamp.lake.flatten import order_rows, placed_rows
+from feedamp.lake.flatten import order_columns, order_rows, placed_rows
 from feedamp.lake.privacy import REFUSED, Privacy
 from feedamp.models import (
     Address,
@@ -19,6 +19,7 @@ from feedamp.models import (
     LineFulfillment,
     Order,
     OrderLine,
+    ReadOrder,
     Shipment,
     decode_snapshot,
 )
@@ -67,6 +68,19 @@ def test_unknown_fields_without_end_are_left_out():
     rows = order_rows("S1", large, read_at=READ_AT)
     assert json.loads(rows["orders"][0]["extra"]) == {"left_out": "1 fields of 100008 bytes"}
     assert json.loads(rows["order_lines"][0]["extra"]) == {"b": "y"}
+
+
+def test_what_was_ordered_is_unknown_of_an_order_that_shows_no_lines() -> None:
+    read = [ReadOrder(order(DONE, order_lines=()), READ_AT), ReadOrder(order(DONE), READ_AT)]
+    columns = order_columns("S1", read).tables["orders"]
+    names = ("units_ordered", "units_pending", "units_over", "units_shipped", "units_cancelled")
+    assert {name: columns[name] for name in names} == {
+        "units_ordered": [None, 3],
+        "units_pending": [None, 1],
+        "units_over": [None, 0],
+        "units_shipped": [1, 1],
+        "units_cancelled": [1, 1],
+    }
 
 
 @pytest.mark.parametrize("table", ["orders", "order_lines", "shipments", "cancellations", "snapshots"])

@@ -42,6 +42,7 @@ _ORDER_COLUMNS = tuple(
     if name in ORDERS.names and name not in ("mp_order_number", "extra")
 )
 _UNITS = ("units_ordered", "units_shipped", "units_cancelled", "units_pending", "units_over")
+_OF_ORDERED = ("units_ordered", "units_pending", "units_over")
 _PRICES = ("unit_price", "shipping_price")
 _AMOUNTS = {"taxes": (ORDER_TAXES.name, "tax_index"), "discounts": (ORDER_DISCOUNTS.name, "discount_index")}
 _PARTS = {SHIPMENTS.name: Shipment, CANCELLATIONS.name: Cancellation}
@@ -210,10 +211,18 @@ def _add_lines(found: OrderColumns, orders: Sequence[Order], parts: Mapping[str,
     }
     found.orders_of[ORDER_LINES.name] = of
     _add_amounts(found, of, lines)
-    return {
+    sums: Columns = {
         name: _sums(units, ends)
         for name, units in zip(_UNITS, (ordered, shipped, cancelled, pending, over), strict=True)
     }
+    if all(order.order_lines for order in orders):
+        return sums
+    # Of an order that shows no lines, it is unknown what was ordered.
+    unknown = {
+        name: [units if order.order_lines else None for units, order in zip(sums[name], orders, strict=True)]
+        for name in _OF_ORDERED
+    }
+    return sums | unknown
 
 
 def _sums(units: Sequence[int], ends: Sequence[int]) -> list[int]:
