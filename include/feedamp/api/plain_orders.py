@@ -191,36 +191,37 @@ class _Form:
         amount, moment, of_line = counted.amount, counted.moment, self._of_line
         lines = [
             OrderLine(
-                mp_line_number=line.mp_line_number,
-                sku=line.sku,
-                product_name=line.product_name,
-                quantity=line.quantity,
-                unit_price=amount(line.unit_price),
-                shipping_price=amount(line.shipping_price),
-                extra=_keep({}, line, of_line) if of_line else {},
+                line.mp_line_number,
+                line.sku,
+                line.product_name,
+                line.quantity,
+                amount(line.unit_price),
+                amount(line.shipping_price),
+                _keep({}, line, of_line) if of_line else {},
             )
             for line in plain.order_lines or ()
         ]
+        # By position, here and below: by name takes a tenth longer for all of an order.
         return Order(
-            mp_order_number=plain.mp_order_number,
-            sales_channel=plain.sales_channel,
-            customer=plain.customer or Customer(),
-            purchase_date=moment(plain.purchase_date),
-            currency=plain.currency,
-            shipping_address=plain.shipping_address or Address(),
-            order_lines=tuple(lines),
-            fulfillments=None if plain.fulfillments is None else _fulfillments(plain.fulfillments, extra),
-            acknowledged=plain.acknowledged,
-            status=plain.status,
-            is_marketplace_fulfilled=plain.is_marketplace_fulfilled,
-            marketplace_state=plain.marketplace_state,
-            delivery_notes=plain.delivery_notes,
-            earliest_ship_date=moment(plain.earliest_ship_date),
-            latest_ship_date=moment(plain.latest_ship_date),
-            earliest_delivery_date=moment(plain.earliest_delivery_date),
-            latest_delivery_date=moment(plain.latest_delivery_date),
-            errors=plain.errors,
-            extra=extra,
+            plain.mp_order_number,
+            plain.sales_channel,
+            plain.customer or Customer(),
+            moment(plain.purchase_date),
+            plain.currency,
+            plain.shipping_address or Address(),
+            tuple(lines),
+            None if plain.fulfillments is None else _fulfillments(plain.fulfillments, extra),
+            plain.acknowledged,
+            plain.status,
+            plain.is_marketplace_fulfilled,
+            plain.marketplace_state,
+            plain.delivery_notes,
+            moment(plain.earliest_ship_date),
+            moment(plain.latest_ship_date),
+            moment(plain.earliest_delivery_date),
+            moment(plain.latest_delivery_date),
+            plain.errors,
+            extra,
         )
 
 
@@ -304,9 +305,9 @@ def _fulfillments(entries: tuple[_Entry, ...], extra: JsonObject) -> tuple[LineF
                 extra[f"fulfillments[{index}].pending.{name}"] = _kept(pending[name])
         read.append(
             LineFulfillment(
-                mp_line_number=entry.mp_line_number,
-                shipments=_with_units(entry.shipments) if entry.shipments else (),
-                cancellations=_with_units(entry.cancellations) if entry.cancellations else (),
+                entry.mp_line_number,
+                _with_units(entry.shipments) if entry.shipments else (),
+                _with_units(entry.cancellations) if entry.cancellations else (),
             )
         )
     return tuple(read)
