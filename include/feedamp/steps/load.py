@@ -277,7 +277,8 @@ def _take_current(resources: Resources, path: str, counts: dict[str, int]) -> Ma
 def _take_into_state(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
     resources.lake.verify(manifest)
     _compare_with_outbox(resources, manifest)
-    for batch in resources.lake.kept_batches(manifest, SNAPSHOTS.name):
+    snapshots = resources.lake.kept_batches(manifest, SNAPSHOTS.name)
+    for batch in snapshots if _names_own_orders(resources, manifest) else ():
         with resources.state.begin() as connection:
             rows = _of_ledger(connection, batch)
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
@@ -358,6 +359,19 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
     )
     with resources.state.begin() as connection:
         outbox.unclaim(connection, manifest.path)
+
+
+def _names_own_orders(resources: Resources, manifest: Manifest) -> bool:
+    """Whether the ledger has any order of a seller with snapshots; if not, none of them is decoded."""
+    sellers = {
+        seller_id
+        for file in manifest.files
+        if file.table == SNAPSHOTS.name
+        for batch in resources.lake.key_batches(file)
+        for seller_id in batch.column(SNAPSHOTS.key[0]).unique().to_pylist()
+    }
+    with resources.state.read() as connection:
+        return any(ledger.has_orders(connection, seller_id) for seller_id in sellers)
 
 
 def _of_ledger(connection: Connection, batch: pa.RecordBatch) -> list[Row]:
