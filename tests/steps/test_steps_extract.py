@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -256,16 +255,6 @@ def test_pages_that_come_fast_are_taken_in_together_within_bounds(
         return [len(group) async for group in groups]
 
     assert asyncio.run(sizes()) == [pages_together, pages_together, 1]
-
-
-def test_the_last_extraction_of_a_process_gives_back_the_garbage_collector() -> None:
-    before = gc.get_threshold()
-    first, second = extract._COLLECTOR.seldom(), extract._COLLECTOR.seldom()
-    first.__enter__()
-    with second:
-        first.__exit__(None, None, None)
-        assert gc.get_threshold()[0] == extract.OBJECTS_PER_COLLECTION
-    assert gc.get_threshold() == before
 
 
 def test_a_seller_without_orders_makes_the_run_no_poorer(env: Env) -> None:

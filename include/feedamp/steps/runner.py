@@ -36,6 +36,7 @@ from feedamp.run import Run
 from feedamp.state import ledger, outbox, step_runs
 from feedamp.state.sellers import Seller
 from feedamp.state.step_runs import Done
+from feedamp.steps.garbage import collected_seldom
 from feedamp.steps.step_log import RejectedRows, SellerCounts
 from feedamp.tables import RUNS
 
@@ -191,26 +192,27 @@ async def run_per_seller(
             than before, or of a wrong clock; the other sellers were.
     """
     started_at = resources.state.now()
-    async with resources.clients(run, gives_way=gives_way) as clients:
-        try:
-            clients.hold_rates([seller.seller_id for seller in sellers])
-            await _run_all(
-                clients, sellers, result, work, refusal_is_failure=refusal_is_failure, planned=planned
-            )
-        finally:
+    with collected_seldom():
+        async with resources.clients(run, gives_way=gives_way) as clients:
             try:
-                at_end()
-            except BaseException:
-                result.complete = False
-                raise
+                clients.hold_rates([seller.seller_id for seller in sellers])
+                await _run_all(
+                    clients, sellers, result, work, refusal_is_failure=refusal_is_failure, planned=planned
+                )
             finally:
-                if is_recorded:
-                    record_run(resources, run, result, started_at)
-        if clients.counts.coercions:
-            log.info(
-                "FeedAMP sent values of another JSON type than documented; they were converted: %s",
-                dict(clients.counts.coercions),
-            )
+                try:
+                    at_end()
+                except BaseException:
+                    result.complete = False
+                    raise
+                finally:
+                    if is_recorded:
+                        record_run(resources, run, result, started_at)
+            if clients.counts.coercions:
+                log.info(
+                    "FeedAMP sent values of another JSON type than documented; they were converted: %s",
+                    dict(clients.counts.coercions),
+                )
 
 
 async def _run_all(

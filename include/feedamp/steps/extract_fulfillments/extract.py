@@ -3,13 +3,10 @@
 Only reads from FeedAMP; `load` does the rest. Where the next extraction starts: `rules/watermark.py`.
 """
 
-import gc
 import logging
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -49,8 +46,6 @@ MOST_SELLERS_ASKING_AHEAD = 8
 # What is asked of the state for a page is asked for several at once if they come so fast: that takes as long as to decode
 # them. All sellers of a task share so many orders and bytes, of which none has more than a third.
 HELD, ORDERS_HELD, BYTES_HELD, FEWEST_SHARES = timedelta(seconds=0.25), 3_000, 6 << 20, 3
-
-OBJECTS_PER_COLLECTION = 20_000  # Python's own: 700
 
 
 def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -131,53 +126,8 @@ async def extract(
                     place = msgspec.structs.replace(place, manifests=tuple(publisher.published))
                 unfinished_reads.leave_off(connection, seller_id, place)
 
-    with _COLLECTOR.seldom():
-        await run_per_seller(resources, run, result, found, work, at_end=publish)
+    await run_per_seller(resources, run, result, found, work, at_end=publish)
     return result
-
-
-class _Collector:
-    """Python's garbage collector, which the extractions of a process have in common."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._thresholds = gc.get_threshold()
-        self._was_frozen = False
-
-    @contextmanager
-    def seldom(self) -> Iterator[None]:
-        """Keeps it from the objects that were there before, and calls it less often, until the last of such blocks ends.
-
-        Orders are without cycles, and go when their pages are written; each collection would look at all that are held.
-        """
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._thresholds, self._was_frozen = gc.get_threshold(), _is_frozen_by_others()
-                gc.freeze()
-                gc.set_threshold(OBJECTS_PER_COLLECTION, *self._thresholds[1:])
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    gc.set_threshold(*self._thresholds)
-                    if not self._was_frozen:
-                        gc.unfreeze()
-
-
-_COLLECTOR = _Collector()
-
-
-@cache
-def _is_frozen_by_others() -> bool:
-    """Whether a server keeps the collector from memory that it shares with the processes that it forks.
-
-    Asked once in a process: Python counts all such objects, 20 ms for a hundred thousand.
-    """
-    return gc.get_freeze_count() > 0
 
 
 async def _in_groups(

@@ -8,6 +8,7 @@ from feedamp.inbox import Taken, discover
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files
+from feedamp.steps.garbage import collected_seldom
 from feedamp.steps.place_orders.read_inbox_file import take_file
 from feedamp.steps.place_orders.read_query import take_query
 from feedamp.steps.runner import StepResult, record_run, unexpected
@@ -15,6 +16,7 @@ from feedamp.steps.runner import StepResult, record_run, unexpected
 log = logging.getLogger(__name__)
 
 
+@collected_seldom()
 def intake(resources: Resources, run: Run) -> StepResult:
     """Takes every new or changed file of the inbox in name order, then the rows of the query, if one is configured.
 

@@ -38,7 +38,6 @@ class SellerBatch(SellerJob):
         self._failures = 0
         self._stopped: errors.FeedAmpError | None = None
         self._changed: list[str] = []
-        self._gate = asyncio.Semaphore(ORDERS_AT_ONCE)
 
     async def send(self, numbers: list[str]) -> None:
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
@@ -60,13 +59,16 @@ class SellerBatch(SellerJob):
     async def _send_all(self, numbers: list[str]) -> list[str]:
         """Sends the orders and returns those that another process is working on."""
         busy: list[str] = []
+        left = iter(numbers)  # one task for each order would cost more than what it waits for
 
-        async def one(number: str) -> None:
-            async with self._gate:
-                if self._stopped is None and not await self._place_guarded(number):
+        async def take() -> None:
+            for number in left:
+                if self._stopped is not None:
+                    return
+                if not await self._place_guarded(number):
                     busy.append(number)
 
-        await asyncio.gather(*(one(number) for number in numbers))
+        await asyncio.gather(*(take() for _ in range(min(ORDERS_AT_ONCE, len(numbers)))))
         return busy
 
     async def _place_guarded(self, number: str) -> bool:
