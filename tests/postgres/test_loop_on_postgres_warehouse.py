@@ -9,7 +9,7 @@ from typing import Any
 from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 from postgres_warehouses import address_of
 
-from feedamp.state import ledger
+from feedamp.state import overview
 from feedamp.tables import SCHEMA, TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.postgres import PostgresWarehouse
@@ -56,7 +56,7 @@ def test_the_loop_ends_the_same_and_both_engines_hold_the_same_rows(tmp_path, se
         assert env.reconcile().extra["differences"] == 0
         env.load()
         with env.state.read() as connection:
-            assert ledger.phases(connection) == {"closed": 4}
+            assert overview.count_by_phase(connection) == {"closed": 4}
         assert env.sandbox.broken_rules == []
 
         fresh = DuckDbWarehouse(str(tmp_path / "second.duckdb"))

@@ -19,7 +19,7 @@ from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 from postgres import Server
 from postgres_warehouses import address_of
 
-from feedamp.state import State, ledger
+from feedamp.state import State, overview
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.runner import StepResult
@@ -97,5 +97,5 @@ def test_every_step_outlives_a_crash_of_state_and_warehouse(server: Server, tmp_
         # Two sellers placed each order; one of them closed two and reported on one.
         assert sent == {"M-0": 3, "M-1": 2, "M-2": 3, "M-1/errors": 1}
         with env.state.read() as connection:
-            assert ledger.phases(connection) == {"closed": 2, "settled": 4}
+            assert overview.count_by_phase(connection) == {"closed": 2, "settled": 4}
         assert env.sandbox.broken_rules == []

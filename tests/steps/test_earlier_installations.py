@@ -19,7 +19,7 @@ from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 from feedamp.api.token_journal import TokenJournal
 from feedamp.lake.store import Lake
 from feedamp.run import Run
-from feedamp.state import State, grants, ledger, schema
+from feedamp.state import State, grants, overview, schema
 from feedamp.state.data_key import open_cipher
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.load import load
@@ -41,7 +41,7 @@ def test_an_earlier_state_is_upgraded_and_its_tokens_can_be_read(tmp_path: Path,
     try:
         with state.read() as connection:
             found = [grants.read(connection, cipher, seller) for seller in ("seller-001", "seller-002")]
-            phases = ledger.phases(connection)
+            phases = overview.count_by_phase(connection)
     finally:
         state.close()
     assert all(grant is not None for grant in found)

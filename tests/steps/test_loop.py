@@ -7,7 +7,7 @@ from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedamp.state import ledger, rejects
+from feedamp.state import overview, rejects
 from feedamp.steps.completeness_proof.compare import prove_completeness
 from feedamp_sandbox.faults import Kind
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
@@ -26,7 +26,7 @@ TROUBLE: tuple[Kind, ...] = (
 
 def phases(env: Env) -> dict[str, int]:
     with env.state.read() as connection:
-        return ledger.phases(connection)
+        return overview.count_by_phase(connection)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

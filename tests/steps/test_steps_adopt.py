@@ -114,7 +114,7 @@ def test_a_process_that_dies_leaves_no_order_that_only_the_ledger_knows(env):
     env.resources = replace(env.resources, lake=lake)
     env.load()
     with env.state.read() as connection:
-        in_ledger = sum(ledger.phases(connection).values())
+        in_ledger = sum(overview.count_by_phase(connection).values())
     assert env.rows("SELECT count(*) FROM orders") == [(in_ledger,)]
     assert 0 < in_ledger < _adopt.ORDERS_PER_BATCH + 100
     adopt(env, SELLER)
@@ -127,7 +127,7 @@ def test_a_dry_run_counts_and_writes_nothing(env):
     assert counts(adopt(env, dry_run=True)) == (1, 0, 0, 0)
     assert list(env.folder.glob("lake/**/*")) == before
     with env.state.read() as connection:
-        assert ledger.phases(connection) == {}
+        assert overview.count_by_phase(connection) == {}
         assert overview.on_the_way(connection) == {"manifests": 0, "outbox_rows": 0}
 
 
@@ -158,7 +158,7 @@ def test_an_extraction_since_a_moment_adopts_nothing(env):
     env.extract(since=SINCE)
     env.load()
     with env.state.read() as connection:
-        assert ledger.phases(connection) == {}
+        assert overview.count_by_phase(connection) == {}
     assert env.rows("SELECT count(*) FROM orders") == [(1,)]
 
 

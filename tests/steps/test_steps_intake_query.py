@@ -16,7 +16,7 @@ from env import SELLER, Env
 
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp.order_body import BodyRules
-from feedamp.state import inbox_files, ledger
+from feedamp.state import inbox_files, overview
 from feedamp.state.schema import outbox
 from feedamp.steps.place_orders.read_inbox import intake
 from feedamp.steps.place_orders.replay import replay
@@ -95,7 +95,7 @@ def test_every_row_is_taken(env, table, count):
         table.put(env.body(f"M-{number}"))
     assert counts(env) == (count, count, 0)
     with env.state.read() as connection:
-        assert sum(ledger.phases(connection).values()) == count
+        assert sum(overview.count_by_phase(connection).values()) == count
 
 
 def test_the_same_rows_again_change_nothing(env, table):
@@ -237,7 +237,7 @@ def test_a_dry_run_counts_and_writes_nothing(env, table):
     result = env.intake(dry_run=True)
     assert (result.orders, result.rejected) == (2, 1)
     with env.state.read() as connection:
-        assert ledger.phases(connection) == {}
+        assert overview.count_by_phase(connection) == {}
         assert inbox_files.taken_files(connection) == []
     assert env.rejects() == []
 

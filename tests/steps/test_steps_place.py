@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from env import SELLER, Env, shipment
 
-from feedamp.state import ledger, sellers
+from feedamp.state import overview, sellers
 from feedamp.steps.runner import finish
 
 STRANGER = "seller-404"
@@ -227,4 +227,4 @@ def test_rows_beyond_one_transaction_are_all_taken(env: Env) -> None:
     env.drop("orders.jsonl", *(env.body(f"M-{n}") for n in range(201)))
     assert env.intake().orders == 201
     with env.state.read() as connection:
-        assert ledger.phases(connection) == {"to_place": 201}
+        assert overview.count_by_phase(connection) == {"to_place": 201}

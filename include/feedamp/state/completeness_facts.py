@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.expected_rows import LedgerFact
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state.schema import findings, order_events, orders, rejected_orders, snapshots
-from feedamp.state.statements import is_same_order
+from feedamp.state.statements import count_by, count_rows, is_same_order
 
 _FACTS = [
     snapshots.c.read_at if field.name == "read_at" else orders.c[field.name] for field in fields(LedgerFact)
@@ -27,7 +27,7 @@ _REJECT = tuple(
 
 
 def count_orders(connection: Connection) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(orders)).scalar_one()
+    return count_rows(connection, orders)
 
 
 def of_orders(
@@ -100,15 +100,11 @@ def counts(connection: Connection) -> dict[str, dict[str, int]]:
         orders.c.placed_at != orders.c.taken_at,
     )
     closed = sa.and_(orders.c.closed_at.is_not(None), orders.c.closing_state == orders.c.accepted_state)
-    found = {}
-    for name, table, condition in (
-        ("placed", orders, placed),
-        ("closed", orders, closed),
-        ("findings", findings, sa.true()),
-    ):
-        query = sa.select(table.c.seller_id, sa.func.count()).where(condition).group_by(table.c.seller_id)
-        found[name] = {row[0]: row[1] for row in connection.execute(query)}
-    return found
+    return {
+        "placed": count_by(connection, orders.c.seller_id, placed),
+        "closed": count_by(connection, orders.c.seller_id, closed),
+        "findings": count_by(connection, findings.c.seller_id),
+    }
 
 
 def _fact(row: Any) -> LedgerFact:

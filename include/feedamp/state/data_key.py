@@ -26,7 +26,7 @@ from feedamp.state import grants
 from feedamp.state.database import State
 from feedamp.state.schema import data_keys, encryption_keys, erasures, token_fingerprints
 from feedamp.state.schema import grants as grants_table
-from feedamp.state.statements import insert
+from feedamp.state.statements import count_rows, insert
 from feedamp.state.token_cipher import DataKey, TokenCipher
 
 # A use of a key is recorded again after this time.
@@ -111,8 +111,7 @@ def void_erasures(connection: Connection, cipher: TokenCipher) -> int:
 
     Those that were asked for again are not among them.
     """
-    is_void = _is_void(connection, cipher)
-    return connection.execute(sa.select(sa.func.count()).select_from(erasures).where(is_void)).scalar_one()
+    return count_rows(connection, erasures, _is_void(connection, cipher))
 
 
 def renew_void_erasure(connection: Connection, cipher: TokenCipher, kind: str, *, now: datetime) -> None:

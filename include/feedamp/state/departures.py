@@ -43,6 +43,7 @@ from feedamp.state.schema import (
     unread_orders,
 )
 from feedamp.state.schema import leases as lease_rows
+from feedamp.state.statements import count_rows
 
 ROWS_DROPPED_AT_ONCE = 2_000
 READERS_WAIT_S = 60.0  # with readers of a SQLite file that began before the rows were deleted
@@ -86,10 +87,8 @@ def held(connection: Connection, seller_id: str, mp_order_number: str | None = N
     """How many rows each table has of a seller or an order; tables without any are left out."""
     found: dict[str, int] = {}
     for table in tables_of(mp_order_number):
-        query = sa.select(sa.func.count()).select_from(table)
-        found[table.name] = connection.execute(
-            query.where(_is_of(connection, table, seller_id, mp_order_number))
-        ).scalar_one()
+        is_of = _is_of(connection, table, seller_id, mp_order_number)
+        found[table.name] = count_rows(connection, table, is_of)
     found[outbox.name] = sum(len(ids) for ids in _outbox_ids(connection, seller_id, mp_order_number))
     return {name: count for name, count in found.items() if count}
 

@@ -19,7 +19,7 @@ from feedamp.codec import decode_json, encode
 from feedamp.rules.erased import Erased, Key, mark_of, marks_of
 from feedamp.state import data_key
 from feedamp.state.schema import erasures, sellers
-from feedamp.state.statements import in_parts, insert
+from feedamp.state.statements import count_rows, in_parts, insert
 from feedamp.state.token_cipher import TokenCipher
 
 _PURPOSE = "erasure"
@@ -187,8 +187,7 @@ def replaced(connection: Connection) -> int:
 
     Of an order, rejected rows may be left that name no seller. If the data key was lost, it may be that nothing has gone.
     """
-    query = sa.select(sa.func.count()).select_from(erasures)
-    return connection.execute(query.where(_WAS_LEFT, erasures.c.renewed_at.is_not(None))).scalar_one()
+    return count_rows(connection, erasures, _WAS_LEFT, erasures.c.renewed_at.is_not(None))
 
 
 def _erasure(row: Any) -> Erasure:

@@ -14,7 +14,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, is_registered, wake
-from feedamp.state.statements import in_parts, upsert
+from feedamp.state.statements import count_by, in_parts, upsert
 from feedamp.state.token_cipher import TokenCipher
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
@@ -185,8 +185,7 @@ def _count(
 ) -> Counter[Any]:
     found = Counter[Any]()
     for table in (grants, other_grants):
-        query = sa.select(table.c[column], sa.func.count()).where(condition(table))
-        found.update({row[0]: row[1] for row in connection.execute(query.group_by(table.c[column]))})
+        found.update(count_by(connection, table.c[column], condition(table)))
     return found
 
 

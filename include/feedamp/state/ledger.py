@@ -28,6 +28,7 @@ from feedamp.state.statements import (
     by_seller,
     change_order,
     change_orders,
+    count_by,
     in_parts,
     is_any_order,
     is_order,
@@ -373,10 +374,8 @@ def purchased(
 
 def count_purchased(connection: Connection, start: datetime, end: datetime) -> dict[str, int]:
     """How many orders `purchased` has, by seller."""
-    query = sa.select(orders.c.seller_id, sa.func.count()).where(
-        orders.c.purchase_date >= start, orders.c.purchase_date < end, _MAY_EXIST
-    )
-    return {row[0]: row[1] for row in connection.execute(query.group_by(orders.c.seller_id))}
+    is_of_days = sa.and_(orders.c.purchase_date >= start, orders.c.purchase_date < end)
+    return count_by(connection, orders.c.seller_id, is_of_days, _MAY_EXIST)
 
 
 def days_of(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, date]:
@@ -406,11 +405,6 @@ def open_longer_than(
         orders.c.placed_at < placed_before, orders.c.phase.in_(OPEN_PHASES)
     )
     return by_seller(connection, query, orders, seller_ids)
-
-
-def phases(connection: Connection) -> dict[str, int]:
-    query = sa.select(orders.c.phase, sa.func.count()).group_by(orders.c.phase)
-    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def decode_units(text: str) -> dict[str, tuple[int, int]]:

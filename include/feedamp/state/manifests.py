@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import full_snapshots, manifests
-from feedamp.state.statements import upsert
+from feedamp.state.statements import count_rows, upsert
 
 _IS_LOADING = sa.and_(manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
 
@@ -49,8 +49,8 @@ def planned_at(connection: Connection, path: str) -> datetime | None:
 
 def are_taken(connection: Connection, paths: Collection[str]) -> bool:
     """Whether all of these manifests were read to their end and taken into the state."""
-    query = sa.select(sa.func.count()).where(manifests.c.path.in_(paths), manifests.c.taken_at.is_not(None))
-    return connection.execute(query).scalar_one() == len(set(paths))
+    taken = count_rows(connection, manifests, manifests.c.path.in_(paths), manifests.c.taken_at.is_not(None))
+    return taken == len(set(paths))
 
 
 def mark_taken(connection: Connection, path: str, *, now: datetime) -> None:

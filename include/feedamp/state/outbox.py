@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.money import fitted
 from feedamp.state.schema import outbox
+from feedamp.state.statements import count_by, count_rows
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, Type, refuse_misfit
 
 _ROWS_PER_QUERY = 1_000
@@ -62,8 +63,7 @@ def put_rows(connection: Connection, rows: Iterable[tuple[str, Row]]) -> None:
 
 def unclaimed(connection: Connection) -> int:
     """How many rows are not claimed for a manifest."""
-    query = sa.select(sa.func.count()).where(outbox.c.manifest.is_(None))
-    return connection.execute(query).scalar_one()
+    return count_rows(connection, outbox, outbox.c.manifest.is_(None))
 
 
 def claim(connection: Connection, manifest: str, *, at_most: int | None = None) -> int:
@@ -85,8 +85,7 @@ def claim(connection: Connection, manifest: str, *, at_most: int | None = None) 
 
 def claimed_by_table(connection: Connection, manifest: str) -> Counter[str]:
     """How many rows of each table are claimed for a manifest."""
-    query = sa.select(outbox.c.table_name, sa.func.count()).where(outbox.c.manifest == manifest)
-    return Counter({row[0]: row[1] for row in connection.execute(query.group_by(outbox.c.table_name))})
+    return count_by(connection, outbox.c.table_name, outbox.c.manifest == manifest)
 
 
 def claims(connection: Connection) -> list[str]:

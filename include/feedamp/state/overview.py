@@ -35,7 +35,7 @@ from feedamp.state.schema import (
     watermarks,
 )
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
-from feedamp.state.statements import is_same_order
+from feedamp.state.statements import count_by, count_rows, is_same_order
 
 _WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders)).outerjoin(
     sellers, sellers.c.seller_id == orders.c.seller_id
@@ -110,9 +110,7 @@ def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
     erasure is unfinished, too few count as not read yet, and as many too many wait for something else.
     """
     is_settled = orders.c.phase == Phase.SETTLED
-    settled = connection.execute(
-        sa.select(sa.func.count()).select_from(orders).where(is_settled)
-    ).scalar_one()
+    settled = count_rows(connection, orders, is_settled)
     waits: Counter[str] = Counter()
     by_reason = sa.select(snapshots.c.waits_for, sa.func.count()).where(sa.text(IS_WAITING))
     for reason, count in connection.execute(by_reason.group_by(snapshots.c.waits_for)):
@@ -179,8 +177,7 @@ def listed_orders(
 
 def waiting_by_seller(connection: Connection) -> dict[str, int]:
     """Orders still to be placed, by seller."""
-    query = sa.select(orders.c.seller_id, sa.func.count()).where(orders.c.phase == Phase.TO_PLACE)
-    return {row[0]: row[1] for row in connection.execute(query.group_by(orders.c.seller_id))}
+    return count_by(connection, orders.c.seller_id, orders.c.phase == Phase.TO_PLACE)
 
 
 def count_by_grant(connection: Connection) -> dict[str, int]:
@@ -216,7 +213,11 @@ def to_connect(connection: Connection, *, limit: int) -> CountedItems:
     )
     known = _WITH_GRANT.outerjoin(waiting, waiting.c.seller_id == sellers.c.seller_id)
     registered = (
-        sa.select(sellers.c.seller_id, sa.true().label("is_registered"), _or_zero(waiting.c.count))
+        sa.select(
+            sellers.c.seller_id,
+            sa.true().label("is_registered"),
+            sa.func.coalesce(waiting.c.count, 0).label("waiting_orders"),
+        )
         .select_from(known)
         .where(
             sellers.c.paused.is_(False),
@@ -249,10 +250,6 @@ def oldest_watermarks(connection: Connection) -> tuple[int, int, datetime | None
     return known, marked, oldest, newest
 
 
-def _or_zero(count: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    return sa.func.coalesce(count, 0).label("waiting_orders")
-
-
 def grant_times(
     connection: Connection, seller_id: str | None = None
 ) -> dict[str, tuple[datetime, datetime | None]]:
@@ -263,11 +260,9 @@ def grant_times(
     return {row.seller_id: (row.issued_at, row.refreshed_at) for row in connection.execute(query)}
 
 
-def seller_watermarks(connection: Connection, seller_id: str | None = None) -> dict[str, datetime]:
-    """Where the next extraction of each seller, or of one, starts."""
+def seller_watermarks(connection: Connection) -> dict[str, datetime]:
+    """Where the next extraction of each seller starts."""
     query = sa.select(watermarks.c.seller_id, watermarks.c.watermark)
-    if seller_id is not None:
-        query = query.where(watermarks.c.seller_id == seller_id)
     return {row.seller_id: row.watermark for row in connection.execute(query)}
 
 
@@ -297,8 +292,7 @@ def stale_sellers(
 
 def open_findings(connection: Connection) -> int:
     """How many findings are held, to be reported or reported."""
-    query = sa.select(sa.func.count()).select_from(findings).where(findings.c.state.in_(OPEN))
-    return int(connection.execute(query).scalar_one())
+    return count_rows(connection, findings, findings.c.state.in_(OPEN))
 
 
 def latest(connection: Connection) -> dict[str, datetime | None]:
@@ -321,11 +315,9 @@ def latest(connection: Connection) -> dict[str, datetime | None]:
 
 def on_the_way(connection: Connection) -> dict[str, int]:
     """Numbers of manifests and outbox rows that `load` has not brought into the warehouse yet."""
-    pending = sa.select(sa.func.count()).select_from(manifests).where(manifests.c.loaded_at.is_(None))
-    rows = sa.select(sa.func.count()).select_from(outbox)
     return {
-        "manifests": connection.execute(pending).scalar_one(),
-        "outbox_rows": connection.execute(rows).scalar_one(),
+        "manifests": count_rows(connection, manifests, manifests.c.loaded_at.is_(None)),
+        "outbox_rows": count_rows(connection, outbox),
     }
 
 
@@ -476,8 +468,13 @@ def _with_reject_id(item: dict[str, Any]) -> dict[str, Any]:
 def _some(
     connection: Connection, query: sa.Select[Any], limit: int, order: Sequence[sa.ColumnElement[Any]] = ()
 ) -> CountedItems:
-    count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
-    first: Iterable[Any] = ()
-    if count:
-        first = connection.execute(query.order_by(*(order or query.selected_columns[:2])).limit(limit))
-    return CountedItems(count, [dict(row._mapping) for row in first])
+    return some_of(connection, query, order or query.selected_columns[:2], limit=limit)
+
+
+def some_of(
+    connection: Connection, query: sa.Select[Any], order: Iterable[Any], *, limit: int, offset: int = 0
+) -> CountedItems:
+    """How many rows a query has, and some of them in this order."""
+    count = count_rows(connection, query.subquery())
+    rows = connection.execute(query.order_by(*order).offset(offset).limit(limit)) if count else ()
+    return CountedItems(count, [dict(row._mapping) for row in rows])

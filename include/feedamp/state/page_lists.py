@@ -15,7 +15,7 @@ from feedamp.rules.failure_summary import Told
 from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
-from feedamp.state.overview import CountedItems, phase_of_few
+from feedamp.state.overview import CountedItems, phase_of_few, some_of
 from feedamp.state.reconciliation_days import IS_CURRENT
 from feedamp.state.rejects import is_open
 from feedamp.state.schema import (
@@ -33,7 +33,7 @@ from feedamp.state.schema import (
     watermarks,
 )
 from feedamp.state.scorecards import FIGURES, newest_day
-from feedamp.state.statements import in_parts, is_any_order, is_same_order
+from feedamp.state.statements import count_by, count_rows, in_parts, is_any_order, is_same_order
 
 GRANT_STATUS = ("active", "needs_authorization", "set_aside", "no_grant", "paused")
 
@@ -126,7 +126,7 @@ def list_sellers(
         query = query.where(sa.or_(*found))
     if status is not None:
         query = query.where(shown == status)
-    count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    count = count_rows(connection, query.subquery())
     if sort == "watermark":
         query = query.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id)
     if (counted := _COUNTS.get(sort)) is not None:
@@ -275,9 +275,8 @@ def ordered_lines(
 
 def kinds_of_findings(connection: Connection, states: Collection[str]) -> list[tuple[str, int]]:
     """(kind, number of findings in these states), largest number first."""
-    count = sa.func.count()
-    query = sa.select(findings.c.kind, count).where(findings.c.state.in_(states)).group_by(findings.c.kind)
-    return [(row[0], row[1]) for row in connection.execute(query.order_by(count.desc(), findings.c.kind))]
+    found = count_by(connection, findings.c.kind, findings.c.state.in_(states))
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
 
 def stages(connection: Connection) -> Mapping[str, tuple[int, datetime | None]]:
@@ -335,6 +334,4 @@ def _only(query: sa.Select[Any], wanted: Mapping[Any, str | None]) -> sa.Select[
 def _part(
     connection: Connection, query: sa.Select[Any], part: Part, *order: sa.ColumnElement[Any]
 ) -> CountedItems:
-    count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
-    rows = connection.execute(query.order_by(*order).offset(part.offset).limit(part.limit)) if count else ()
-    return CountedItems(count, [dict(row._mapping) for row in rows])
+    return some_of(connection, query, order, limit=part.limit, offset=part.offset)

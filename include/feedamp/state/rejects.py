@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.state import outbox
 from feedamp.state.schema import rejected_orders
-from feedamp.state.statements import in_parts, is_any_order, is_order, upsert
+from feedamp.state.statements import count_by, in_parts, is_any_order, is_order, upsert
 from feedamp.tables import RECORDED_AT, REJECTED_ORDERS
 
 INBOX = "inbox"
@@ -198,11 +198,8 @@ def _not_superseded_from(source: str) -> sa.ColumnElement[bool]:
 
 def refused_since(connection: Connection, since: datetime) -> Counter[str]:
     """How many orders FeedAMP refused since a moment (inclusive), by source."""
-    query = sa.select(rejected_orders.c.source, sa.func.count()).where(
-        rejected_orders.c.stage == FEEDAMP, rejected_orders.c.rejected_at >= since
-    )
-    rows = connection.execute(query.group_by(rejected_orders.c.source))
-    return Counter({row[0]: row[1] for row in rows})
+    is_refused = sa.and_(rejected_orders.c.stage == FEEDAMP, rejected_orders.c.rejected_at >= since)
+    return count_by(connection, rejected_orders.c.source, is_refused)
 
 
 def is_still_open(connection: Connection, rejected: Rejected) -> bool:

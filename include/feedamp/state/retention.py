@@ -23,7 +23,7 @@ from feedamp.state.schema import (
     scorecards,
     tracking_uses,
 )
-from feedamp.state.statements import is_order, is_same_order
+from feedamp.state.statements import count_rows, is_order, is_same_order
 
 EVENTS_KEPT = timedelta(days=30)  # after the order has ended; the warehouse keeps them
 CHECKED_DAYS_KEPT = timedelta(days=400)  # from the comparison on, whichever day it compared
@@ -116,9 +116,8 @@ def drop_order_events(
 
 def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:
     """(bodies to redact, rejects to empty) that are due."""
-    bodies = sa.select(sa.func.count()).select_from(orders).where(_ended(ended_before))
-    rejects = sa.select(sa.func.count()).select_from(rejected_orders).where(_can_be_emptied(ended_before))
-    return connection.execute(bodies).scalar_one(), connection.execute(rejects).scalar_one()
+    bodies = count_rows(connection, orders, _ended(ended_before))
+    return bodies, count_rows(connection, rejected_orders, _can_be_emptied(ended_before))
 
 
 def _ended(before: datetime) -> sa.ColumnElement[bool]:

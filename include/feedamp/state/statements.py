@@ -1,5 +1,6 @@
 """Parts of SQL statements that several modules use, on both SQLite and Postgres."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -126,6 +127,20 @@ def in_parts(values: Iterable[_Value], size: int = 500) -> Iterator[list[_Value]
     left = iter(values)
     while part := list(islice(left, size)):
         yield part
+
+
+def count_rows(connection: Connection, table: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
+    """The number of rows that meet the conditions."""
+    query = sa.select(sa.func.count()).select_from(table).where(*conditions)
+    return connection.execute(query).scalar_one()
+
+
+def count_by(
+    connection: Connection, column: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]
+) -> Counter[Any]:
+    """The number of rows that meet the conditions, by each value of a column."""
+    query = sa.select(column, sa.func.count()).where(*conditions).group_by(column)
+    return Counter({row[0]: row[1] for row in connection.execute(query)})
 
 
 def by_seller(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.inbox import BadRow, InboxFile, discover, read_rows
@@ -24,6 +23,7 @@ from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state import departures, erasures
 from feedamp.state.erasures import Store
 from feedamp.state.schema import grants, orders
+from feedamp.state.statements import count_rows
 from feedamp.steps.erase_copies import erase_from_lake, erase_from_warehouse
 from feedamp.steps.runner import unexpected
 
@@ -85,9 +85,9 @@ def look(resources: Resources, seller_id: str, mp_order_number: str | None = Non
         may_exist = sa.and_(orders.c.phase.in_(OPEN_PHASES), orders.c.first_put_at.is_not(None))
         return Held(
             rows=departures.held(connection, seller_id, mp_order_number),
-            has_grant=_count(connection, grants, grants.c.seller_id == seller_id) > 0,
-            to_place=_count(connection, orders, which & (orders.c.phase == Phase.TO_PLACE)),
-            open_at_feedamp=_count(connection, orders, which & may_exist),
+            has_grant=count_rows(connection, grants, grants.c.seller_id == seller_id) > 0,
+            to_place=count_rows(connection, orders, which & (orders.c.phase == Phase.TO_PLACE)),
+            open_at_feedamp=count_rows(connection, orders, which & may_exist),
             was_erased=was_erased,
             was_found=was_erased and (before is None or before.done_at is None or _is_any(before.counts)),
         )
@@ -118,11 +118,6 @@ def _checked(
     except BadValueError as error:
         raise ConfigurationError(f"The {name} {error.message}; nothing was changed.") from error
     return seller_id, mp_order_number
-
-
-def _count(connection: Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
-    query = sa.select(sa.func.count()).select_from(table).where(condition)
-    return int(connection.execute(query).scalar_one())
 
 
 def remove(resources: Resources, seller_id: str) -> bool:

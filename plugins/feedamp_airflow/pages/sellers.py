@@ -14,7 +14,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, is_blocked
 from feedamp.state import overview as state_overview
-from feedamp.state import page_lists, scorecards, sellers
+from feedamp.state import page_lists, scorecards, sellers, watermarks
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
 from feedamp.state.sellers import ACTIVE
@@ -121,7 +121,7 @@ def show_seller(
         issued_at, refreshed_at = state_overview.grant_times(read.connection, seller_id).get(
             seller_id, (None, None)
         )
-        mark = state_overview.seller_watermarks(read.connection, seller_id).get(seller_id)
+        mark = watermarks.read(read.connection, seller_id)
         is_stale = bool(_stale(read, [seller_id]))
         facts: dict[str, Any] = {
             "Name": found.name,
