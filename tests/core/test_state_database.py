@@ -214,17 +214,18 @@ def test_work_of_a_shard_is_found_without_reading_all_open_orders(state):
         open_orders.to_validate(connection, shard)
         open_orders.lingering(connection, shard, before=NOON)
         open_orders.closable(connection, shard, now=NOON)
-        open_orders.watched(connection, "S1")
+        open_orders.watched(connection, shard)
         ledger.due(connection, shard, now=NOON)
         ledger.not_due(connection, shard, now=NOON)
-        ledger.to_read_back(connection, "S1", now=NOON)
+        ledger.to_read_back(connection, shard, now=NOON)
         findings.to_report(connection, shard)
         sellers.find(connection, shard)
-    changed, lingering, closable, watched, due, not_due, read_back, to_report, found = plans
+    changed, lingering, closable, unusable, reported, due, not_due, read_back, to_report, found = plans
     assert "snapshots USING INDEX snapshots_changed (seller_id=?)" in changed
     assert "snapshots USING INDEX snapshots_stuck (seller_id=?)" in lingering
     assert "snapshots USING INDEX snapshots_closable (seller_id=?)" in closable
-    assert "snapshots USING INDEX sqlite_autoindex_snapshots_1 (seller_id=?)" in watched
+    assert "snapshots USING INDEX snapshots_stuck (seller_id=?)" in unusable
+    assert "findings USING INDEX findings_by_seller (state=? AND seller_id=?)" in reported
     assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in due
     assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in not_due
     assert read_back == "SEARCH orders USING INDEX orders_to_read_back (seller_id=?)"

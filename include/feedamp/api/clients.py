@@ -16,7 +16,7 @@ from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Transport
-from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
+from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError
 from feedamp.rules.origin import is_same_origin
 from feedamp.run import Run
 from feedamp.state import State, sellers
@@ -24,6 +24,8 @@ from feedamp.state.sellers import Seller
 from feedamp.state.token_cipher import TokenCipher
 
 log = logging.getLogger(__name__)
+
+Account = tuple[Transport, Tokens, RateLimiter]
 
 
 class Clients:
@@ -55,11 +57,8 @@ class Clients:
         self._goes_first = goes_first
         self._clock_check: ClockCheck | None = None
         self._stack = AsyncExitStack()
-        self._accounts: dict[str, tuple[Transport, Tokens, RateLimiter]] = {}
-        self._opening: dict[
-            str, asyncio.Lock
-        ] = {}  # by connection, so that a look-up that takes long delays no other
-        self._unusable: dict[str, FeedAmpError] = {}
+        self._accounts: dict[str, Account] = {}
+        self._opening: dict[str, asyncio.Task[Account]] = {}  # by connection; a slow look-up delays no other
         self._comparing: dict[str, asyncio.Lock] = {}
         self.counts = Counts()
 
@@ -71,6 +70,8 @@ class Clients:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for opening in self._opening.values():
+            opening.cancel()  # those that are not done
         try:
             await self._stack.aclose()
         finally:
@@ -184,39 +185,38 @@ class Clients:
                 client_error = error
         return lost, client_error
 
-    async def _account(self, conn_id: str) -> tuple[Transport, Tokens, RateLimiter]:
-        async with self._opening.setdefault(conn_id, asyncio.Lock()):
-            if conn_id in self._unusable:
-                raise self._unusable[conn_id]
-            if conn_id not in self._accounts:
-                # In a thread: the look-up may be repeated for a minute, while other requests must go on.
-                try:
-                    account = await asyncio.to_thread(self._find_account, conn_id)
-                except FeedAmpError as error:  # the other sellers of the connection need not wait as well
-                    self._unusable[conn_id] = error
-                    raise
-                check_origin(self._state, conn_id, account.endpoint)
-                clock = self.clock_check
-                transport = await self._stack.enter_async_context(
-                    Transport(account.endpoint, on_answer=clock.saw, before_change=self._before_change)
-                )
-                rate_limiter = RateLimiter(
-                    self._state,
-                    requests_per_second=account.requests_per_second,
-                    sleep=self._sleep,
-                    history_share=self._history_share,
-                    goes_first=self._goes_first,
-                )
-                tokens = Tokens(
-                    self._state,
-                    self._cipher,
-                    TokenEndpoint(transport, account.credentials),
-                    self._journal,
-                    self._run,
-                    clock,
-                    sleep=self._sleep,
-                    on_secret=self._on_secret,
-                )
-                self._stack.push_async_callback(tokens.settle)
-                self._accounts[conn_id] = (transport, tokens, rate_limiter)
-            return self._accounts[conn_id]
+    async def _account(self, conn_id: str) -> Account:
+        """Found once; all sellers of the connection wait for that, and fail if it fails."""
+        opening = self._opening.get(conn_id)
+        if opening is None:
+            opening = self._opening[conn_id] = asyncio.create_task(self._open(conn_id))
+        return await asyncio.shield(opening)
+
+    async def _open(self, conn_id: str) -> Account:
+        # In a thread: the look-up may be repeated for a minute, while other requests must go on.
+        account = await asyncio.to_thread(self._find_account, conn_id)
+        check_origin(self._state, conn_id, account.endpoint)
+        clock = self.clock_check
+        transport = await self._stack.enter_async_context(
+            Transport(account.endpoint, on_answer=clock.saw, before_change=self._before_change)
+        )
+        rate_limiter = RateLimiter(
+            self._state,
+            requests_per_second=account.requests_per_second,
+            sleep=self._sleep,
+            history_share=self._history_share,
+            goes_first=self._goes_first,
+        )
+        tokens = Tokens(
+            self._state,
+            self._cipher,
+            TokenEndpoint(transport, account.credentials),
+            self._journal,
+            self._run,
+            clock,
+            sleep=self._sleep,
+            on_secret=self._on_secret,
+        )
+        self._stack.push_async_callback(tokens.settle)
+        self._accounts[conn_id] = transport, tokens, rate_limiter
+        return self._accounts[conn_id]

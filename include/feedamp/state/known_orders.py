@@ -185,12 +185,6 @@ def keep_marks(connection: Connection, seller_id: str, marked: Mapping[str, str]
         connection.execute(insert(connection, account_marks).on_conflict_do_nothing(), rows)
 
 
-def is_marked(connection: Connection, seller_id: str) -> bool:
-    """Whether marks of orders in the seller's account are stored."""
-    query = sa.select(account_marks.c.mark).where(account_marks.c.seller_id == seller_id).limit(1)
-    return connection.execute(query).first() is not None
-
-
 def others_are_marked(connection: Connection, seller: Seller) -> bool:
     """Whether marks of orders in other sellers' accounts are stored."""
     return connection.execute(_OTHERS_ARE_MARKED, _named(seller)).first() is not None

@@ -4,7 +4,7 @@ What a delivery changes is decided in `rules/intake.py`, what may be sent in `ru
 `rules/retries.py`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -330,15 +330,17 @@ def read_back_ended_since(connection: Connection, moment: datetime, *, now: date
     connection.execute(sa.update(orders).where(ended).values(read_back_at=now))
 
 
-def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None = None) -> list[str]:
-    """Numbers of orders to be read by number; with `now`, only those that are due.
+def to_read_back(
+    connection: Connection, seller_ids: Collection[str], *, now: datetime | None = None
+) -> dict[str, list[str]]:
+    """Numbers of orders to be read by number, by seller; with `now`, only those that are due.
 
     A PUT changed their state, or their last answer was stale or unreadable, or FeedAMP did not have them.
     """
     is_due = sa.true() if now is None else orders.c.read_back_at <= now
     is_wanted = sa.and_(_PHASE_OF_FEW.in_(NOTHING_TO_SEND), orders.c.read_back_at.is_not(None), is_due)
-    query = sa.select(orders.c.mp_order_number).where(is_wanted, orders.c.seller_id == seller_id)
-    return list(connection.execute(query.order_by(orders.c.mp_order_number)).scalars())
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(is_wanted)
+    return by_seller(connection, query.order_by(*query.selected_columns), orders, seller_ids)
 
 
 def were_read(connection: Connection, seller_id: str, read_at: Mapping[str, datetime]) -> None:

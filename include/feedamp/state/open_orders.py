@@ -21,7 +21,7 @@ from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Event, changed, units_changed
 from feedamp.rules.units import count_units, units_shipped
 from feedamp.state import ledger, order_events
-from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, findings, orders, snapshots
+from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, MAY_BE_STUCK, findings, orders, snapshots
 from feedamp.state.statements import (
     by_seller,
     change_order,
@@ -334,17 +334,23 @@ def closable_but_missing(connection: Connection, seller_ids: Sequence[str]) -> d
     return _numbers(connection, sa.text(IS_CLOSABLE), seller_ids, is_missing)
 
 
-def watched(connection: Connection, seller_id: str) -> list[str]:
-    """Numbers of open orders to be read by number: FeedAMP lists or should list an error, or the snapshot is unusable.
+def watched(connection: Connection, seller_ids: Sequence[str]) -> dict[str, set[str]]:
+    """Numbers of open orders to be read by number, by seller: FeedAMP lists or should list an error, or the snapshot is unusable.
 
     FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so the filter
     `seller_updated_after` would miss it.
     """
-    reported = sa.exists().where(is_same_order(findings, snapshots), findings.c.state == REPORTED)
-    condition = sa.or_(
-        snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE, reported
+    # Each by an index: with both in one condition, all snapshots of a seller would be read. An unusable one requires action.
+    is_wanted = sa.or_(snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE)
+    found = _numbers(connection, sa.and_(sa.text(MAY_BE_STUCK), is_wanted), seller_ids)
+    is_open = sa.exists().where(is_same_order(orders, findings), orders.c.phase.in_(OPEN_PHASES))
+    reported = sa.select(findings.c.seller_id, findings.c.mp_order_number).where(
+        findings.c.state == REPORTED, is_open
     )
-    return _numbers(connection, condition, [seller_id]).get(seller_id, [])
+    watched = {seller_id: set(numbers) for seller_id, numbers in found.items()}
+    for seller_id, numbers in by_seller(connection, reported, findings, seller_ids).items():
+        watched.setdefault(seller_id, set()).update(numbers)
+    return watched
 
 
 def record_validations(

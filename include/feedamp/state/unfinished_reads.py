@@ -1,6 +1,6 @@
 """Stores what an extraction could not read: where it left off in a seller's list, and orders that are unreadable."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import reads_left_off, unread_orders
-from feedamp.state.statements import in_parts, insert, upsert
+from feedamp.state.statements import by_seller, in_parts, insert, upsert
 
 MOST_UNREAD = 1_000  # stored for one seller
 
@@ -30,15 +30,13 @@ class LeftOff(msgspec.Struct, frozen=True, kw_only=True):
     manifests: tuple[str, ...] = ()
 
 
-def left_off(connection: Connection, seller_id: str) -> LeftOff | None:
-    """Where the last extraction left off; None if it reached the end of the list."""
-    query = sa.select(reads_left_off.c.content).where(reads_left_off.c.seller_id == seller_id)
-    content = connection.execute(query).scalar_one_or_none()
-    return None if content is None else msgspec.json.decode(content, type=LeftOff)
+def decode(content: str) -> LeftOff:
+    """A stored place."""
+    return msgspec.json.decode(content, type=LeftOff)
 
 
 def have_left_off(connection: Connection, seller_ids: Collection[str]) -> bool:
-    """Whether `left_off` has a place for any of these sellers."""
+    """Whether a place is stored for any of these sellers."""
     return any(
         connection.execute(
             sa.select(reads_left_off.c.seller_id).where(reads_left_off.c.seller_id.in_(part))
@@ -56,10 +54,10 @@ def leave_off(connection: Connection, seller_id: str, place: LeftOff | None) -> 
     upsert(connection, reads_left_off, [{"seller_id": seller_id, "content": content}])
 
 
-def unread(connection: Connection, seller_id: str) -> set[str]:
-    """Numbers of the seller's orders that were unreadable when they were last read."""
-    query = sa.select(unread_orders.c.mp_order_number).where(unread_orders.c.seller_id == seller_id)
-    return set(connection.execute(query).scalars())
+def unread(connection: Connection, seller_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Numbers of orders that were unreadable when they were last read, by seller."""
+    query = sa.select(unread_orders.c.seller_id, unread_orders.c.mp_order_number)
+    return by_seller(connection, query, unread_orders, seller_ids)
 
 
 def note_unread(

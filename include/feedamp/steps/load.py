@@ -407,7 +407,11 @@ def _store_snapshots(
             ledger.read_back_later(connection, seller_id, number, now=resources.state.now())
     stored = open_orders.keep_open(connection, seller_id, snapshots, run_id=run_id)
     read_at = {snapshot.mp_order_number: moment for snapshot, moment in snapshots}
-    waiting = [number for number in ledger.to_read_back(connection, seller_id) if number in read_at]
+    waiting = [
+        number
+        for number in ledger.to_read_back(connection, [seller_id]).get(seller_id, ())
+        if number in read_at
+    ]
     ledger.were_read(connection, seller_id, {number: read_at[number] for number in waiting})
     return stored
 

@@ -27,12 +27,12 @@ class Evidence(NamedTuple):
 
 
 class AccountWatch:
-    def __init__(self, resources: Resources, seller: Seller) -> None:
+    def __init__(self, resources: Resources, seller: Seller, *, is_marked: bool) -> None:
+        """`is_marked` says whether marks of orders in the seller's account are stored."""
         self._resources = resources
         self._seller = seller
-        with resources.state.read() as connection:
-            self._is_first_check = not known_orders.is_marked(connection, seller.seller_id)
-        self._is_marked = not self._is_first_check
+        self._is_first_check = not is_marked
+        self._is_marked = is_marked
         self._has_warned = False
 
     def look(self, connection: Connection, remote_orders: Sequence[Order]) -> Evidence:

@@ -31,7 +31,9 @@ from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.rules.watermark import leaves_gap, next_watermark
 from feedamp.run import Run, shards
-from feedamp.state import consents, ledger, open_orders, sellers, unfinished_reads, watermarks
+from feedamp.state import extraction_start, ledger, sellers, unfinished_reads, watermarks
+from feedamp.state.extraction_start import ExtractionStart
+from feedamp.state.group_read import GroupRead
 from feedamp.state.sellers import Seller
 from feedamp.state.unfinished_reads import MOST_UNREAD, LeftOff
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
@@ -86,6 +88,11 @@ async def extract(
     progress: list[SellerProgress] = []
     places: dict[str, LeftOff | None] = {}
     ends_at = resources.state.now() + resources.settings.shard_time
+    starts = GroupRead(
+        resources.state,
+        lambda connection, ids: extraction_start.read_all(connection, ids, now=resources.state.now()),
+    )
+    pauses = GroupRead(resources.state, _paused)
 
     async def work(seller: Seller, clients: Clients) -> None:
         client = await clients.client(seller)
@@ -99,8 +106,11 @@ async def extract(
             ends_at=ends_at,
             asks_ahead=len(found) <= MOST_SELLERS_ASKING_AHEAD,
             sellers_at_once=len(found),
+            pauses=pauses,
         )
-        progress.append(await reader.read(seller, since=since))
+        # Only now, because `client` may have compared the account of a new grant.
+        start = await starts.of(seller.seller_id)
+        progress.append(await reader.read(seller, start, since=since))
         if reader.error is not None:
             raise reader.error
         places[seller.seller_id] = reader.place
@@ -128,6 +138,11 @@ async def extract(
 
     await run_per_seller(resources, run, result, found, work, at_end=publish)
     return result
+
+
+def _paused(connection: Connection, seller_ids: list[str]) -> dict[str, bool]:
+    paused = sellers.paused_among(connection, seller_ids)
+    return {seller_id: seller_id in paused for seller_id in seller_ids}
 
 
 async def _in_groups(
@@ -174,6 +189,7 @@ class _SellerReader(SellerJob):
         ends_at: datetime,
         asks_ahead: bool,
         sellers_at_once: int,
+        pauses: GroupRead[bool],
     ) -> None:
         super().__init__(*job)
         self._publisher = publisher
@@ -181,23 +197,22 @@ class _SellerReader(SellerJob):
         self._ends_at = ends_at
         self._asks_ahead = asks_ahead
         self._sellers_at_once = sellers_at_once
+        self._pauses = pauses
         self._stored = self._unreadable = 0
         self._unread: dict[str, str] = {}  # number -> reason
-        self._unread_before: set[str] = set()
+        self._unread_before: frozenset[str] = frozenset()
         self._readable_again: set[str] = set()
         self.place: LeftOff | None = None
         self._is_left_off = False
         self.missing: str | None = None
         self.error: TransientError | None = None
 
-    async def read(self, seller: Seller, *, since: datetime | None) -> SellerProgress:
+    async def read(self, seller: Seller, start: ExtractionStart, *, since: datetime | None) -> SellerProgress:
         """Streams the seller's pages into the lake; returns how far the watermark may move."""
-        # Read only now, because `client` may have compared the account of a new grant.
-        with self._state.read() as connection:
-            watermark = watermarks.read(connection, self._seller_id)
-            account_checked_at = consents.account_checked_at(connection, self._seller_id)
-            place = unfinished_reads.left_off(connection, self._seller_id)
-            self._unread_before = unfinished_reads.unread(connection, self._seller_id)
+        watermark, account_checked_at, place = start.watermark, start.account_checked_at, start.place
+        self._unread_before = start.unread
+        watch = AccountWatch(self._resources, seller, is_marked=start.is_marked)
+        watched = set(start.watched)
         lower = since if since is not None else watermark
         if place is not None and (place.since, place.account_checked_at) != (lower, account_checked_at):
             place = None  # of another list
@@ -211,17 +226,13 @@ class _SellerReader(SellerJob):
         if place is not None:
             self._publisher.follow(place.manifests)
             started_at = place.started_at
-        with self._state.read() as connection:
-            watched = set(open_orders.watched(connection, self._seller_id))
-            now = self._state.now()
-            watched.update(ledger.to_read_back(connection, self._seller_id, now=now))
         failed: list[TransientError] = []
         drift = PageDrift(self._client, page_size=self._resources.settings.page_size)
         # A list that is read in several runs changes meanwhile, and would never be read to its end.
         reads = 1 if place else 1 + READS_AGAIN
         try:
             for _ in range(reads):
-                await self._read_pages(seller, pages, watched, failed)
+                await self._read_pages(watch, pages, watched, failed)
                 if self._unreadable or failed or not pages.complete:
                     break  # the watermark does not move: the next run reads the whole window again
                 if not await drift.may_have_happened(pages):
@@ -290,10 +301,9 @@ class _SellerReader(SellerJob):
         )
 
     async def _read_pages(
-        self, seller: Seller, pages: OrderPages, watched: set[str], failed: list[TransientError]
+        self, watch: AccountWatch, pages: OrderPages, watched: set[str], failed: list[TransientError]
     ) -> None:
         """Stores the orders of all pages, removes them from `watched`, and adds errors of single orders to `failed`."""
-        watch = AccountWatch(self._resources, seller)
         async with (
             aclosing(pages.pages()) as read,
             aclosing(
@@ -318,11 +328,14 @@ class _SellerReader(SellerJob):
         failed: list[TransientError],
     ) -> None:
         shown = [ReadOrder(order, page.read_at) for page in group for order in page.orders]
-        with self._state.read() as connection:
-            sellers.check_pause(connection, self._seller_id)
-            seen = watch.look(connection, [one.order for one in shown]) if shown else None
-            stale = self._possibly_stale(connection, shown)
-        if seen is not None:
+        if not shown and await self._pauses.of(self._seller_id):
+            raise sellers.paused_error(self._seller_id)
+        stale: set[str] = set()
+        if shown:
+            with self._state.read() as connection:
+                sellers.check_pause(connection, self._seller_id)
+                seen = watch.look(connection, [one.order for one in shown])
+                stale = self._possibly_stale(connection, shown)
             watch.judge(seen)
         complete: list[ReadOrder] = []
         try:

@@ -1,0 +1,47 @@
+"""One transaction for what several tasks of an event loop read of the state at the same moment."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import Generic, TypeVar
+
+from sqlalchemy.engine import Connection
+
+from feedamp.state.database import State
+
+_Found = TypeVar("_Found")
+
+
+class GroupRead(Generic[_Found]):
+    """Gathers sellers and reads for all of them at once; `read` returns what it found by seller, all of them."""
+
+    def __init__(self, state: State, read: Callable[[Connection, list[str]], Mapping[str, _Found]]) -> None:
+        self._state = state
+        self._read = read
+        self._waiting: dict[str, list[asyncio.Future[_Found]]] = {}
+
+    async def of(self, seller_id: str) -> _Found:
+        """What is found for a seller, in a transaction that begins after this call. Raises what `read` raises."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._read_all)
+        found: asyncio.Future[_Found] = loop.create_future()
+        self._waiting.setdefault(seller_id, []).append(found)
+        return await found
+
+    def _read_all(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        try:
+            with self._state.read() as connection:
+                found = self._read(connection, list(waiting))
+        except Exception as error:  # noqa: BLE001 - raised where each of them waits
+            for one in _not_done(waiting):
+                one.set_exception(copy(error))  # whoever catches it may write its own seller into it
+            return
+        for seller_id, waits in waiting.items():
+            for one in _not_done({seller_id: waits}):
+                one.set_result(found[seller_id])
+
+
+def _not_done(waiting: Mapping[str, list[asyncio.Future[_Found]]]) -> list[asyncio.Future[_Found]]:
+    return [one for waits in waiting.values() for one in waits if not one.done()]

@@ -1,0 +1,58 @@
+"""Sellers of one task who begin at one moment are read for in one transaction."""
+
+import asyncio
+
+import pytest
+from sqlalchemy.engine import Connection
+
+from feedamp.errors import AuthorizationError
+from feedamp.state.group_read import GroupRead
+
+SELLERS = ("S1", "S2", "S3")
+
+
+def test_what_is_asked_for_at_one_moment_is_read_once(state):
+    asked: list[list[str]] = []
+
+    def read(connection: Connection, seller_ids: list[str]) -> dict[str, str]:
+        asked.append(seller_ids)
+        return {seller_id: f"of {seller_id}" for seller_id in seller_ids}
+
+    async def work() -> list[str]:
+        group = GroupRead(state, read)
+        first = await asyncio.gather(*(group.of(seller_id) for seller_id in (*SELLERS, "S1")))
+        return [*first, await group.of("S2")]
+
+    assert asyncio.run(work()) == ["of S1", "of S2", "of S3", "of S1", "of S2"]
+    assert asked == [list(SELLERS), ["S2"]]
+
+
+def test_a_read_that_fails_fails_each_who_waits_and_no_later_one(state):
+    fails = [True, False]
+
+    def read(connection: Connection, seller_ids: list[str]) -> dict[str, int]:
+        if fails.pop(0):
+            raise AuthorizationError("no")
+        return dict.fromkeys(seller_ids, 1)
+
+    async def work() -> None:
+        group = GroupRead(state, read)
+        errors = await asyncio.gather(*(group.of(seller_id) for seller_id in SELLERS), return_exceptions=True)
+        assert [str(error) for error in errors] == ["no"] * 3
+        assert len({id(error) for error in errors}) == 3  # each may be given its own seller
+        assert await group.of("S1") == 1
+
+    asyncio.run(work())
+
+
+def test_one_who_gives_up_takes_nothing_from_the_others(state):
+    async def work() -> None:
+        group = GroupRead(state, lambda _, seller_ids: dict.fromkeys(seller_ids, 1))
+        gives_up, stays = (asyncio.ensure_future(group.of(seller_id)) for seller_id in ("S1", "S2"))
+        await asyncio.sleep(0)
+        gives_up.cancel()
+        assert await stays == 1
+        with pytest.raises(asyncio.CancelledError):
+            await gives_up
+
+    asyncio.run(work())
