@@ -154,7 +154,7 @@ class Chain:
         assert held.keys() <= LAKE_TABLES.keys()
         with self.state.read() as connection:
             assert watermarks.read(connection, "S1") == self._watermark
-            assert open_orders.watched(connection, "S1") == []
+            assert open_orders.watched(connection, ["S1"]) == {}
 
     def _rows_in(self, file: LakeFile) -> int:
         """Read once, because a file that was published never changes."""

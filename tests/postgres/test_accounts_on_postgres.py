@@ -33,5 +33,6 @@ def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url
         env.stock(4)
         env.extract()
         with env.state.read() as connection:
-            assert known_orders.is_marked(connection, SELLER)
+            [start] = extraction_start.read_all(connection, [SELLER], now=env.state.now()).values()
+            assert start.is_marked
         assert seen() == [(True, "active", True), (True, "active", True)]
