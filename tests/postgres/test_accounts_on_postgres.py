@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from env import OTHER, SELLER, open_env
 
-from feedamp.state import consents, grants, known_orders, sellers
+from feedamp.state import consents, extraction_start, grants, sellers
 
 
 def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url):
