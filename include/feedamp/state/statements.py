@@ -49,9 +49,11 @@ def is_order(
 def is_any_order(table: sa.Table, keys: Sequence[tuple[str, str]]) -> sa.ColumnElement[bool]:
     """The condition that selects the rows of several orders, by seller and number; as many as `in_parts` gives."""
     if len(seller_ids := {seller_id for seller_id, _ in keys}) == 1:  # half as many values
-        return sa.and_(
-            table.c.seller_id == seller_ids.pop(), table.c.mp_order_number.in_([number for _, number in keys])
+        # Not as a list, of which SQLAlchemy would look at each value.
+        numbers: sa.BindParameter[list[str]] = sa.bindparam(
+            None, [number for _, number in keys], unique=True, expanding=True
         )
+        return sa.and_(table.c.seller_id == seller_ids.pop(), table.c.mp_order_number.in_(numbers))
     return is_any_of((table.c.seller_id, table.c.mp_order_number), keys)
 
 
