@@ -45,6 +45,23 @@ def test_a_read_that_fails_fails_each_who_waits_and_no_later_one(state):
     asyncio.run(work())
 
 
+def test_a_signal_while_it_is_read_reaches_each_who_waits(state):
+    """As the end of a task's time; the event loop swallows what a callback raises, and they would wait without end."""
+
+    class TimeIsOver(BaseException):
+        pass
+
+    def read(connection: Connection, seller_ids: list[str]) -> dict[str, int]:
+        raise TimeIsOver
+
+    async def work() -> list[BaseException | int]:
+        group = GroupRead(state, read)
+        waits = (group.of(seller_id) for seller_id in SELLERS)
+        return await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), timeout=5)
+
+    assert [type(found) for found in asyncio.run(work())] == [TimeIsOver] * 3
+
+
 def test_one_who_gives_up_takes_nothing_from_the_others(state):
     async def work() -> None:
         group = GroupRead(state, lambda _, seller_ids: dict.fromkeys(seller_ids, 1))

@@ -1,12 +1,14 @@
 """One transaction for what several tasks of an event loop read of the state at the same moment."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from itertools import chain
 from typing import Generic, TypeVar
 
 from sqlalchemy.engine import Connection
 
+from feedamp.errors import FeedAmpError
 from feedamp.state.database import State
 
 _Found = TypeVar("_Found")
@@ -30,18 +32,26 @@ class GroupRead(Generic[_Found]):
         return await found
 
     def _read_all(self) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting: dict[str, list[asyncio.Future[_Found]]] = {}
         try:
+            waiting, self._waiting = self._waiting, {}
             with self._state.read() as connection:
                 found = self._read(connection, list(waiting))
-        except Exception as error:  # noqa: BLE001 - raised where each of them waits
-            for one in _not_done(waiting):
-                one.set_exception(copy(error))  # whoever catches it may write its own seller into it
-            return
-        for seller_id, waits in waiting.items():
-            for one in _not_done({seller_id: waits}):
-                one.set_result(found[seller_id])
+            for seller_id, waits in waiting.items():
+                for one in _not_done(waits):
+                    one.set_result(found[seller_id])
+        except BaseException as error:  # of a signal, too: the event loop would swallow it
+            left, self._waiting = [*waiting.values(), *self._waiting.values()], {}
+            for one in _not_done(chain.from_iterable(left)):
+                one.set_exception(_own(error))
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
 
 
-def _not_done(waiting: Mapping[str, list[asyncio.Future[_Found]]]) -> list[asyncio.Future[_Found]]:
-    return [one for waits in waiting.values() for one in waits if not one.done()]
+def _own(error: BaseException) -> BaseException:
+    """One for each who waits, since whoever catches it may write its own seller into it."""
+    return copy(error).with_traceback(error.__traceback__) if isinstance(error, FeedAmpError) else error
+
+
+def _not_done(waits: Iterable[asyncio.Future[_Found]]) -> list[asyncio.Future[_Found]]:
+    return [one for one in waits if not one.done()]
