@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
 
     from feedamp.resources import Resources
-    from feedamp.steps.load import Loaded
+    from feedamp.steps.loaded import Loaded
     from feedamp.storage import Storage
     from feedamp.warehouse import Warehouse
 

@@ -16,7 +16,7 @@ from airflow_env import task_states
 from console import SELLER
 from leaks import WORDS, hits, secrets_of, telling_order
 
-from feedamp.steps.load import Loaded
+from feedamp.steps.loaded import Loaded
 from feedamp.storage import open_storage
 from feedamp.tables import TABLES
 from feedamp.warehouse.postgres import PostgresWarehouse

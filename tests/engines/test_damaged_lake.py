@@ -164,10 +164,10 @@ def test_rows_of_the_outbox_come_again_when_their_manifest_is_moved_away(env: En
 
 def _outbox_manifest(env: Env) -> Manifest:
     """What waits in the outbox, published by a load that died before it was merged."""
-    from feedamp.steps.load import _empty_outbox, _publishing_lease
+    from feedamp.steps.publish_outbox import empty_outbox, publishing_lease
 
-    with _publishing_lease(env.resources) as lease:
-        _empty_outbox(env.resources, env.run("load"), lease)
+    with publishing_lease(env.resources) as lease:
+        empty_outbox(env.resources, env.run("load"), lease)
     [manifest] = [m for m in env.resources.lake.published() if "outbox" in m.path]
     return manifest
 

@@ -30,6 +30,7 @@ from feedamp.settings import Settings
 from feedamp.state import open_orders, outbox, watermarks
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
+from feedamp.steps import publish_outbox
 from feedamp.steps.extract_fulfillments import publisher
 from feedamp.tables import LAKE_TABLES
 from feedamp.warehouse import Warehouse
@@ -48,7 +49,7 @@ def patched_sizes() -> Iterator[None]:
         patch.setattr(writer, "ROWS_PER_GROUP", GROUP)
         patch.setattr(schema_evolution, "ROWS_READ_AT_ONCE", READ)
         patch.setattr(publisher, "ORDERS_PER_MANIFEST", PORTION)
-        patch.setattr(load_step, "ROWS_PER_MANIFEST", MANIFEST)
+        patch.setattr(publish_outbox, "ROWS_PER_MANIFEST", MANIFEST)
         patch.setattr(compact_step, "MOST_ROWS_OF_A_MANIFEST", 1_000)
         yield
 

@@ -10,7 +10,7 @@ from env import Env, open_env, shipment
 from feedamp.api import orders_by_number
 from feedamp.lake import schema_evolution, writer
 from feedamp.state import group_commit
-from feedamp.steps import load
+from feedamp.steps import publish_outbox
 from feedamp.steps.extract_fulfillments import publisher
 from feedamp.steps.place_orders import ingest_row, seller_batch
 from feedamp.steps.process_fulfillments import validate
@@ -22,7 +22,7 @@ SMALL = {
     (writer, "ROWS_PER_BATCH"): 5,
     (writer, "ROWS_PER_GROUP"): 10,
     (schema_evolution, "ROWS_READ_AT_ONCE"): 10,
-    (load, "ROWS_PER_MANIFEST"): 40,
+    (publish_outbox, "ROWS_PER_MANIFEST"): 40,
     (publisher, "ORDERS_PER_MANIFEST"): 10,
     (orders_by_number, "NUMBERS_PER_REQUEST"): 5,
     (validate, "ORDERS_PER_TRANSACTION"): 5,

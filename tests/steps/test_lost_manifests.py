@@ -13,7 +13,8 @@ from feedamp.lake.manifest import Manifest
 from feedamp.state import manifests
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
-from feedamp.steps.load import give_up_manifest, load_what_is_whole
+from feedamp.steps.load import load_what_is_whole
+from feedamp.steps.lost_manifests import give_up_manifest
 from feedamp.steps.place_orders import seller_batch
 
 pytestmark = pytest.mark.merges_at_once

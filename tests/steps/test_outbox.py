@@ -15,7 +15,7 @@ from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.state import departures, erasures, manifests, outbox, schema
-from feedamp.steps import load as load_module
+from feedamp.steps import publish_outbox
 from feedamp.tables import RECORDED_AT, TABLES
 
 MOMENT = datetime(2026, 3, 10, 12, 0, 0, 123456, tzinfo=UTC)
@@ -195,7 +195,7 @@ def test_an_empty_env_loads_nothing(env: Env) -> None:
 
 
 def test_many_rows_go_in_portions_that_part_no_order(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_module, "ROWS_PER_MANIFEST", 3)
+    monkeypatch.setattr(publish_outbox, "ROWS_PER_MANIFEST", 3)
     env.placed(*(f"M-{number}" for number in range(5)))
     rows = waiting(env)
     assert env.load()["manifests"] > 2

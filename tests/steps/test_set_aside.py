@@ -19,8 +19,8 @@ from feedamp.steps import depart
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.compare import prove_completeness
 from feedamp.steps.completeness_proof.verify import verify
-from feedamp.steps.load import load_what_is_whole, retry_set_aside
-from feedamp.steps.set_aside import end_accepted, record_refused, set_aside_rows
+from feedamp.steps.load import load_what_is_whole
+from feedamp.steps.set_aside import end_accepted, record_refused, retry_set_aside, set_aside_rows
 
 pytestmark = pytest.mark.merges_at_once
 

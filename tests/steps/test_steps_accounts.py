@@ -17,7 +17,8 @@ from feedamp.state import consents, grants, manifests, sellers
 from feedamp.state.schema import grants as grants_table
 from feedamp.state.schema import sellers as sellers_table
 from feedamp.steps import depart
-from feedamp.steps.load import give_up_manifest, load_what_is_whole
+from feedamp.steps.load import load_what_is_whole
+from feedamp.steps.lost_manifests import give_up_manifest
 
 
 @pytest.fixture

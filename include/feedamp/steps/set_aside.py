@@ -4,6 +4,7 @@ Such a reject holds no value of the row but the order's ids and what identifies 
 Its manifest is not compacted, so that `feedamp lake retry` finds it there.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -69,6 +70,34 @@ def end_outdated(resources: Resources, session: Session) -> None:
             outdated.append(rejected.key)
     if outdated:
         end_accepted(resources, outdated)
+
+
+def retry_set_aside(resources: Resources) -> tuple[int, int]:
+    """Loads the manifests of rows that are set aside once more; returns how many rows are loaded now, and how many not. Safe to repeat.
+
+    Raises:
+        BusyError: another process holds the warehouse.
+        IncompleteError: a file of the lake is missing or cannot be read.
+    """
+    before = {rejected.key for rejected, _, _ in set_aside_rows(resources)}
+    paths = {source for source, _, _ in before}
+    refused: set[Key] = set()
+    if paths:
+        with resources.warehouse.session() as warehouse:
+            warehouse.load_again(
+                resources.lake,
+                lambda manifest: manifest.path in paths,
+                lambda rows: refused.update(record_refused(resources, rows)),
+            )
+            end_accepted(resources, before - refused)
+    # An erasure from the same manifest moves a row up, so that its reject is another one.
+    accepted = Counter(map(_content_of, before)) - Counter(map(_content_of, refused))
+    return accepted.total(), len(refused)
+
+
+def _content_of(key: Key) -> tuple[str, str]:
+    source, _, row_hash = key
+    return source, row_hash
 
 
 def _reject(refused: RefusedRow, *, rejected_at: Any) -> Rejected:

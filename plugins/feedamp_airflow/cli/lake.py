@@ -9,7 +9,8 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.verify import verify
-from feedamp.steps.load import load_what_is_whole, retry_set_aside
+from feedamp.steps.load import load_what_is_whole
+from feedamp.steps.set_aside import retry_set_aside
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 

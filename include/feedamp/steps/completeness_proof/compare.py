@@ -26,7 +26,7 @@ from feedamp.steps.completeness_proof.compare_manifests import (
     known_manifests,
 )
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences, row_mark
-from feedamp.steps.load import WAREHOUSE_WAIT_S
+from feedamp.steps.fill_warehouse import WAREHOUSE_WAIT_S
 from feedamp.steps.set_aside import set_aside_rows
 from feedamp.tables import (
     CHILDREN,

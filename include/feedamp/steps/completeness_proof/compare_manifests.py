@@ -12,7 +12,7 @@ from feedamp.resources import Resources
 from feedamp.rules.expected_rows import Difference
 from feedamp.state import manifests
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
-from feedamp.steps.load import OUTBOX, WHOLE
+from feedamp.steps.lost_manifests import OUTBOX, WHOLE
 
 MANIFEST_DIFFERENCE = "manifests"
 UNKNOWN = "the state does not know it, so it will never be loaded"
