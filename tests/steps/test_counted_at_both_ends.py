@@ -405,3 +405,14 @@ def file_of(env: Env, manifest: Manifest, table: str) -> Path:
 def compacted(env: Env) -> dict[str, int]:
     tomorrow = (env.clock.now() + timedelta(days=1)).date()
     return compact(env.resources, env.run("lake"), before=tomorrow)
+
+
+def test_a_seller_without_own_orders_hides_none_of_the_next_in_a_manifest(env: Env) -> None:
+    now = env.clock.now()
+    with env.sandbox.world.lock:  # an order of another system
+        env.sandbox.world.orders.add(SELLER, env.body("X-1"), now).seller_updated_at = now
+    shipped(env, "M-1", seller=OTHER)
+    env.extract()
+    [manifest] = env.resources.lake.published()
+    assert {sweep.seller_id for sweep in manifest.sweeps} == {SELLER, OTHER}
+    assert env.load()["snapshots"] == 1
