@@ -16,7 +16,7 @@ from env import OTHER, SELLER, Env, open_env, shipment
 from crashes.clock import NOON
 from feedamp.api.pages import OrderPage
 from feedamp.models import Order
-from feedamp.state import grants, manifests, sellers
+from feedamp.state import grants, manifests, open_orders, schema, sellers
 from feedamp.steps.extract_fulfillments import extract, publisher
 from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
@@ -277,3 +277,26 @@ def test_a_large_read_is_published_in_manifests_of_whole_orders(
     joined = "SELECT count(*) FROM orders JOIN order_lines USING (seller_id, mp_order_number)"
     assert placed.rows(joined) == [(51,)]
     assert placed.watermark() is not None
+
+
+def test_open_orders_whose_errors_may_vanish_unseen_are_watched(env: Env) -> None:
+    for number in ("lingers", "reported", "closed"):
+        env.placed(number)
+        env.see(number)
+    reported = {
+        "seller_id": SELLER,
+        "kind": "bad",
+        "severity": "error",
+        "message": "bad",
+        "state": "reported",
+        "line_hash": "",
+    }
+    with env.state.begin() as connection:
+        of_one = schema.snapshots.c.mp_order_number == "lingers"
+        connection.execute(sa.update(schema.snapshots).where(of_one).values(error_lingers_since=NOON))
+        for number in ("reported", "closed"):
+            values = {**reported, "finding_id": number, "mp_order_number": number, "found_at": NOON}
+            connection.execute(sa.insert(schema.findings).values(values))
+        is_closed = schema.orders.c.mp_order_number == "closed"
+        connection.execute(sa.update(schema.orders).where(is_closed).values(phase="closed"))
+        assert open_orders.watched(connection, [SELLER]) == {SELLER: {"lingers", "reported"}}

@@ -130,6 +130,13 @@ def test_an_extraction_reads_no_further_page_of_a_paused_seller(monkeypatch: pyt
         assert env.rows("SELECT count(*) FROM orders") == [(80,)]
 
 
+def test_an_extraction_that_is_shown_nothing_heeds_a_pause(env: Env) -> None:
+    with paused_while(env, "GET", "/orders$"):
+        assert not green(env.extract()).complete
+    env.load()
+    assert env.watermark() is None
+
+
 @pytest.mark.parametrize("is_paused", [True, False])
 def test_only_a_paused_seller_counts_as_paused(env: Env, is_paused: bool) -> None:
     if is_paused:
