@@ -95,6 +95,14 @@ async def test_an_outage_while_confirming_is_no_missing_order():
     assert (result.missing, result.orders, len(result.failed)) == ([], [], 1)
 
 
+@pytest.mark.parametrize(("patience", "failed"), [(3, 3), (1, 1)])
+async def test_reads_end_once_several_orders_fail_where_lists_are_answered(patience, failed):
+    async with speaking(answer({"orders": []}), answer(b"", 503)) as (client, script):
+        result = await read_by_number(client, names(9), patience=patience)
+    assert (result.missing, result.orders, len(result.failed)) == ([], [], failed)
+    assert len({path for head in script.heads if "/M-" in (path := head.split()[1])}) == failed
+
+
 async def test_an_order_whose_fulfillments_are_not_found_is_unread_and_not_missing():
     order = answer({"mp_order_number": "M-1"})
     async with speaking(answer({"orders": []}), order, answer([], 404)) as (client, _):

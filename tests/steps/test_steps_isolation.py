@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 from env import OTHER, SELLER, Env, open_env
 
+from feedamp.api import orders_by_number
 from feedamp.errors import ClientRefusedError
+from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.state import grants, sellers
 from feedamp.steps.runner import StepResult
 
@@ -171,3 +173,16 @@ def test_a_wrong_client_secret_does_not_hide_who_must_authorize_again(
     with pytest.raises(ClientRefusedError):
         two_connections.extract()
     assert any(f"Seller {SELLER} must authorize again" in message for message in caplog.messages)
+
+
+def test_three_orders_that_cannot_be_read_end_all_lists_of_a_seller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders_by_number, "NUMBERS_PER_REQUEST", 2)
+    with open_env(fulfillments_in_list="absent") as env:
+        env.placed(*(f"M-{number}" for number in range(9)))
+        since = len(env.sandbox.requests)
+        env.sandbox.fault("error_503", method="GET", path="^/orders/", times=None)
+        result = env.reconcile()
+        asked = [request.path for request in env.sandbox.requests[since:]]
+    assert len({path for path in asked if "/M-" in path}) == FAILURES_THAT_END_A_SELLER
+    assert sum(path.endswith("/orders") for path in asked) == 2
+    assert result.failed_sellers == {SELLER}

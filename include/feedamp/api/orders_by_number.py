@@ -19,6 +19,7 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.models import LineFulfillment, Order, ReadOrder
+from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 
 # At most so many numbers, and so many bytes of them, are in one request.
 NUMBERS_PER_REQUEST, QUERY_BYTES = 50, 4096
@@ -28,19 +29,22 @@ _SAYS_SETTLED = ("FULFILLED", "CANCELLED")
 @dataclass
 class ReadOrders:
     """The result of a read by number: each order with the time of its request, numbers that FeedAMP does not have,
-    orders that cannot be read, and requests that failed."""
+    orders that cannot be read, and requests that failed. Numbers that were not asked for are in none of them."""
 
     orders: list[ReadOrder] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unread: list[UnreadableOrder] = field(default_factory=list)
     failed: list[TransientError] = field(default_factory=list)
+    patience: int = FAILURES_THAT_END_A_SELLER
 
     async def add(self, reading: Awaitable[ReadOrder | UnreadableOrder]) -> None:
-        """Adds an order, or why it cannot be read."""
+        """Adds an order, or why it cannot be read; raises the failure that ends the read."""
         try:
             read = await reading
         except UnclearError as error:
             self.failed.append(error)  # only this order fails
+            if len(self.failed) >= self.patience:
+                raise
             return
         if isinstance(read, UnreadableOrder):
             self.unread.append(read)
@@ -133,13 +137,27 @@ async def read_alone(client: FeedAmpClient, number: str) -> ReadOrder | Unreadab
         return UnreadableOrder(number, REFUSED)
 
 
-async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
+async def read_by_number(
+    client: FeedAmpClient, numbers: Sequence[str], *, patience: int = FAILURES_THAT_END_A_SELLER
+) -> ReadOrders:
     """Orders by number, at most 50 numbers or 4 KB of query per request; a list that FeedAMP refuses is halved.
 
-    A number that a list answer lacks is requested alone before it counts as missing.
+    A number that a list answer lacks is requested alone before it counts as missing. Once `patience` such requests have
+    failed, nothing more is asked for.
+
+    Raises:
+        TransientError: a list could not be read.
     """
-    numbers = list(dict.fromkeys(numbers))
-    result = ReadOrders()
+    result = ReadOrders(patience=patience)
+    try:
+        await _read(client, list(dict.fromkeys(numbers)), result)
+    except UnclearError as error:
+        if error not in result.failed:
+            raise
+    return result
+
+
+async def _read(client: FeedAmpClient, numbers: list[str], result: ReadOrders) -> None:
     found: set[str] = set()
     alone = [number for number in numbers if "," in number]
     for chunk in chunks_of_numbers([number for number in numbers if "," not in number]):
@@ -151,7 +169,6 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
             await result.add(read_alone(client, number))
         except NotFoundError:
             result.missing.append(number)
-    return result
 
 
 async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrders, found: set[str]) -> None:

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 FIRST_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600.0
+# A seller whose orders fail one after another is left to the next run: each may have cost four time limits.
+FAILURES_THAT_END_A_SELLER = 3
 _DOUBLED_AT_MOST = 7  # more would exceed the longest wait in any case
 # Orders that were not tried, because the seller's work stopped before their turn.
 WAIT_BEHIND_OTHERS_S = 60.0

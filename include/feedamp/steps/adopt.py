@@ -25,11 +25,12 @@ from feedamp.resources import Resources
 from feedamp.rules.adoption import adopt as adopt_order
 from feedamp.rules.order import Phase
 from feedamp.rules.order_story import of_ledger
+from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, order_events, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, Job, SellerJob, StepResult, run_per_seller
+from feedamp.steps.runner import Job, SellerJob, StepResult, run_per_seller
 
 FIRST_NAMED = 5
 ORDERS_PER_BATCH = 200  # in memory for each seller that is read at the same time

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from feedamp import errors
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
-from feedamp.api.orders_by_number import read_by_number
+from feedamp.api.orders_by_number import ReadOrders, read_by_number
 from feedamp.api.pages import UnreadableOrder
 from feedamp.models import ReadOrder
 from feedamp.progress import EVERY_S, Progress
@@ -32,6 +32,7 @@ from feedamp.rules.failure_summary import (
     sentence,
     together,
 )
+from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.run import Run
 from feedamp.state import ledger, outbox, step_runs
 from feedamp.state.sellers import Seller
@@ -43,7 +44,6 @@ from feedamp.tables import RUNS
 log = logging.getLogger(__name__)
 SELLERS_AT_ONCE = 64
 ORDERS_AT_ONCE = 4  # of a seller, where each has requests of its own
-FAILURES_THAT_END_A_SELLER = 3
 LINES_SHOWN = 100
 NEXT = "The next run takes up what is left."
 # Later runs of reconcile compare other days, so a day is compared again only on request.
@@ -332,6 +332,7 @@ class SellerJob:
         self._client = client
         self._state = resources.state
         self._seller_id = client.seller_id
+        self._unanswered: list[errors.TransientError] = []  # reads of single orders that failed
 
     def _count(self, **counts: int) -> None:
         self._result.count(self._seller_id, **counts)
@@ -343,14 +344,30 @@ class SellerJob:
         self._result.record_failure(self._seller_id, error, cause=cause)
 
     async def _read_by_number(self, numbers: Sequence[str]) -> list[ReadOrder]:
-        """The orders that FeedAMP has and that can be read; records the others."""
+        """The orders that FeedAMP has and that can be read; records the others. Raises as `_ask_for`."""
         asked_at = self._state.now()
-        fresh = await read_by_number(self._client, numbers)
+        fresh = await self._ask_for(numbers)
         await self._record_missing(fresh.missing, asked_at=asked_at)
         self._record_unreadable(*fresh.unread)
-        for error in fresh.failed:
-            self._fail(error)
         return fresh.orders
+
+    async def _ask_for(self, numbers: Sequence[str]) -> ReadOrders:
+        """As `read_by_number`; records the requests that failed.
+
+        Raises:
+            TransientError: three requests of single orders had failed before, so that the seller is left to the next run.
+        """
+        patience = FAILURES_THAT_END_A_SELLER - len(self._unanswered)
+        if patience <= 0:
+            raise self._unanswered[-1]
+        fresh = await read_by_number(self._client, numbers, patience=patience)
+        self._record_unanswered(*fresh.failed)
+        return fresh
+
+    def _record_unanswered(self, *failed: errors.TransientError) -> None:
+        for error in failed:
+            self._fail(error)
+        self._unanswered += failed
 
     async def _right_after_reading(
         self,

@@ -29,6 +29,7 @@ from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
+from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.rules.watermark import leaves_gap, next_watermark
 from feedamp.run import Run, shards
 from feedamp.state import extraction_start, ledger, sellers, unfinished_reads, watermarks
@@ -38,7 +39,7 @@ from feedamp.state.sellers import Seller
 from feedamp.state.unfinished_reads import MOST_UNREAD, LeftOff
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
-from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, Job, SellerJob, StepResult, run_per_seller
+from feedamp.steps.runner import Job, SellerJob, StepResult, run_per_seller
 
 log = logging.getLogger(__name__)
 FEWEST_SHOWN = 20  # below that, `max_unread_ratio` says nothing
@@ -245,8 +246,11 @@ class _SellerReader(SellerJob):
                     "update, and feedamp_reconcile_orders finds it by its number."
                 )
             for numbers in chunks_of_numbers(sorted(watched)):
+                if len(failed) >= FAILURES_THAT_END_A_SELLER:
+                    raise failed[-1]
                 asked_at = self._state.now()
-                fresh = await read_by_number(self._client, numbers)
+                patience = FAILURES_THAT_END_A_SELLER - len(failed)
+                fresh = await read_by_number(self._client, numbers, patience=patience)
                 failed += fresh.failed
                 await self._record_missing(fresh.missing, asked_at=asked_at)
                 for unreadable in fresh.unread:

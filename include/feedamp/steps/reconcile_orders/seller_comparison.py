@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
+from feedamp.api.orders_by_number import chunks_of_numbers, read_alone
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import OrderPages
 from feedamp.codec import content_hash
@@ -35,6 +35,7 @@ from feedamp.rules.repair import (
     is_about_content,
     is_mended,
 )
+from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.rules.units import count_units
 from feedamp.state import (
     ledger,
@@ -172,9 +173,7 @@ class SellerComparison(SellerJob):
             sellers.check_pause(connection, self._seller_id)
             ledger_orders = ledger.read_many(connection, self._seller_id, numbers)
         asked_at = self._state.now()
-        fresh = await read_by_number(self._client, numbers)
-        for error in fresh.failed:
-            self._fail(error)
+        fresh = await self._ask_for(numbers)
         self._count_unreadable(*fresh.unread)
         warehouse_rows = await self._warehouse.read(self._seller_id, numbers)
         compared: list[str] = []
@@ -230,12 +229,14 @@ class SellerComparison(SellerJob):
         case.repair = self._decide(case)
         if case.remote_order is None or case.repair.action in (Action.AGREE, Action.CLOSE):
             return True
+        if len(self._unanswered) >= FAILURES_THAT_END_A_SELLER:
+            return None
         try:
             read = await read_alone(self._client, case.number)
         except NotFoundError:
             case.remote_order, case.read_at = None, None
         except UnclearError as error:
-            self._fail(error)  # only this order is affected
+            self._record_unanswered(error)  # only this order is affected
             return None
         else:
             if isinstance(read, UnreadableOrder):
