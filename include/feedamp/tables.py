@@ -107,6 +107,15 @@ class Type(Enum):
         except (pa.ArrowException, ValueError, OverflowError):
             return False
 
+    def surely_fit(self, values: Sequence[Any], is_required: bool) -> bool:
+        """Whether all values are seen to be stored without loss, each of those that are there several times once."""
+        kinds = set(map(type, values))
+        if not kinds <= ({self._python} if is_required else {self._python, _NONE}):
+            return False
+        if self._python is str and "".join(filter(None, values)).isascii():
+            return True
+        return all(map(self.fits, {id(value): value for value in values if value is not None}.values()))
+
 
 _SMALL = 1 << 31
 _AS_USUAL = (Decimal("0.01"), Decimal(1))
@@ -196,6 +205,16 @@ class Table:
             if row.get(name) is None:
                 return f"{self.name}.{name} is empty"
         return None
+
+    def surely_hold(self, rows: Sequence[Row]) -> bool:
+        """Whether all rows are seen to fit by their columns, in a fraction of the time that `misfit` takes; else ask that."""
+        names = tuple(rows[0])
+        if not self._types.keys() >= {*names} >= {*self._required} or any(
+            tuple(row) != names for row in rows
+        ):
+            return False
+        columns = zip(names, zip(*(row.values() for row in rows), strict=True), strict=True)
+        return all(self._types[name].surely_fit(values, name in self._required) for name, values in columns)
 
     def batch(self, columns: Mapping[str, Sequence[Any] | pa.Array], rows: int) -> pa.RecordBatch:
         """Columns of so many values as they are written to a lake file; those that are not given are null.
@@ -636,6 +655,13 @@ SNAPSHOTS = _table(
     Column("snapshot", Type.JSON, "The snapshot."),
 )
 LAKE_TABLES = {**TABLES, SNAPSHOTS.name: SNAPSHOTS}
+
+
+def refuse_misfits(table: str, rows: Sequence[Row]) -> None:
+    """Raises a MisfitError, which names the first row that the table cannot hold, if there is one."""
+    if rows and not LAKE_TABLES[table].surely_hold(rows):
+        for row in rows:
+            refuse_misfit(table, row)
 
 
 def refuse_misfit(table: str, row: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.rewriting import rewritten
 from feedamp.lake.store import Lake, file_path, manifest_path
-from feedamp.tables import LAKE_TABLES, ORDERS, SNAPSHOT_HASH, Row, refuse_misfit
+from feedamp.tables import LAKE_TABLES, ORDERS, SNAPSHOT_HASH, Row, refuse_misfits
 
 ROWS_PER_GROUP = 10_000
 ROWS_FOR_DICTIONARIES = 5_000
@@ -77,8 +77,7 @@ class LakeWriter:
         self.left_out += sum(map(len, rows.values())) - sum(map(len, kept.values()))
         hidden = {table: [self._privacy.hide(table, row) for row in some] for table, some in kept.items()}
         for table, some in hidden.items():
-            for row in some:
-                refuse_misfit(table, row)
+            refuse_misfits(table, some)
         with self._breaking():
             for table, some in hidden.items():
                 self._pending.setdefault(table, []).extend(some)

@@ -29,6 +29,7 @@ from feedamp.state.statements import (
     change_order,
     change_orders,
     count_by,
+    execute_many,
     in_parts,
     is_any_order,
     is_order,
@@ -144,7 +145,7 @@ def save_accepted(
         | {"of_seller": after.seller_id, "of_number": after.mp_order_number}
         for before, after in changes
     ]
-    if connection.execute(_SAVE_ACCEPTED, rows).rowcount == len(rows):
+    if execute_many(connection, _SAVE_ACCEPTED, rows) == len(rows):
         return changes
     stored = read_all(connection, [order.key for order, _ in sent])
     saved, late = [], []

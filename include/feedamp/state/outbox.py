@@ -1,6 +1,6 @@
 """Rows for the lake, written in the same transaction as the change they describe, so that neither exists alone."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date, datetime
@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection
 
 from feedamp.money import fitted
 from feedamp.state.schema import outbox
-from feedamp.state.statements import count_by, count_rows
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, Type, refuse_misfit
+from feedamp.state.statements import count_by, count_rows, execute_many
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, Type, refuse_misfits
 
 _ROWS_PER_QUERY = 1_000
 _INSERT = sa.insert(outbox)
@@ -50,15 +50,19 @@ def with_moment(rows: Rows, recorded_at: datetime) -> Iterator[tuple[str, Row]]:
 
 def put_rows(connection: Connection, rows: Iterable[tuple[str, Row]]) -> None:
     """Adds rows of any tables, each with its `recorded_at`; those of one order follow one another. Raises as `put`."""
+    rows = list(rows)
+    by_table: defaultdict[str, list[Row]] = defaultdict(list)
+    for table, row in rows:
+        by_table[table].append(row)
+    for table, of_table in by_table.items():
+        refuse_misfits(table, of_table)
     values = []
     for table, row in rows:
-        refuse_misfit(table, row)
         payload = dict(row)
         moment = payload.pop(RECORDED_AT)
         text = msgspec.json.encode(payload).decode()
         values.append({"table_name": table, "payload": text, "recorded_at": moment})
-    if values:
-        connection.execute(_INSERT, values)
+    execute_many(connection, _INSERT, values)
 
 
 def unclaimed(connection: Connection) -> int:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TupleType
@@ -37,6 +37,38 @@ def _upsert(dialect: str, table: sa.Table, names: tuple[str, ...]) -> Insert:
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def execute_many(
+    connection: Connection, statement: sa.Insert | sa.Update, rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Executes a statement whose values are all parameters, with each of the rows; returns how many rows that concerned.
+
+    The rows have the same names. Before it hands them on, SQLAlchemy does more with each than SQLite, so that is done by
+    column. On a server, the statement must be one that can be repeated on another connection.
+    """
+    if not rows:
+        return 0
+    if connection.dialect.name != "sqlite":
+        return connection.execute(statement, list(rows)).rowcount
+    sql, names, processors = _compiled(statement, connection.dialect, tuple(rows[0]))
+    columns = ([row[name] for row in rows] for name in names)
+    processed = (
+        map(process, column) if process else column
+        for process, column in zip(processors, columns, strict=True)
+    )
+    return connection.exec_driver_sql(sql, list(zip(*processed, strict=True))).rowcount
+
+
+@lru_cache(256)
+def _compiled(
+    statement: sa.Insert | sa.Update, dialect: Dialect, names: tuple[str, ...]
+) -> tuple[str, Sequence[str], list[Callable[[Any], Any] | None]]:
+    """The SQL, the names of its parameters in order, and what makes of each what the driver takes."""
+    compiled = statement.compile(dialect=dialect, column_keys=list(names), for_executemany=True)
+    wanted = list(compiled.positiontup or ())
+    types = [compiled.binds[name].type.dialect_impl(dialect) for name in wanted]
+    return str(compiled), wanted, [kind.bind_processor(dialect) for kind in types]
 
 
 def is_order(
@@ -115,7 +147,7 @@ def change_orders(
         row = {**values, "of_seller": seller_id, "of_number": number}
         by_names.setdefault(tuple(values), []).append(row)
     for names, rows in by_names.items():
-        connection.execute(_change(table, names), rows)
+        execute_many(connection, _change(table, names), rows)
 
 
 @cache

@@ -52,7 +52,7 @@ from feedamp.tables import (
     TABLES,
     Row,
     Rows,
-    refuse_misfit,
+    refuse_misfits,
 )
 from feedamp.warehouse.session import Session
 
@@ -184,8 +184,7 @@ def _put(connection: Connection, result: StepResult, rows: Rows) -> int:
     """Puts the rows of one order into the outbox, all or none; returns 1 if they were written, else 0."""
     try:
         for table, table_rows in rows.items():
-            for row in table_rows:
-                refuse_misfit(table, row)
+            refuse_misfits(table, table_rows)
     except MisfitError as error:
         result.notes.append(error.message)
         return 0
