@@ -13,7 +13,8 @@ from env import OTHER, SELLER, Env, shipment
 
 from feedamp.errors import TransientError
 from feedamp.rules.cancelling import STILL_FRESH_S
-from feedamp.state import State
+from feedamp.rules.order import SHIPPED
+from feedamp.state import State, ledger
 from feedamp.state.schema import orders
 from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
@@ -179,6 +180,33 @@ def test_an_order_that_an_extraction_reads_meanwhile_is_decided_by_that(
     assert is_closed or (held is not None and held.validated_hash == held.snapshot_hash)
     read_alone = {"none": 0, "another parcel": 1, "a unit is taken back": 0}
     assert len(shipped.asked("GET", "/orders/M-1")) == read_alone[change]
+
+
+def test_an_order_that_a_killed_run_closed_meanwhile_is_not_closed_twice(
+    shipped: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
+
+    def beside(state: State, seller_ids: Collection[str]) -> Any:
+        """After the list has been read, the PUT of another process arrives, which is killed before it records that."""
+        if len(shipped.asked("GET")) > asked and waits:
+            waits.clear()
+            shipped.clock.skip(seconds=1)
+            before = shipped.order("M-1")
+            with state.begin(of=[SELLER]) as connection:
+                ledger.save(connection, before, before.closing(SHIPPED, at=shipped.clock.now()))
+            with shipped.sandbox.world.lock:
+                order = shipped.sandbox.world.orders.find(SELLER, "M-1")
+                order.remember(shipped.clock.now())
+                order.marketplace_state = "SHIPPED"
+            shipped.clock.skip(seconds=1)
+        return begin_free(state, seller_ids)
+
+    monkeypatch.setattr(State, "begin_free", beside)
+    assert shipped.close().undone == []
+    assert (waits, puts(shipped)) == ([], 1)  # of `place` alone
+    order = shipped.order("M-1")
+    assert (order.phase, order.closing_state) == ("closed", "SHIPPED")
 
 
 def test_an_order_that_others_read_after_each_of_our_reads_is_left_undone(

@@ -202,6 +202,8 @@ class ClosingMoments:
                 order, state = orders[item.key], decision.marketplace_state
                 # Another process may have stored a newer snapshot, of another content, that this one has not read.
                 is_newest = stored.read_at <= item.read_at or stored.snapshot == item.fresh.snapshot()
+                # The PUT of a process that has been killed meanwhile may have arrived after the read.
+                is_newest = is_newest and (order.closing_at is None or order.closing_at < item.read_at)
                 is_intent = is_newest and (item.is_alone or state != CANCELLED)
                 decided[item.key] = _Decided(order, state, intent_at=now if is_intent else None)
                 if is_intent:
