@@ -258,6 +258,23 @@ async def test_a_429_without_retry_after_backs_off(wire):
     assert len(wire.clock.slept) == 2
 
 
+@pytest.mark.parametrize(
+    "after", ["0", "Thu, 01 Jan 2026 00:00:00 GMT"], ids=["0 seconds", "a moment that is over"]
+)
+async def test_a_retry_after_that_is_over_still_backs_off(after):
+    throttled = answer([], 429, Retry_After=after)
+    async with speaking(throttled, throttled, answer({"orders": []})) as (client, script):
+        slept: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        client._sleep = sleep
+        await client.list_orders(Filters())
+    assert len(script.requests) == 1 + 3
+    assert [0.3 < pause < 2.5 for pause in slept] == [True, True]
+
+
 async def test_a_429_for_ever_is_told_with_its_pause():
     async with speaking(answer([], 429, Retry_After="2")) as (client, script):
         with pytest.raises(ThrottledError) as caught:

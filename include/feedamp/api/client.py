@@ -269,11 +269,8 @@ class FeedAmpClient:
                 safe = safe and not (isinstance(error, BrokenAnswerError) and error.is_too_large)
                 safe = safe and request.right_after is None
                 is_over = attempt >= QUICK_RETRIES or not safe
-                wait_s = (
-                    quick_pause_s(min(attempt, QUICK_RETRIES))
-                    if error.retry_after_s is None
-                    else error.retry_after_s
-                )
+                # A moment that is over, as one of 0 s, is no reason to ask again without a pause.
+                wait_s = error.retry_after_s or quick_pause_s(min(attempt, QUICK_RETRIES))
                 if (is_over and smaller is None) or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
                     raise

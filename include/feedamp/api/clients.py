@@ -16,7 +16,7 @@ from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Transport
-from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError
+from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, TransientError
 from feedamp.rules.origin import is_same_origin
 from feedamp.run import Run
 from feedamp.state import State, sellers
@@ -195,7 +195,11 @@ class Clients:
     async def _open(self, conn_id: str) -> Account:
         # In a thread: the look-up may be repeated for a minute, while other requests must go on.
         account = await asyncio.to_thread(self._find_account, conn_id)
-        check_origin(self._state, conn_id, account.endpoint)
+        try:
+            check_origin(self._state, conn_id, account.endpoint)
+        except TransientError:
+            del self._opening[conn_id]  # whoever comes next may find the state again
+            raise
         clock = self.clock_check
         transport = await self._stack.enter_async_context(
             Transport(account.endpoint, on_answer=clock.saw, before_change=self._before_change)

@@ -396,7 +396,7 @@ class Tokens:
             try:
                 return await self._endpoint.refresh(refresh_token)
             except UnclearError as error:
-                pause_s = quick_pause_s(attempt) if error.retry_after_s is None else error.retry_after_s
+                pause_s = error.retry_after_s or quick_pause_s(attempt)
                 if loop.time() + pause_s > last_try_at:
                     raise
                 await self._sleep(pause_s)
