@@ -266,7 +266,8 @@ def _stay(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
         "assets",
     ):
         print(f"    {airflow.url}/{page}")
-    print(f"Drop order files into {home / 'feedamp' / 'inbox'}; the sellers act once a minute.\n")
+    print(f"Drop order files into {home / 'feedamp' / 'inbox'}; the sellers act once a minute.")
+    print("Keep copies: the next demo begins from nothing.\n")
     progress.say("Running until Ctrl-C. The DAGs go on by their schedules.")
     while True:
         programs.check()
