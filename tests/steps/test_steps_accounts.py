@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -431,3 +433,25 @@ def test_a_grant_that_a_person_forced_is_used_whatever_it_shows(env):
     assert "B-2" in env.sandbox.orders(SELLER)
     env.extract()
     assert paused(env) == set()
+
+
+def test_sellers_wait_for_one_look_up_and_one_who_gives_up_ends_no_other(env):
+    asked: list[str] = []
+
+    def slow(conn_id: str) -> object:
+        asked.append(conn_id)
+        time.sleep(0.2)
+        return env.resources.connection(conn_id)
+
+    async def work() -> None:
+        async with replace(env.resources, connection=slow).clients(
+            env.run("feedamp_place_orders")
+        ) as clients:
+            gives_up, stays, other = (asyncio.create_task(clients.tokens("feedamp")) for _ in range(3))
+            await asyncio.sleep(0.05)
+            gives_up.cancel()
+            assert await stays is await other
+            assert gives_up.cancelled()
+
+    asyncio.run(work())
+    assert asked == ["feedamp"]
