@@ -25,6 +25,8 @@ A message is one sentence that says what to do. It never holds a secret, a heade
 field; context is in attributes.
 """
 
+from typing import Any
+
 
 class FeedAmpError(Exception):
     """Root of the tree; catch it only where a step begins and ends.
@@ -41,6 +43,10 @@ class FeedAmpError(Exception):
         self.message = message
         self.seller_id = seller_id
         self.mp_order_number = mp_order_number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `copy` and `pickle`: Python's own would call the constructor of a subclass with the message alone."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class TransientError(FeedAmpError):

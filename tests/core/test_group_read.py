@@ -1,11 +1,14 @@
 """Sellers of one task who begin at one moment are read for in one transaction."""
 
 import asyncio
+import pickle
+from copy import copy
 
 import pytest
 from sqlalchemy.engine import Connection
 
-from feedamp.errors import AuthorizationError
+from feedamp import errors
+from feedamp.errors import FeedAmpError, RejectedError
 from feedamp.state.group_read import GroupRead
 
 SELLERS = ("S1", "S2", "S3")
@@ -32,14 +35,14 @@ def test_a_read_that_fails_fails_each_who_waits_and_no_later_one(state):
 
     def read(connection: Connection, seller_ids: list[str]) -> dict[str, int]:
         if fails.pop(0):
-            raise AuthorizationError("no")
+            raise RejectedError("no", status=403)
         return dict.fromkeys(seller_ids, 1)
 
     async def work() -> None:
         group = GroupRead(state, read)
-        errors = await asyncio.gather(*(group.of(seller_id) for seller_id in SELLERS), return_exceptions=True)
-        assert [str(error) for error in errors] == ["no"] * 3
-        assert len({id(error) for error in errors}) == 3  # each may be given its own seller
+        raised = await asyncio.gather(*(group.of(seller_id) for seller_id in SELLERS), return_exceptions=True)
+        assert [str(error) for error in raised] == ["no"] * 3
+        assert len({id(error) for error in raised}) == 3  # each may be given its own seller
         assert await group.of("S1") == 1
 
     asyncio.run(work())
@@ -73,3 +76,13 @@ def test_one_who_gives_up_takes_nothing_from_the_others(state):
             await gives_up
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, FeedAmpError)]
+)
+def test_an_error_of_any_kind_can_be_copied_and_sent_to_a_process(kind):
+    needed = {"status": 403} if issubclass(kind, RejectedError) else {}
+    error = kind("why", seller_id="S1", **needed)
+    for same in (copy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(same), str(same), vars(same)) == (kind, "why", vars(error))
