@@ -31,14 +31,10 @@ from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.extract_fulfillments.extract import extract
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 from feedamp.storage import open_storage
 from feedamp.warehouse.duckdb import DuckDbWarehouse
-from feedamp_sandbox import (
-    Sandbox,
-    SandboxOptions,
-    running,
-)
+from feedamp_sandbox import Sandbox, SandboxOptions, running
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from order_samples import example_order

@@ -17,7 +17,7 @@ from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import LONGEST_REASON, Told, sentence, together
 from feedamp.state import step_runs
-from feedamp.steps.runner import NEXT, NEXT_OF
+from feedamp.steps.step_end import NEXT, NEXT_OF
 from feedamp_airflow.wiring import make_resources
 
 log = logging.getLogger(__name__)

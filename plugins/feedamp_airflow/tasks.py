@@ -20,7 +20,8 @@ from feedamp.rules.repair import run_repairs
 from feedamp.rules.watermark import given_since
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 from feedamp_airflow.assets import FULFILLMENTS
 from feedamp_airflow.red_runs import said_in_this_run, shards_at_work, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_resources

@@ -149,9 +149,9 @@ def test_a_task_imports_no_step_but_its_own_and_no_carriers():
     brought = brought_by("feedamp_airflow.tasks")
     assert len(brought) > 50
     assert {name for name in brought if name.startswith("feedamp.steps.")} == {
-        "feedamp.steps.garbage",
-        "feedamp.steps.runner",
+        "feedamp.steps.step_end",
         "feedamp.steps.step_log",
+        "feedamp.steps.step_result",
     }
     assert not {name for name in brought if name.startswith("feedamp.carriers")}
     # Nor does `plan`, which runs on each day of a backfill, read what only the comparison needs.

@@ -42,7 +42,7 @@ from feedamp.steps.place_orders import seller_batch
 from feedamp.steps.place_orders.place import place
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.closing_moments import ClosingMoments
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"

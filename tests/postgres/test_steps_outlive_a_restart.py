@@ -22,7 +22,7 @@ from postgres_warehouses import address_of
 from feedamp.state import State, overview
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.verify import verify
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 from feedamp.warehouse.postgres import PostgresWarehouse
 
 AWAY_S = 0.3

@@ -16,7 +16,7 @@ from feedamp.state import inbox_files, overview, rejects
 from feedamp.steps.place_orders import read_inbox
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 from feedamp.steps.place_orders.ingest_row import ROWS_PER_TRANSACTION
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 
 def bodies(env: Env, count: int, prefix: str = "M") -> list[dict[str, Any]]:

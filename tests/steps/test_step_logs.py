@@ -13,7 +13,8 @@ from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
 
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.verify import verify
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 
 EMAIL = "eva.muster@example.com"
 

@@ -17,7 +17,7 @@ from feedamp.lake.store import Lake
 from feedamp.rules.order import AWAITING_SHIPMENT
 from feedamp.state import ledger, overview
 from feedamp.steps import adopt as _adopt
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 
 SINCE = NOON - timedelta(days=60)
 BODY_MISSING = "the order's body was never delivered here: deliver it to the inbox as it was placed"

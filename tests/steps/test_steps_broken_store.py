@@ -11,7 +11,7 @@ from env import Env, open_env
 from fsspec.implementations.local import LocalFileSystem
 
 from feedamp.errors import FeedAmpError
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 
 class BreakingStore(LocalFileSystem):

@@ -26,7 +26,8 @@ from feedamp.steps.place_orders import seller_batch
 from feedamp.steps.place_orders.place import place
 from feedamp.steps.place_orders.replay import replay
 from feedamp.steps.process_fulfillments.close import close
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 
 OPEN = "AWAITING_SHIPMENT"
 WAYS = [

@@ -16,7 +16,7 @@ from feedamp.rules.cancelling import STILL_FRESH_S
 from feedamp.rules.order import SHIPPED
 from feedamp.state import State, ledger
 from feedamp.state.schema import orders
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
 
 ANOTHER_NUMBER = "1ZXX3150YW44070023"  # UPS, check digit right

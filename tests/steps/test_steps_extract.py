@@ -18,7 +18,7 @@ from feedamp.api.pages import OrderPage
 from feedamp.models import Order
 from feedamp.state import grants, manifests, open_orders, schema, sellers
 from feedamp.steps.extract_fulfillments import extract, publisher
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
 
 

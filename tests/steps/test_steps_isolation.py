@@ -13,7 +13,7 @@ from feedamp.api import orders_by_number
 from feedamp.errors import ClientRefusedError
 from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.state import grants, sellers
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 
 SELLERS = 24
 ORDERS_EACH = 2

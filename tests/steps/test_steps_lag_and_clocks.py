@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from env import OTHER, SELLER, Env, open_env, shipment
 
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 OVERLAP_S = 600
 EVERY_S = 900

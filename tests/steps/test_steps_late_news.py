@@ -11,7 +11,7 @@ from env import BAD_NUMBER, SELLER, Env, shipment
 from feedamp.api.rate_limit import RateLimiter
 from feedamp.errors import TransientError
 from feedamp.rules.finding import REPORTED
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 
 def test_an_order_shipped_before_its_placing_was_confirmed_is_closed(env: Env) -> None:

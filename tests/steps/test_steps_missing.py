@@ -13,7 +13,7 @@ from env import BAD_NUMBER, SELLER, Env, shipment
 from feedamp.rules.closing import MISSING
 from feedamp.state import ledger, overview
 from feedamp.steps.completeness_proof.verify import verify
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 from feedamp_sandbox.orders import StoredOrder
 
 

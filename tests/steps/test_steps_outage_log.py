@@ -19,7 +19,8 @@ from feedamp.steps.extract_fulfillments import extract
 from feedamp.steps.place_orders import place
 from feedamp.steps.process_fulfillments import close, validate
 from feedamp.steps.reconcile_orders import reconcile
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 
 NAMED = 6  # by a line, instead of twenty: each step is tried again and again for each seller
 SELLERS = NAMED + 1

@@ -13,7 +13,9 @@ from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 from feedamp.resources import Resources
 from feedamp.state import sellers
 from feedamp.steps.extract_fulfillments import extract
-from feedamp.steps.runner import ORDERS_AT_ONCE, StepResult, finish
+from feedamp.steps.per_order import ORDERS_AT_ONCE
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 from feedamp_sandbox.faults import Kind
 
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]

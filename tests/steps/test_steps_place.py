@@ -10,7 +10,7 @@ import pytest
 from env import SELLER, Env, shipment
 
 from feedamp.state import overview, sellers
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 STRANGER = "seller-404"
 

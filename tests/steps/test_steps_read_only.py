@@ -13,7 +13,9 @@ from feedamp.api.client import Request
 from feedamp.errors import ReadOnlyError
 from feedamp.state import overview, read_only
 from feedamp.state.read_only import LOOKED_AT_EVERY_S, ReadOnlyGate
-from feedamp.steps.runner import ORDERS_AT_ONCE, StepResult, finish
+from feedamp.steps.per_order import ORDERS_AT_ONCE
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]
 FEW = NUMBERS[:3]

@@ -12,7 +12,8 @@ from env import OTHER, SELLER, Env, shipment
 from feedamp.api.rate_limit import SPACING
 from feedamp.state import watermarks
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)

@@ -13,7 +13,7 @@ from feedamp.state import grants
 from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from env import SELLER, Env, open_env
 
 from feedamp.order_body import BodyRules
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 LENIENT = {"body": BodyRules(extra_order_fields=frozenset({"gift_note"}))}
 

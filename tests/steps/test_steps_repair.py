@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from env import GOOD_NUMBER, OTHER, SELLER, Env, shipment
 
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 from feedamp_sandbox.orders import StoredOrder
 
 

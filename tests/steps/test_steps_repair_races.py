@@ -16,7 +16,8 @@ from other_leases import held_elsewhere, leave_lease, use_quick_leases
 from feedamp.errors import BusyError, TransientError
 from feedamp.run import Run
 from feedamp.steps.reconcile_orders.reconcile import reconcile
-from feedamp.steps.runner import StepResult, finish
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.session import Session

@@ -8,7 +8,7 @@ import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.errors import TransientError
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
 
 

@@ -25,16 +25,14 @@ from feedamp.errors import (
 from feedamp.models import Order
 from feedamp.state import grants, leases
 from feedamp.state.schema import orders
+from feedamp.steps.per_order import run_per_order
 from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.process_fulfillments import close as close_module
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
 from feedamp.steps.process_fulfillments.validate import validate
-from feedamp.steps.runner import (
-    StepResult,
-    finish,
-    run_per_order,
-)
+from feedamp.steps.step_end import finish
+from feedamp.steps.step_result import StepResult
 
 BOTH = 2
 

@@ -11,7 +11,7 @@ from env import SELLER, Env, shipment
 from feedamp.errors import UnreadableError
 from feedamp.state import open_orders, overview, schema
 from feedamp.state.open_orders import UNDECODABLE, decode_stored
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 NUMBERS = [f"M-{n:02d}" for n in range(10)]  # all are validated in one transaction
 BROKEN = "M-07"

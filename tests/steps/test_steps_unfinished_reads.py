@@ -11,7 +11,7 @@ from env import SELLER, Env, open_env
 
 from feedamp.errors import IncompleteError
 from feedamp.state import overview
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 STOCK = 25
 

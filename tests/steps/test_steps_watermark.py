@@ -10,7 +10,7 @@ from env import OTHER, SELLER, Env, open_env, shipment
 
 from crashes.clock import NOON
 from feedamp.errors import IncompleteError
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 
 
 @pytest.fixture(autouse=True)

@@ -43,15 +43,11 @@ from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps import load as _load
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 from feedamp.storage import open_storage
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
-from feedamp_sandbox import (
-    Sandbox,
-    SandboxOptions,
-    running,
-)
+from feedamp_sandbox import Sandbox, SandboxOptions, running
 from feedamp_sandbox.views import order_view
 
 __all__ = ["BAD_NUMBER", "GOOD_NUMBER", "NOON", "OTHER", "SELLER", "Env", "open_env", "shipment"]

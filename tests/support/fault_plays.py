@@ -22,7 +22,7 @@ from feedamp.api.json_fields import Coercions
 from feedamp.codec import decode_json
 from feedamp.lake.flatten import order_rows
 from feedamp.state import findings, grants, ledger, open_orders
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 from feedamp.tables import TABLES, Type
 from feedamp_sandbox.views import order_view
 

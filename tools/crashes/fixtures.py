@@ -32,7 +32,7 @@ from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import plan_process, validate
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile, reconcile
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh, refresh
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 from feedamp.storage import open_storage
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse

@@ -29,7 +29,7 @@ from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import sellers, step_runs
-from feedamp.steps.runner import finish
+from feedamp.steps.step_end import finish
 from soak.settings import RETRIES, Settings
 
 LONGEST_WAIT_S = 180.0  # feedamp_airflow.retries

@@ -29,8 +29,10 @@ from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, order_events, sellers
 from feedamp.state.sellers import Seller
+from feedamp.steps.per_seller import run_per_seller
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp.steps.runner import Job, SellerJob, StepResult, run_per_seller
+from feedamp.steps.seller_job import Job, SellerJob
+from feedamp.steps.step_result import StepResult
 
 FIRST_NAMED = 5
 ORDERS_PER_BATCH = 200  # in memory for each seller that is read at the same time

@@ -25,7 +25,7 @@ from feedamp.state.erasures import Store
 from feedamp.state.schema import grants, orders
 from feedamp.state.statements import count_rows
 from feedamp.steps.erase_copies import erase_from_lake, erase_from_warehouse
-from feedamp.steps.runner import unexpected
+from feedamp.steps.step_result import unexpected
 
 log = logging.getLogger(__name__)
 _LEFT = ("leftovers", "temporary_copies")

@@ -14,7 +14,8 @@ from feedamp.run import Run
 from feedamp.steps.fill_warehouse import fill_warehouse
 from feedamp.steps.loaded import Loaded
 from feedamp.steps.publish_outbox import empty_outbox, publishing_lease, renew
-from feedamp.steps.runner import StepResult, record_run
+from feedamp.steps.step_end import record_run
+from feedamp.steps.step_result import StepResult
 from feedamp.steps.take_manifests import take_into_state, take_published
 from feedamp.steps.write_snapshots import write_full_snapshots
 

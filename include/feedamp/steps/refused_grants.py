@@ -1,10 +1,14 @@
 """Decides at the end of a run, over all its tasks, who is at fault for refused grants: the sellers or the client."""
 
-from feedamp.rules.failure_summary import counted
+import logging
+from collections.abc import Sequence
+
+from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.grant_refusal import BlameClient, judge_run
 from feedamp.run import Run
 from feedamp.state import State, grants
-from feedamp.steps.runner import warn_of_refused
+
+log = logging.getLogger(__name__)
 
 
 def decide_refusals(state: State, run: Run) -> list[str]:
@@ -30,3 +34,9 @@ def decide_refusals(state: State, run: Run) -> list[str]:
     if newly:
         warn_of_refused(newly)
     return problems
+
+
+def warn_of_refused(seller_ids: Sequence[str]) -> None:
+    """Logs, once for each newly marked seller, who must authorize again."""
+    subject = f"Seller {seller_ids[0]}" if len(seller_ids) == 1 else f"Sellers {named(seller_ids)}"
+    log.warning("%s must authorize again: FeedAMP refuses the grant.", subject)

@@ -14,7 +14,7 @@ from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
 from feedamp.steps.load import load
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 

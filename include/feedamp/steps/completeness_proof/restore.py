@@ -38,9 +38,11 @@ from feedamp.steps.completeness_proof import compare_manifests
 from feedamp.steps.completeness_proof.compare import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.lost_manifests import give_up_manifest
+from feedamp.steps.per_seller import run_per_seller
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp.steps.runner import SellerJob, StepResult, run_per_seller
+from feedamp.steps.seller_job import SellerJob
 from feedamp.steps.set_aside import record_refused
+from feedamp.steps.step_result import StepResult
 from feedamp.tables import (
     CLOSURES,
     FINDINGS,

@@ -39,7 +39,9 @@ from feedamp.state.sellers import Seller
 from feedamp.state.unfinished_reads import MOST_UNREAD, LeftOff
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
-from feedamp.steps.runner import Job, SellerJob, StepResult, run_per_seller
+from feedamp.steps.per_seller import run_per_seller
+from feedamp.steps.seller_job import Job, SellerJob
+from feedamp.steps.step_result import StepResult
 
 log = logging.getLogger(__name__)
 FEWEST_SHOWN = 20  # below that, `max_unread_ratio` says nothing

@@ -18,7 +18,7 @@ from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, delivered, of_ledger
 from feedamp.rules.units import units_shipped
 from feedamp.state import departures, erasures, ledger, open_orders, order_events, rejects, sellers
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 
 _Row = TypeVar("_Row")
 

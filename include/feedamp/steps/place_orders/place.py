@@ -11,9 +11,10 @@ from feedamp.rules.retries import BLOCKED_WAIT
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
+from feedamp.steps.per_seller import run_per_seller
 from feedamp.steps.place_orders.ledger_moments import LedgerMoments
 from feedamp.steps.place_orders.seller_batch import SellerBatch
-from feedamp.steps.runner import StepResult, run_per_seller
+from feedamp.steps.step_result import StepResult
 
 log = logging.getLogger(__name__)
 UNREGISTERED = "the seller is not registered"

@@ -11,7 +11,8 @@ from feedamp.state import inbox_files
 from feedamp.steps.garbage import collected_seldom
 from feedamp.steps.place_orders.read_inbox_file import take_file
 from feedamp.steps.place_orders.read_query import take_query
-from feedamp.steps.runner import StepResult, record_run, unexpected
+from feedamp.steps.step_end import record_run
+from feedamp.steps.step_result import StepResult, unexpected
 
 log = logging.getLogger(__name__)
 

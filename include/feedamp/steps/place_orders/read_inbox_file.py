@@ -17,7 +17,7 @@ from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.ingest_row import ErasedRow, RowBatch, batches, note_rejected
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 
 log = logging.getLogger(__name__)
 BODY_CHANGED = "body_changed"

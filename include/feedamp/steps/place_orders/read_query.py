@@ -14,7 +14,7 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.steps.place_orders.ingest_row import RowBatch, batches, note_rejected
-from feedamp.steps.runner import StepResult
+from feedamp.steps.step_result import StepResult
 
 log = logging.getLogger(__name__)
 

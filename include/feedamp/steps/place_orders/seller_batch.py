@@ -19,9 +19,11 @@ from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
 from feedamp.state import ledger, order_events, rejects, sellers
 from feedamp.state.leases import Lease
+from feedamp.steps.per_order import ORDERS_AT_ONCE
 from feedamp.steps.place_orders.ledger_moments import LedgerMoments, hold_if_shipped
 from feedamp.steps.read_back import read_back, store_orders
-from feedamp.steps.runner import ORDERS_AT_ONCE, Job, SellerJob, unexpected
+from feedamp.steps.seller_job import Job, SellerJob
+from feedamp.steps.step_result import unexpected
 
 ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_BATCH = 2

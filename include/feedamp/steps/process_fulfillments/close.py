@@ -20,9 +20,12 @@ from feedamp.run import Run
 from feedamp.state import ledger, open_orders, sellers
 from feedamp.state.leases import Lease
 from feedamp.state.sellers import Seller
+from feedamp.steps.per_order import ORDERS_AT_ONCE, run_per_order
+from feedamp.steps.per_seller import run_per_seller
 from feedamp.steps.process_fulfillments.closing_moments import Closing, ClosingMoments
 from feedamp.steps.read_back import read_back
-from feedamp.steps.runner import ORDERS_AT_ONCE, Job, SellerJob, StepResult, run_per_order, run_per_seller
+from feedamp.steps.seller_job import Job, SellerJob
+from feedamp.steps.step_result import StepResult
 
 REFUSES_THE_CLOSING = (400, 409, 422)
 

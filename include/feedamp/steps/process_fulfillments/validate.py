@@ -23,9 +23,12 @@ from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.sellers import Seller
+from feedamp.steps.per_order import run_per_order
+from feedamp.steps.per_seller import run_per_seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate_orders
 from feedamp.steps.read_back import store_orders
-from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller, unexpected
+from feedamp.steps.seller_job import SellerJob
+from feedamp.steps.step_result import StepResult, unexpected
 
 log = logging.getLogger(__name__)
 ORDERS_PER_TRANSACTION = 500

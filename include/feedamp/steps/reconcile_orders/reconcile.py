@@ -22,13 +22,11 @@ from feedamp.rules.reconciled_days import DAY, NOT_EXTRACTED
 from feedamp.run import Run, shards
 from feedamp.state import ledger, manifests, sellers
 from feedamp.state.sellers import Seller
+from feedamp.steps.per_seller import run_per_seller
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.planned_days import Planned, record_gone, record_plan
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, purchased_orders
-from feedamp.steps.runner import (
-    StepResult,
-    run_per_seller,
-)
+from feedamp.steps.step_result import StepResult
 
 log = logging.getLogger(__name__)
 SELLERS_SHOWN = 50

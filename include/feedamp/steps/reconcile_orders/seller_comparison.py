@@ -17,24 +17,10 @@ from feedamp.errors import NotFoundError, ReadOnlyError, RejectedError, UnclearE
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.rules import order_story
-from feedamp.rules.comparison import (
-    Difference,
-    compare,
-    feedamp_side,
-    ledger_side,
-    may_be_an_update,
-)
+from feedamp.rules.comparison import Difference, compare, feedamp_side, ledger_side, may_be_an_update
 from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.reconciled_days import NOT_EXTRACTED, CheckedDay, Counts
-from feedamp.rules.repair import (
-    AGREE,
-    SENDING,
-    Action,
-    Repair,
-    decide_repair,
-    is_about_content,
-    is_mended,
-)
+from feedamp.rules.repair import AGREE, SENDING, Action, Repair, decide_repair, is_about_content, is_mended
 from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.rules.units import count_units
 from feedamp.state import (
@@ -54,7 +40,7 @@ from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.planned_days import Planned
 from feedamp.steps.reconcile_orders.repair_ledger import repair_ledger
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, WarehouseRow
-from feedamp.steps.runner import Job, SellerJob
+from feedamp.steps.seller_job import Job, SellerJob
 from feedamp.tables import RECONCILIATIONS, Row, Rows
 
 # How an order is recorded that is only not extracted yet: as one row, whatever its seller has changed.

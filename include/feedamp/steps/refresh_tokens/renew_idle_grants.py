@@ -9,7 +9,8 @@ from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
-from feedamp.steps.runner import StepResult, run_per_seller
+from feedamp.steps.per_seller import run_per_seller
+from feedamp.steps.step_result import StepResult
 
 log = logging.getLogger(__name__)
 UNUSED_FOR = timedelta(days=30)
