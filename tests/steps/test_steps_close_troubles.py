@@ -14,7 +14,7 @@ from env import OTHER, SELLER, Env, shipment
 from feedamp.errors import TransientError
 from feedamp.rules.cancelling import STILL_FRESH_S
 from feedamp.rules.order import SHIPPED
-from feedamp.state import State, ledger
+from feedamp.state import State, ledger, open_orders
 from feedamp.state.schema import orders
 from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
@@ -40,6 +40,20 @@ def puts(env: Env, number: str = "M-1") -> int:
 
 def test_a_lost_answer_is_asked_for_again_at_once(shipped: Env) -> None:
     shipped.sandbox.fault("reset_after", method="PUT")
+    shipped.close()
+    assert shipped.order("M-1").phase == "closed"
+
+
+def test_what_a_gateway_said_to_a_closing_is_what_the_order_waits_for(shipped: Env) -> None:
+    shipped.sandbox.fault("error_403", method="PUT")
+    with pytest.raises(TransientError, match="`feedamp orders list --open` shows what it said") as raised:
+        finish(shipped.close())
+    assert "<!DOCTYPE html>" not in str(raised.value)
+    with shipped.resources.state.read() as connection:
+        stored = open_orders.read(connection, SELLER, "M-1")
+    assert stored is not None
+    assert str(stored.waits_for).startswith("FeedAMP answered 403: <!DOCTYPE html>")
+    assert (stored.closable, stored.needs_person) == (True, False)
     shipped.close()
     assert shipped.order("M-1").phase == "closed"
 

@@ -11,6 +11,7 @@ from env import SELLER, Env, open_env
 from feedamp.order_body import BodyRules
 from feedamp.steps.step_end import finish
 
+PAGE = "<!DOCTYPE html>"
 LENIENT = {"body": BodyRules(extra_order_fields=frozenset({"gift_note"}))}
 
 
@@ -87,6 +88,27 @@ def test_a_refused_change_leaves_the_order_open_at_feedamp(env: Env) -> None:
     order = env.order("M-1")
     assert (order.phase, order.accepted_state) == ("held", "PENDING")
     assert [(r.stage, r.source) for r in env.rejects()] == [("feedamp", "0002.jsonl")]
+
+
+def test_what_a_gateway_said_is_the_reason_of_its_order_alone(env: Env) -> None:
+    """FeedAMP's words may quote an order: none of the others, no log and no table of the lake has them."""
+    env.drop("orders.jsonl", *(env.body(f"M-{number}") for number in range(8)))
+    env.intake()
+    env.sandbox.fault("error_403", method="PUT")
+    result = env.place()
+    reasons = {number: str(env.order(f"M-{number}").reason) for number in range(8)}
+    [answered] = [number for number, reason in reasons.items() if PAGE in reason]
+    assert reasons[answered].startswith(f"FeedAMP answered 403: {PAGE}")
+    others = {reason for number, reason in reasons.items() if number != answered}
+    assert PAGE not in str(others)
+    assert "`feedamp orders list --waiting` shows what it said" in str(result.undone)
+    assert PAGE not in str(result.undone)
+    env.load()
+    assert PAGE not in str(written := env.rows("SELECT DISTINCT reason FROM feedamp.waiting_orders"))
+    assert ("FeedAMP answered 403",) in written
+    env.clock.skip(minutes=10)
+    env.place()
+    assert {env.order(f"M-{number}").reason for number in range(8)} == {None}
 
 
 def test_a_host_that_knows_no_orders_refuses_no_order(env: Env) -> None:

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 # Order number -> when the units were read, and line -> (shipped, cancelled); the newest, also within a batch.
 _ClosedUnits = dict[str, tuple[datetime, Mapping[str, tuple[int, int]]]]
 _ONE = sa.select(snapshots).where(is_order(snapshots, sa.bindparam("of_seller"), sa.bindparam("of_number")))
+# Of a wait that needs no person: they are in an index, in which Postgres takes 2,704 bytes.
+LONGEST_INDEXED_REASON = 500
 UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
 
 
@@ -367,6 +369,12 @@ def record_validations(
 def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:
     """Records that FeedAMP refused to close an order: action is required, and the next try waits for a new snapshot."""
     _require_action(connection, seller_id, mp_order_number, reason, validated_hash=snapshots.c.snapshot_hash)
+
+
+def explain_closable(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:
+    """Records why an order that can be closed was not; the next run tries again. Safe to repeat."""
+    words = reason[:LONGEST_INDEXED_REASON]
+    change_order(connection, snapshots, seller_id, mp_order_number, snapshots.c.closable, waits_for=words)
 
 
 def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> None:

@@ -138,7 +138,9 @@ def document(connection: Connection, seller_id: str, number: str) -> dict[str, A
         "events_recorded_since": since,
         "events_in_warehouse": _is_dropped(order, events, since),
         "next": next_step(
-            order, closing["waits_for"] or "can be closed", needs_person=closing["needs_person"]
+            order,
+            "can be closed" if closing["can_be_closed"] else closing["waits_for"],
+            needs_person=closing["needs_person"],
         ),
         **{name: getattr(order, name) for name in LEDGER},
         # Its snapshot goes when it is closed; the units and their time are kept.

@@ -40,6 +40,7 @@ class SellerBatch(SellerJob):
         self._failures = 0
         self._stopped: errors.FeedAmpError | None = None
         self._changed: list[str] = []
+        self._said: dict[str, str] = {}  # by order number, what FeedAMP said that stopped the seller
 
     async def send(self, numbers: list[str]) -> None:
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
@@ -104,7 +105,7 @@ class SellerBatch(SellerJob):
             if error.status in REFUSES_THE_ORDER:
                 await self._record_refused(order, error)
             else:
-                self._stop_at_refusal(error)
+                self._stop_at_refusal(order, error)
         except errors.AuthorizationError as error:
             self._stopped = self._stopped or error
         except errors.TransientError as error:
@@ -147,7 +148,7 @@ class SellerBatch(SellerJob):
             if error.status in REFUSES_THE_ORDER:
                 await self._hold_unreadable(order, f"FeedAMP answered GET with {error.status}")
             else:
-                self._stop_at_refusal(error)
+                self._stop_at_refusal(order, error)
         except errors.AuthorizationError as error:
             self._stopped = self._stopped or error
         except errors.TransientError as error:
@@ -206,10 +207,12 @@ class SellerBatch(SellerJob):
 
         await self._state.change(self._seller_id, hold)
 
-    def _stop_at_refusal(self, error: errors.RejectedError) -> None:
+    def _stop_at_refusal(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stops the seller: this refusal concerns the endpoint, the network or the client, and so affects all orders."""
+        self._said[order.mp_order_number] = f"FeedAMP answered {error.status}: {error.words}"
         self._stopped = self._stopped or errors.TransientError(
-            f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address."
+            f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address; "
+            "`feedamp orders list --waiting` shows what it said."
         )
 
     async def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime, lease: Lease) -> None:
@@ -300,16 +303,22 @@ class SellerBatch(SellerJob):
         order_events.save_order(connection, before, after, run_id=self._run.run_id, now=now)
 
     async def _postpone_rest(self, error: errors.FeedAmpError) -> None:
-        """Records why the seller's remaining orders wait, and until when."""
+        """Records why the seller's remaining orders wait, and until when.
+
+        FeedAMP's words may quote an order, so they become the reason of none but the order that they answer.
+        """
         # A refused grant is marked at the end of the step; from then on `plan_place` records why the orders wait.
         wait = wait_behind_others(asked_s=getattr(error, "retry_after_s", None))
-        reason = str(error)
+        reason, said = str(error), self._said
         if isinstance(error, errors.PausedError):  # the same reason that `plan_place` records
-            wait, reason = BLOCKED_WAIT, sellers.PAUSED
+            wait, reason, said = BLOCKED_WAIT, sellers.PAUSED, {}
 
         def explain(connection: Connection) -> None:
             now = self._state.now()
             ledger.explain_waiting(connection, self._seller_id, reason=reason, next_try_at=now + wait)
+            for number, order in ledger.read_many(connection, self._seller_id, list(said)).items():
+                if order.phase == Phase.TO_PLACE:
+                    ledger.save(connection, order, order.but(reason=said[number]))
 
         await self._state.change(self._seller_id, explain)
 

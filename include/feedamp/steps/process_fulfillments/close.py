@@ -190,7 +190,16 @@ class _Closer(SellerJob):
                 self._fail(errors.TransientError(message))
             return
         if error.status not in REFUSES_THE_CLOSING:
-            raise errors.TransientError(f"{error} Check the connection's Base URL.") from error
+            await self._state.change(
+                self._seller_id,
+                lambda connection: open_orders.explain_closable(
+                    connection, *order.key, f"FeedAMP answered {error.status}: {error.words}"
+                ),
+            )
+            raise errors.TransientError(
+                f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address; "
+                "`feedamp orders list --open` shows what it said."
+            ) from error
         await self._record_refused(order, error)
 
     async def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
