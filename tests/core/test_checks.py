@@ -16,6 +16,7 @@ from feedamp.rules.checks import (
     default_code,
 )
 from feedamp.rules.shared_tracking import comparable, tracking_numbers
+from feedamp.rules.units import count_units
 
 TODAY = date(2026, 3, 10)
 PURCHASED = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
@@ -38,6 +39,7 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
     snapshot = Snapshot(mp_order_number="M-1", fulfillments=entries)
     return check_order(
         ORDERED,
+        count_units(ORDERED, entries),
         snapshot,
         purchase_date=PURCHASED,
         today=TODAY,

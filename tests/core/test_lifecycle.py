@@ -22,6 +22,7 @@ from feedamp.rules.order import (
     SHIPPED,
     may_follow,
 )
+from feedamp.rules.units import count_units
 
 Line = tuple[int, int]  # shipped, cancelled
 ADD_UP = Wait("units do not add up yet")
@@ -31,7 +32,7 @@ def open_order(
     ordered: dict[str, int], done: dict[str, Line], *, state: str | None = AWAITING_SHIPMENT, **changes: Any
 ) -> OpenOrder:
     """An order that FeedAMP shows with these units done; `changes` are fields of the order or the snapshot."""
-    of_order = {name: changes.pop(name) for name in list(changes) if name in OpenOrder.__dataclass_fields__}
+    of_order = {name: changes.pop(name) for name in list(changes) if name in OpenOrder.__struct_fields__}
     fulfillments = tuple(
         LineFulfillment(
             mp_line_number=line,
@@ -46,9 +47,9 @@ def open_order(
         fulfillments=fulfillments,
         **{"is_marketplace_fulfilled": False} | changes,
     )
-    return OpenOrder(
-        **{"ordered": ordered, "snapshot": snapshot, "accepted_state": "AWAITING_SHIPMENT"} | of_order
-    )
+    units = count_units(ordered, fulfillments)
+    fields = {"ordered": ordered, "units": units, "snapshot": snapshot, "accepted_state": "AWAITING_SHIPMENT"}
+    return OpenOrder(**fields | of_order)
 
 
 ONE, TWO = {"A": 2}, {"A": 2, "B": 1}

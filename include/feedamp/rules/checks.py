@@ -5,7 +5,7 @@ they say in plain words what to change and where.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -15,7 +15,7 @@ from feedamp import carriers
 from feedamp.codec import content_hash
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.rules.shared_tracking import SHARED_WITHIN, comparable
-from feedamp.rules.units import count_units
+from feedamp.rules.units import LineUnits
 
 
 class Kind(StrEnum):
@@ -85,7 +85,8 @@ def default_code(kind: Kind) -> str | None:
 
 
 def check_order(
-    ordered: Mapping[str, int],
+    ordered: Collection[str],
+    units: Mapping[str, LineUnits],
     snapshot: Snapshot,
     *,
     purchase_date: datetime,
@@ -96,22 +97,16 @@ def check_order(
     """Every fault of one order.
 
     Args:
+        ordered: the lines of the placed body.
+        units: the result of `count_units` for these and the snapshot.
         shared_numbers: tracking numbers that were also used for another recipient.
         untracked: names of carriers and services for which a missing number is no fault.
     """
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
-    units = count_units(ordered, snapshot.fulfillments)
-    shared = frozenset(shared_numbers)
+    purchased_on, shared = purchase_date.date(), frozenset(shared_numbers)
     for line, entries in _by_line(snapshot.fulfillments).items():
-        found = list(
-            _check_line(
-                line,
-                entries,
-                purchase_date=purchase_date,
-                today=today,
-                shared=shared,
-                untracked=untracked,
-            )
+        found = _check_line(
+            line, entries, purchased_on=purchased_on, today=today, shared=shared, untracked=untracked
         )
         has = units[line]
         if line not in ordered:
@@ -146,83 +141,82 @@ def _check_line(
     line: str,
     entries: Sequence[LineFulfillment],
     *,
-    purchase_date: datetime,
+    purchased_on: date,
     today: date,
     shared: Collection[str],
     untracked: Collection[str],
-) -> Iterable[tuple[_Fault, list[Any], Shipment]]:
-    """The faults of one line, each with what it is about, and its shipment; an empty one if it is about none."""
+) -> list[tuple[_Fault, list[Any], Shipment]]:
+    """The faults of one line, each with what it is about, and its shipment; an empty one if it is about none.
+
+    Nearly all lines have none, so that no check is a generator: to begin one takes longer than to see that all is well.
+    """
+    found: list[tuple[_Fault, list[Any], Shipment]] = []
     for entry in entries:
         for index, shipment in enumerate(entry.shipments, start=1):
             place = f"shipment {index}"
             where = f"Line {line}, {place}"
-            about = [shipment.quantity, shipment.carrier, shipment.tracking_number]
             faults = (
-                *_check_quantity(shipment.quantity, where, place),
-                *_check_parcel(shipment, where, place, shared, untracked),
-                *_check_day(shipment, where, purchase_date, today),
+                _check_quantity(shipment.quantity, where, place)
+                + _check_parcel(shipment, where, place, shared, untracked)
+                + _check_day(shipment.shipped_date, where, purchased_on, today)
             )
-            yield from ((fault, about, shipment) for fault in faults)
+            if faults:
+                about = [shipment.quantity, shipment.carrier, shipment.tracking_number]
+                found += [(fault, about, shipment) for fault in faults]
         for index, cancellation in enumerate(entry.cancellations, start=1):
             place = f"cancellation {index}"
             for fault in _check_quantity(cancellation.quantity, f"Line {line}, {place}", place):
-                yield fault, [cancellation.quantity], Shipment()
+                found.append((fault, [cancellation.quantity], Shipment()))
+    return found
 
 
-def _check_quantity(quantity: int | None, where: str, place: str) -> Iterable[_Fault]:
+def _check_quantity(quantity: int | None, where: str, place: str) -> list[_Fault]:
     if quantity is None:
-        yield (
-            Kind.BAD_QUANTITY,
-            f"{place}: none",
-            f"{where}: the quantity is not a whole number; enter how many units.",
-        )
-    elif quantity <= 0:
-        yield (
-            Kind.BAD_QUANTITY,
-            f"{place}: {quantity}",
-            f"{where}: the quantity is {quantity}; enter how many units, at least 1.",
-        )
+        wrong = f"{where}: the quantity is not a whole number; enter how many units."
+        return [(Kind.BAD_QUANTITY, f"{place}: none", wrong)]
+    if quantity <= 0:
+        wrong = f"{where}: the quantity is {quantity}; enter how many units, at least 1."
+        return [(Kind.BAD_QUANTITY, f"{place}: {quantity}", wrong)]
+    return []
 
 
 def _check_parcel(
     shipment: Shipment, where: str, place: str, shared: Collection[str], untracked: Collection[str]
-) -> Iterable[_Fault]:
+) -> list[_Fault]:
+    faults: list[_Fault] = []
     carrier = (shipment.carrier or "").strip()
     number = (shipment.tracking_number or "").strip()
     if not carrier:
-        yield Kind.MISSING_CARRIER, place, f"{where}: the carrier is missing; enter who carries the parcel."
+        message = f"{where}: the carrier is missing; enter who carries the parcel."
+        faults.append((Kind.MISSING_CARRIER, place, message))
     if not number:
         if not carriers.is_one_of(carrier, untracked):
-            yield Kind.MISSING_TRACKING, place, f"{where}: the tracking number is missing; enter it."
-        return
+            message = f"{where}: the tracking number is missing; enter it."
+            faults.append((Kind.MISSING_TRACKING, place, message))
+        return faults
     verdict = carriers.check(carrier or None, number)
     if verdict.status is carriers.Status.INVALID:
-        yield (
-            Kind.INVALID_TRACKING,
-            f"{carrier} {number}",
-            f"{where}: {number} cannot be a tracking number of {carrier or 'any carrier'}: {verdict.reason}",
+        message = (
+            f"{where}: {number} cannot be a tracking number of {carrier or 'any carrier'}: {verdict.reason}"
         )
+        faults.append((Kind.INVALID_TRACKING, f"{carrier} {number}", message))
     if shared and comparable(number) in shared:
         message = (
             f"{where}: {number} was also given for another recipient within {SHARED_WITHIN.days} days; "
             "check which one is right."
         )
-        yield Kind.SHARED_TRACKING, comparable(number), message
+        faults.append((Kind.SHARED_TRACKING, comparable(number), message))
+    return faults
 
 
-def _check_day(shipment: Shipment, where: str, purchase_date: datetime, today: date) -> Iterable[_Fault]:
-    day = shipment.shipped_date
+def _check_day(day: date | None, where: str, purchased_on: date, today: date) -> list[_Fault]:
+    faults: list[_Fault] = []
     if day is None:
-        return
-    if day < purchase_date.date() - ONE_DAY:
-        yield (
-            Kind.SHIPPED_BEFORE_PURCHASE,
-            day.isoformat(),
-            f"{where}: shipped on {day}, before the order of {purchase_date.date()}; correct the date.",
-        )
+        return faults
+    if day < purchased_on - ONE_DAY:
+        message = f"{where}: shipped on {day}, before the order of {purchased_on}; correct the date."
+        faults.append((Kind.SHIPPED_BEFORE_PURCHASE, day.isoformat(), message))
     if day > today + ONE_DAY:
-        yield (
-            Kind.SHIPPED_IN_FUTURE,
-            day.isoformat(),
-            f"{where}: shipped on {day}, which is in the future; correct the date.",
-        )
+        message = f"{where}: shipped on {day}, which is in the future; correct the date."
+        faults.append((Kind.SHIPPED_IN_FUTURE, day.isoformat(), message))
+    return faults

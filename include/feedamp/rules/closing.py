@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from feedamp.models import FINAL_STATES, ListedError, MarketplaceState, Snapshot
 from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED, LedgerOrder
 from feedamp.rules.units import LineUnits, count_units, units_shipped
@@ -27,26 +29,22 @@ class Wait:
     needs_person: bool = False
 
 
-@dataclass(frozen=True)
-class OpenOrder:
+class OpenOrder(msgspec.Struct, frozen=True):
     """The input of `decide_close`: ordered units and accepted state from the ledger, a snapshot, and counts of errors.
 
-    `has_body` is false if the full body is not stored. Closing sends the body, so such an order waits until its body is
-    delivered. `open_errors` counts findings that block closing. `lingering_errors` counts errors that FeedAMP still
-    lists although no finding explains them.
+    `units` is the result of `count_units` for the ordered ones and the snapshot. `has_body` is false if the full body is not
+    stored. Closing sends the body, so such an order waits until its body is delivered. `open_errors` counts findings that
+    block closing. `lingering_errors` counts errors that FeedAMP still lists although no finding explains them.
     """
 
     ordered: Mapping[str, int]
+    units: Mapping[str, LineUnits]
     snapshot: Snapshot
     accepted_state: str
     has_body: bool = True
     open_errors: int = 0
     lingering_errors: int = 0
     lingering_too_long: bool = False
-
-    @property
-    def units(self) -> dict[str, LineUnits]:
-        return count_units(self.ordered, self.snapshot.fulfillments)
 
     @property
     def marketplace_state(self) -> str:

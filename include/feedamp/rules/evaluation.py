@@ -5,8 +5,9 @@ order that waits for `place`, the end of a conflict, and an order that is final 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from feedamp.models import Snapshot
 from feedamp.rules.checks import check_order
@@ -14,11 +15,11 @@ from feedamp.rules.closing import Close, OpenOrder, Wait, decide_close, final_st
 from feedamp.rules.finding import StoredFinding
 from feedamp.rules.follow_up import ErrorListing, follow_up, hold_back, may_be_listed
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder, Phase
-from feedamp.rules.units import units_shipped
+from feedamp.rules.units import count_units, units_shipped
 
 
-@dataclass(frozen=True)
-class ReadSnapshot:
+# Structs of msgspec, not dataclasses: each order needs several, and to make a frozen dataclass takes ten times as long.
+class ReadSnapshot(msgspec.Struct, frozen=True):
     """A snapshot, when it was read, and since when it lists an error that no finding explains."""
 
     snapshot: Snapshot
@@ -26,8 +27,7 @@ class ReadSnapshot:
     error_lingers_since: datetime | None
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     """What to save: the order, the findings that have changed, and the decision with its times."""
 
     order: LedgerOrder
@@ -70,10 +70,12 @@ def evaluate(
         return Evaluation(wanted, _placed_first(wanted), error_lingers_since=read.error_lingers_since)
     changed: list[StoredFinding] = []
     ordered = order.ordered
+    units = count_units(ordered, snapshot.fulfillments)
     if not snapshot.is_marketplace_fulfilled:  # otherwise there is no seller to report to
         look = ErrorListing(snapshot.errors, read.read_at, listing_works)
         faults = check_order(
             ordered,
+            units,
             snapshot,
             purchase_date=order.purchase_date,
             today=now.date(),
@@ -89,6 +91,7 @@ def evaluate(
     decision = decide_close(
         OpenOrder(
             ordered=ordered,
+            units=units,
             snapshot=snapshot,
             accepted_state=order.accepted_state or order.desired_state,
             has_body=order.has_body,

@@ -1,8 +1,9 @@
 """PURE: decides which faults are reported, which findings are resolved, and when a fault is reported again (promise 5)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from feedamp.models import ListedError
 from feedamp.rules.checks import HASH_MARK, Finding, default_code
@@ -11,8 +12,7 @@ from feedamp.rules.finding import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAI
 _ORDER_CLOSED = "the order is closed"
 
 
-@dataclass(frozen=True)
-class ErrorListing:
+class ErrorListing(msgspec.Struct, frozen=True):
     """The errors that a snapshot lists. `listing_works`: FeedAMP has listed a reported error on some order before, so an
     error that is not listed counts as dropped (Q12)."""
 

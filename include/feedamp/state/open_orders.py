@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -42,8 +41,7 @@ LONGEST_INDEXED_REASON = 500
 UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
 
 
-@dataclass(frozen=True)
-class StoredSnapshot(ReadSnapshot):
+class StoredSnapshot(ReadSnapshot, frozen=True):
     """A stored snapshot and the result of its validation."""
 
     seller_id: str
