@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +18,7 @@ from typing import Any
 
 import msgspec
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -179,6 +182,31 @@ def test_a_published_manifest_is_read_back_whole(lake: Lake) -> None:
     manifest = publish(opened, sweeps=[sweep])
     assert lake.read_manifest(manifest.path) == manifest
     assert manifest.sweeps == (sweep,)
+
+
+def test_a_file_as_it_was_written_is_verified_by_its_bytes_alone(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = published(lake, LINE)
+    [path] = parquet_files(lake)
+    assert [file.sha256 for file in manifest.files] == [hashlib.sha256(path.read_bytes()).hexdigest()]
+
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("it need not be decoded")
+
+    monkeypatch.setattr(pq, "ParquetFile", decoded)
+    lake.verify(manifest)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_a_file_of_other_bytes_is_whole_if_it_holds_the_rows_that_were_named(lake: Lake, rows: int) -> None:
+    manifest = published(lake, LINE)
+    [path] = parquet_files(lake)
+    held = pq.read_table(path)
+    pq.write_table(pa.concat_tables([held] * rows) if rows else held.slice(1), path, compression="none")
+    expected = nullcontext() if rows == 1 else pytest.raises(IncompleteError, match=f"holds {rows} rows")
+    with expected:
+        lake.verify(manifest)
 
 
 def test_publishing_twice_is_publishing_once(lake: Lake) -> None:

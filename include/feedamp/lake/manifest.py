@@ -43,11 +43,15 @@ class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LakeFile(msgspec.Struct, frozen=True):
-    """One Parquet file; its path is relative to the lake."""
+    """One Parquet file; its path is relative to the lake.
+
+    `sha256` is that of its bytes, as hex digits; empty in manifests of earlier builds.
+    """
 
     table: str
     path: str
     rows: int
+    sha256: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

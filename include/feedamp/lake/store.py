@@ -8,6 +8,7 @@ atomically. Files without a manifest are leftovers of a killed task and are neve
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _WRITTEN = re.compile(r"\w+/date=\d{4}-\d\d-\d\d/[^/]+-\d+-\d+\.parquet")
 _PART = re.compile(r"-\d+\.parquet$")
+BYTES_READ_AT_ONCE = 1 << 20
 MANIFESTS_AT_ONCE = 500  # s3fs requests about a hundred of them in parallel
 
 
@@ -289,7 +291,18 @@ class Lake:
             IncompleteError: one is missing, damaged, or holds another number of rows than the manifest names.
         """
         for file in manifest.files:
-            refuse_miscount(file, sum(batch.num_rows for batch in self.record_batches(file, rows=10_000)))
+            # To hash the bytes takes a twentieth of what it takes to decode them.
+            if not self._is_as_written(file):
+                refuse_miscount(file, sum(batch.num_rows for batch in self.record_batches(file, rows=10_000)))
+
+    def _is_as_written(self, file: LakeFile) -> bool:
+        """Whether a file has the very bytes that its writer counted the rows of."""
+        found = hashlib.sha256()
+        with self._reading(file):
+            with self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options) as handle:
+                while file.sha256 and (read := handle.read(BYTES_READ_AT_ONCE)):
+                    found.update(read)
+        return found.hexdigest() == file.sha256
 
     @contextmanager
     def _reading(self, file: LakeFile) -> Iterator[None]:

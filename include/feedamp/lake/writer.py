@@ -1,5 +1,6 @@
 """Writes rows into Parquet files, one per table, and publishes them together with one manifest."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ class LakeWriter:
         self._pending: dict[str, list[Row]] = {}
         self._pending_text = Counter[str]()
         self._groups: dict[str, _Group] = {}
-        self._open: dict[str, tuple[str, Any, pq.ParquetWriter]] = {}
+        self._open: dict[str, tuple[str, _HashedFile, pq.ParquetWriter]] = {}
         self._failure: Exception | None = None
         self._is_closed = False
         self.appended: Counter[str] = Counter()
@@ -171,7 +172,9 @@ class LakeWriter:
         """Closes the files and returns them; IncompleteError if the store does not hold all rows that were appended."""
         self.close()
         files = tuple(
-            LakeFile(table, self._open[table][0] if table in self._open else "", rows)
+            LakeFile(table, self._open[table][0], rows, self._open[table][1].sha256.hexdigest())
+            if table in self._open
+            else LakeFile(table, "", rows)
             for table, rows in self.appended.items()
             if rows
         )
@@ -274,7 +277,7 @@ class LakeWriter:
                 path = file_path(table, self._day, self._name, self._part)
                 target = self._lake.absolute(path)
                 self._lake.prepare(target)
-                handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
+                handle = _HashedFile(self._lake.fs.open(target, "wb", **self._lake.storage.open_options))
                 # In a short file a dictionary makes no column smaller after zstd: one page more to write and to read.
                 is_long = group.num_rows >= ROWS_FOR_DICTIONARIES
                 repeating = [name for name in group.schema.names if name not in HARDLY_REPEATED]
@@ -283,6 +286,21 @@ class LakeWriter:
                 )
                 self._open[table] = (path, handle, writer)
             self._open[table][2].write_table(group)
+
+
+class _HashedFile:
+    """Writes through to an open file; `sha256` is of all bytes written so far."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return int(self._file.write(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class _Group:
