@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.finding import REPORTED, TO_REPORT, StoredFinding
 from feedamp.rules.order_story import of_finding
 from feedamp.state import order_events, outbox
+from feedamp.state.columns import columns_of
 from feedamp.state.schema import findings
-from feedamp.state.statements import by_seller, in_parts, is_any_order, is_order, upsert
+from feedamp.state.statements import by_seller, in_parts, is_order, upsert
 from feedamp.tables import FINDINGS, RECORDED_AT
 
 _OF_ORDER = (
@@ -35,8 +36,12 @@ def of_orders(
     """As `of_order`, of several orders by seller and number; those without any are left out."""
     found: dict[tuple[str, str], list[StoredFinding]] = {}
     for part in in_parts(dict.fromkeys(keys)):
-        query = sa.select(findings).where(is_any_order(findings, part))
-        for finding in _read(connection, query.order_by(findings.c.found_at, findings.c.finding_id)):
+        columns = columns_of(connection, findings, part)
+        of_part = [
+            StoredFinding(**dict(zip(columns, row, strict=True)))
+            for row in zip(*columns.values(), strict=True)
+        ]
+        for finding in sorted(of_part, key=lambda one: (one.found_at, one.finding_id)):
             found.setdefault((finding.seller_id, finding.mp_order_number), []).append(finding)
     return found
 

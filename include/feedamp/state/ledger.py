@@ -23,6 +23,7 @@ from feedamp.rules.order import (
 )
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
+from feedamp.state.columns import columns_of, decoded
 from feedamp.state.schema import CANCELLED_BUT_SHIPPED, orders, snapshots
 from feedamp.state.statements import (
     by_seller,
@@ -31,7 +32,6 @@ from feedamp.state.statements import (
     count_by,
     execute_many,
     in_parts,
-    is_any_order,
     is_order,
     is_same_order,
     upsert,
@@ -88,9 +88,7 @@ def read_all(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tu
     """Orders of any sellers, by seller and number; unknown ones are left out."""
     found: dict[tuple[str, str], LedgerOrder] = {}
     for part in in_parts(dict.fromkeys(keys)):
-        # All rows first: if one cannot be decoded, the connection must not be left in the middle of a query.
-        rows = connection.execute(sa.select(orders).where(is_any_order(orders, part))).all()
-        found.update((order.key, order) for order in map(_order, rows))
+        found.update((order.key, order) for order in _orders(columns_of(connection, orders, part)))
     return found
 
 
@@ -424,14 +422,16 @@ def _encoded(order: LedgerOrder, name: str) -> Any:
     return value
 
 
-_NAMES = tuple(orders.c.keys())
+def _order(row: sa.Row[Any]) -> LedgerOrder:
+    return _orders({name: (value,) for name, value in row._mapping.items()})[0]
 
 
-def _order(row: Sequence[Any]) -> LedgerOrder:
-    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
-    values["phase"] = Phase(values["phase"])
-    values["body"] = decode_json(values["body"].encode())
-    values["delivered"] = tuple(msgspec.json.decode(values["delivered"]))
-    if values["closed_units"] is not None:
-        values["closed_units"] = decode_units(values["closed_units"])
-    return LedgerOrder.of(values)
+def _orders(columns: Mapping[str, Sequence[Any]]) -> list[LedgerOrder]:
+    values = {
+        **columns,
+        "phase": decoded(columns["phase"], Phase),
+        "body": [decode_json(body.encode()) for body in columns["body"]],
+        "delivered": decoded(columns["delivered"], msgspec.json.Decoder(tuple[str, ...]).decode),
+        "closed_units": [units and decode_units(units) for units in columns["closed_units"]],
+    }
+    return LedgerOrder.of(values, zip(*values.values(), strict=True))

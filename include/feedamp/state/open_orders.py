@@ -20,6 +20,7 @@ from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Event, changed, units_changed
 from feedamp.rules.units import count_units, units_shipped
 from feedamp.state import ledger, order_events
+from feedamp.state.columns import columns_of
 from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, MAY_BE_STUCK, findings, orders, snapshots
 from feedamp.state.statements import (
     by_seller,
@@ -287,7 +288,7 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Stored
         UnreadableError: the stored text cannot be decoded; the message names the order.
     """
     row = connection.execute(_ONE, {"of_seller": seller_id, "of_number": mp_order_number}).first()
-    return None if row is None else _stored(row)
+    return None if row is None else _stored(dict(row._mapping))
 
 
 def read_all(
@@ -296,11 +297,14 @@ def read_all(
     """As `read`, for several orders by seller and number, with the error of a text that cannot be decoded."""
     found: dict[tuple[str, str], StoredSnapshot | UnreadableError] = {}
     for part in in_parts(dict.fromkeys(keys)):
-        for row in connection.execute(sa.select(snapshots).where(is_any_order(snapshots, part))).all():
+        columns = columns_of(connection, snapshots, part)
+        for row in zip(*columns.values(), strict=True):
+            values = dict(zip(columns, row, strict=True))
+            key = values["seller_id"], values["mp_order_number"]
             try:
-                found[row.seller_id, row.mp_order_number] = _stored(row)
+                found[key] = _stored(values)
             except UnreadableError as error:
-                found[row.seller_id, row.mp_order_number] = error
+                found[key] = error
     return found
 
 
@@ -431,7 +435,6 @@ def _numbers(
     return by_seller(connection, query, snapshots, seller_ids)
 
 
-def _stored(row: Any) -> StoredSnapshot:
-    values = dict(row._mapping)
-    values["snapshot"] = decode_stored(row.seller_id, row.mp_order_number, row.snapshot)
-    return StoredSnapshot(**values)
+def _stored(values: dict[str, Any]) -> StoredSnapshot:
+    snapshot = decode_stored(values["seller_id"], values["mp_order_number"], values["snapshot"])
+    return StoredSnapshot(**{**values, "snapshot": snapshot})

@@ -80,17 +80,17 @@ def is_order(
 
 def is_any_order(table: sa.Table, keys: Sequence[tuple[str, str]]) -> sa.ColumnElement[bool]:
     """The condition that selects the rows of several orders, by seller and number; as many as `in_parts` gives."""
-    if len(seller_ids := {seller_id for seller_id, _ in keys}) == 1:  # half as many values
-        # Not as a list, of which SQLAlchemy would look at each value.
-        numbers: sa.BindParameter[list[str]] = sa.bindparam(
-            None, [number for _, number in keys], unique=True, expanding=True
-        )
-        return sa.and_(table.c.seller_id == seller_ids.pop(), table.c.mp_order_number.in_(numbers))
     return is_any_of((table.c.seller_id, table.c.mp_order_number), keys)
 
 
 def is_any_of(columns: Sequence[sa.Column[Any]], keys: Sequence[tuple[Any, ...]]) -> sa.ColumnElement[bool]:
     """The condition that the columns hold one of the keys, for which an index is searched."""
+    if len(columns) == 2 and len(firsts := {key[0] for key in keys}) == 1:  # half as many values
+        # Not as a list, of which SQLAlchemy would look at each value.
+        seconds: sa.BindParameter[list[Any]] = sa.bindparam(
+            None, [key[1] for key in keys], unique=True, expanding=True
+        )
+        return sa.and_(columns[0] == firsts.pop(), columns[1].in_(seconds))
     values = sa.bindparam(
         None, list(keys), unique=True, expanding=True, type_=TupleType(*(column.type for column in columns))
     )

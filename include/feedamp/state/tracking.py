@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.shared_tracking import SHARED_WITHIN
+from feedamp.state.columns import columns_of
 from feedamp.state.schema import tracking_uses
 from feedamp.state.statements import in_parts, is_any_of, upsert
 
@@ -28,14 +29,14 @@ class TrackingUses:
         self._by_hash: dict[str, dict[str, tuple[str, datetime]]] = {}
         self._by_number: dict[str, set[str]] = {}
         self._changed: set[tuple[str, str]] = set()
-        for column, values in (
-            (tracking_uses.c.mp_order_number, numbers),
-            (tracking_uses.c.tracking_hash, hashes),
-        ):
-            for part in in_parts(dict.fromkeys(values)):
-                of_seller = sa.select(tracking_uses).where(tracking_uses.c.seller_id == seller_id)
-                for row in connection.execute(of_seller.where(column.in_(part))):
-                    self._set(row.mp_order_number, row.tracking_hash, (row.recipient_hash, row.seen_at))
+        for name, values in (("mp_order_number", numbers), ("tracking_hash", hashes)):
+            for part in in_parts((seller_id, value) for value in dict.fromkeys(values)):
+                of_part = columns_of(connection, tracking_uses, part, by=("seller_id", name))
+                uses = zip(of_part["recipient_hash"], of_part["seen_at"], strict=True)
+                for number, tracking_hash, use in zip(
+                    of_part["mp_order_number"], of_part["tracking_hash"], uses, strict=True
+                ):
+                    self._set(number, tracking_hash, use)
 
     def _set(self, number: str, tracking_hash: str, use: tuple[str, datetime]) -> None:
         self._by_hash.setdefault(tracking_hash, {})[number] = use
