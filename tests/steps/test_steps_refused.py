@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from env import SELLER, Env, open_env
+from env import SELLER, Env, open_env, shipment
 
+from feedamp.lake.privacy import Privacy
 from feedamp.order_body import BodyRules
+from feedamp.state import open_orders
 from feedamp.steps.step_end import finish
 
 PAGE = "<!DOCTYPE html>"
@@ -109,6 +111,41 @@ def test_what_a_gateway_said_is_the_reason_of_its_order_alone(env: Env) -> None:
     env.clock.skip(minutes=10)
     env.place()
     assert {env.order(f"M-{number}").reason for number in range(8)} == {None}
+
+
+def stored_words(env: Env) -> str:
+    """What the state keeps of FeedAMP's answers."""
+    with env.resources.state.read() as connection:
+        waits = [open_orders.read(connection, SELLER, number) for number in ("M-1", "M-2")]
+    kept = [env.order("M-1").reason, env.rejects(), [one and one.waits_for for one in waits]]
+    return repr([*kept, [finding.note for number in ("M-1", "M-2") for finding in env.findings(number)]])
+
+
+@pytest.mark.parametrize("masks", [True, False], ids=["masked", "kept"])
+def test_with_masked_fields_words_are_kept_without_what_they_repeat(masks: bool) -> None:
+    with open_env() as env:
+        env.resources = replace(env.resources, privacy=Privacy(b"a key" if masks else None))
+        notes = "ring for Zorvath Quillmere"
+        env.placed("M-2", delivery_notes=notes)
+        env.deliver("M-1", delivery_notes=notes)
+        env.sandbox.fault("echo_400", method="PUT", path="/M-1$")
+        env.place()
+        refused = stored_words(env)
+        env.fulfill("M-2", shipment(2, "1ZXX3150YW44070024"))
+        env.see("M-2")
+        env.sandbox.fault("echo_400", method="POST", path="/errors$")
+        env.validate()
+        reported = stored_words(env)
+        env.fulfill("M-2", shipment(2))
+        env.see("M-2")
+        env.validate()
+        env.sandbox.fault("echo_400", method="PUT", path="/M-2$")
+        env.close()
+        closing = stored_words(env)
+    for words in (refused, closing):
+        assert ("Quillmere" in words, "*** ***" in words or '"***"' in words) == (not masks, masks)
+    assert reported.count("sent ") > refused.count("sent ")  # the report's words are kept, too
+    assert closing.count("refused to close it: FIELD_INVALID_VALUE") == 1
 
 
 def test_a_host_that_knows_no_orders_refuses_no_order(env: Env) -> None:

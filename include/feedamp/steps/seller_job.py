@@ -1,7 +1,8 @@
 """What every step needs that works on one seller: reads by number, and a PUT right after its read."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -12,6 +13,7 @@ from feedamp.api.pages import UnreadableOrder
 from feedamp.models import ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.cancelling import READS_BEFORE_CANCELLED
+from feedamp.rules.echoed_values import without_values
 from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
 from feedamp.run import Run
 from feedamp.state import ledger
@@ -40,6 +42,10 @@ class SellerJob:
 
     def _fail(self, error: Exception, *, cause: Exception | None = None) -> None:
         self._result.record_failure(self._seller_id, error, cause=cause)
+
+    def _as_kept(self, error: errors.RejectedError, body: Mapping[str, Any]) -> errors.RejectedError:
+        """A refusal in the words that the state keeps: with `pii = mask`, without the personal values of the body sent."""
+        return error if self._resources.privacy.key is None else without_values(error, body)
 
     async def _read_by_number(self, numbers: Sequence[str]) -> list[ReadOrder]:
         """The orders that FeedAMP has and that can be read; records the others. Raises as `_ask_for`."""

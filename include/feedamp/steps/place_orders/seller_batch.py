@@ -209,7 +209,9 @@ class SellerBatch(SellerJob):
 
     def _stop_at_refusal(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stops the seller: this refusal concerns the endpoint, the network or the client, and so affects all orders."""
-        self._said[order.mp_order_number] = f"FeedAMP answered {error.status}: {error.words}"
+        self._said[order.mp_order_number] = (
+            f"FeedAMP answered {error.status}: {self._as_kept(error, order.body).words}"
+        )
         self._stopped = self._stopped or errors.TransientError(
             f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address; "
             "`feedamp orders list --waiting` shows what it said."
@@ -233,6 +235,7 @@ class SellerBatch(SellerJob):
             )
             for _, message in error.reasons[:MAX_REASONS] or (("", ""),)
         ]
+        kept = self._as_kept(error, order.body)
         self._result.rejected_rows.add(order.source, order.source_row, order.mp_order_number, told)
         self._warn(
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
@@ -244,7 +247,7 @@ class SellerBatch(SellerJob):
             if current is None:
                 return  # erased meanwhile
             if current.phase in (Phase.TO_PLACE, Phase.HELD):  # not closed meanwhile by another process
-                reason = f"FeedAMP answered {error.status}: {error.words}"
+                reason = f"FeedAMP answered {error.status}: {kept.words}"
                 self._save(connection, current, current.refused(reason))
             rejects.write(
                 connection,
@@ -256,12 +259,10 @@ class SellerBatch(SellerJob):
                     mp_order_number=order.mp_order_number,
                     stage=rejects.FEEDAMP,
                     reasons=tuple(
-                        {
-                            "field": named_field(message, self._resources.settings.body),
-                            "code": "refused_by_feedamp",
-                            "message": ": ".join(filter(None, (code, message))),
-                        }
-                        for code, message in error.reasons[:MAX_REASONS] or (("", error.words),)
+                        {"field": field, "code": refused, "message": ": ".join(filter(None, words))}
+                        for (field, refused, _), words in zip(
+                            told, kept.reasons[:MAX_REASONS] or (("", kept.words),), strict=True
+                        )
                     ),
                     raw="",
                     rejected_at=now,

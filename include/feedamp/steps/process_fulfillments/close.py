@@ -189,18 +189,19 @@ class _Closer(SellerJob):
                 message = f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, although it has the order."
                 self._fail(errors.TransientError(message))
             return
+        kept = self._as_kept(error, order.body)
         if error.status not in REFUSES_THE_CLOSING:
             await self._state.change(
                 self._seller_id,
                 lambda connection: open_orders.explain_closable(
-                    connection, *order.key, f"FeedAMP answered {error.status}: {error.words}"
+                    connection, *order.key, f"FeedAMP answered {error.status}: {kept.words}"
                 ),
             )
             raise errors.TransientError(
                 f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address; "
                 "`feedamp orders list --open` shows what it said."
             ) from error
-        await self._record_refused(order, error)
+        await self._record_refused(order, kept)
 
     async def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores the refusal; the order is not closed again before its snapshot changes."""

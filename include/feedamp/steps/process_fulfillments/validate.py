@@ -194,7 +194,10 @@ class _Reporter(SellerJob):
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows FeedAMP's message"
             )
-            self._write([f.but(state=HELD, intent_at=None, note=error.words) for f in pending])
+            with self._state.read() as connection:
+                order = ledger.read(connection, self._seller_id, number)
+            words = self._as_kept(error, {} if order is None else order.body).words
+            self._write([f.but(state=HELD, intent_at=None, note=words) for f in pending])
         except errors.UnclearError:
             if last_error is None:
                 raise
