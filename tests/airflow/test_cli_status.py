@@ -23,8 +23,9 @@ from console import BAD_NUMBER, SELLER
 from scripted import answer, serving
 
 from feedamp.errors import FeedAmpError
+from feedamp.rules.follow_up import ORDER_CLOSED
 from feedamp.state import HEAD, grants, ledger, watermarks
-from feedamp.state.schema import snapshots
+from feedamp.state.schema import findings, snapshots
 from feedamp.state.unfinished_reads import note_unread
 from feedamp_airflow import cli
 from feedamp_airflow.cli import doctor, running
@@ -268,6 +269,23 @@ def test_a_held_error_finding_requires_action_and_a_reported_one_does_not(feedam
     feedamp_env.read()
     feedamp_env.process()
     assert needs(feedamp_env) == (1, {"held_findings": 1})
+
+
+def test_a_refused_report_requires_another_action_than_a_missing_code(feedamp_env):
+    feedamp_env.sandbox.fault("echo_400", method="POST", path="/errors$")
+    shipped_wrong(feedamp_env)
+    assert needs(feedamp_env) == (1, {"refused_findings": 1})
+    said = feedamp_env.run("status").out
+    assert "1 error finding whose report FeedAMP refused" in said
+    assert "error_codes" not in said
+
+
+def test_a_finding_held_by_the_end_of_its_order_requires_no_action(feedamp_env):
+    shipped_wrong(feedamp_env)
+    for note, required in (("400", {"refused_findings": 1}), (ORDER_CLOSED, {})):
+        with feedamp_env.resources.state.begin() as connection:
+            connection.execute(sa.update(findings).values(state="held", note=note))
+        assert needs(feedamp_env)[1] == required
 
 
 @pytest.mark.parametrize(("days", "expected"), [(2.9, (0, {})), (3.1, (1, {"stuck_orders": 1}))])

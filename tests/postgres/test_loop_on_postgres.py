@@ -384,7 +384,12 @@ def answers(state, now):
             "figures read": scorecards.measured_at(connection),
             "on the way": overview.on_the_way(connection),
             "held orders": overview.held_orders(connection, limit=5),
-            "held findings": overview.held_findings(connection, limit=5),
+            **{
+                f"held findings, refused: {is_refused}": overview.held_findings(
+                    connection, is_refused=is_refused, limit=5
+                )
+                for is_refused in (True, False)
+            },
             "stuck": overview.stuck_orders(connection, lingering_since=now - timedelta(days=1), limit=5),
             "rejected": overview.rejected_rows(connection, limit=5),
         }

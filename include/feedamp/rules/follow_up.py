@@ -9,7 +9,7 @@ from feedamp.models import ListedError
 from feedamp.rules.checks import HASH_MARK, Finding, default_code
 from feedamp.rules.finding import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
 
-_ORDER_CLOSED = "the order is closed"
+ORDER_CLOSED = "the order is closed"
 
 
 class ErrorListing(msgspec.Struct, frozen=True):
@@ -127,12 +127,12 @@ def _unless_dropped(before: StoredFinding, look: ErrorListing) -> StoredFinding:
 
 def hold_back(stored: Iterable[StoredFinding]) -> list[StoredFinding]:
     """The findings that change because their order is closed: those still to be reported are held."""
-    return [f.but(state=HELD, intent_at=None, note=_ORDER_CLOSED) for f in stored if f.state == TO_REPORT]
+    return [f.but(state=HELD, intent_at=None, note=ORDER_CLOSED) for f in stored if f.state == TO_REPORT]
 
 
 def release(stored: Iterable[StoredFinding]) -> list[StoredFinding]:
     """The findings that change because their order is open again: those that `hold_back` held."""
-    return [f.but(state=TO_REPORT, note=None) for f in stored if f.state == HELD and f.note == _ORDER_CLOSED]
+    return [f.but(state=TO_REPORT, note=None) for f in stored if f.state == HELD and f.note == ORDER_CLOSED]
 
 
 def may_be_listed(finding: StoredFinding) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.closing import waits_for
 from feedamp.rules.finding import HELD, OPEN
+from feedamp.rules.follow_up import ORDER_CLOSED
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.stored_body import FULL
 from feedamp.state import ledger
@@ -351,18 +352,27 @@ def cancelled_but_shipped(connection: Connection, *, limit: int) -> CountedItems
     return CountedItems(len(found), items)
 
 
-def held_findings(connection: Connection, *, limit: int) -> CountedItems:
-    """Error findings of open orders that are not reported: they have no error code, or FeedAMP refused the report."""
+def held_findings(connection: Connection, *, is_refused: bool, limit: int) -> CountedItems:
+    """Error findings of open orders that are not reported: FeedAMP refused the report, or else they have no error code.
+
+    Not those that are held since the order was closed: one that is open again is being repaired, which releases them.
+    """
+    note = findings.c.note
     query = (
         sa.select(
             findings.c.seller_id,
             findings.c.mp_order_number,
             findings.c.finding_id,
             findings.c.kind,
-            sa.func.coalesce(findings.c.note, findings.c.message).label("reason"),
+            sa.func.coalesce(note, findings.c.message).label("reason"),
         )
         .join(orders, is_same_order(findings, orders))
-        .where(findings.c.state == HELD, findings.c.severity == "error", phase_of_few().in_(OPEN_PHASES))
+        .where(
+            findings.c.state == HELD,
+            findings.c.severity == "error",
+            note != ORDER_CLOSED if is_refused else note.is_(None),
+            phase_of_few().in_(OPEN_PHASES),
+        )
     )
     return _some(connection, query, limit)
 

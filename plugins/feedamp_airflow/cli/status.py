@@ -35,7 +35,11 @@ TITLES = {
         "order{s} closed as CANCELLED although the seller shipped: resolve it with the seller, then run "
         "`feedamp orders acknowledge`"
     ),
-    "held_findings": "error finding{s} held back: give their kind a code (error_codes), or waive those that FeedAMP refuses",
+    "held_findings": "error finding{s} whose kind has no code: give it one (`error_codes`), or waive them",
+    "refused_findings": (
+        "error finding{s} whose report FeedAMP refused, as the reason says: waive those that the seller need not correct; "
+        "a change of the shipment is reported again"
+    ),
     "stuck_orders": "order{s} that will not close without action",
     "unreadable_orders": (
         "order{s} unreadable for more than a day: ask FeedAMP to correct what the reason names; the watermarks of "
@@ -83,7 +87,11 @@ def _masked(shown: dict[str, Any]) -> dict[str, Any]:
         for one in entry[name]:
             counts[one["reason"]] += one["count"]
         entry[name] = _top(counts.most_common())
-    for name in ("held_findings", "unreadable_orders"):  # all of it may be FeedAMP's, or a value that it sent
+    for name in (
+        "held_findings",
+        "refused_findings",
+        "unreadable_orders",
+    ):  # all of it may be FeedAMP's, or a value that it sent
         for item in shown["needs_person"][name]["items"]:
             item["reason"] = None
     return shown
@@ -110,7 +118,8 @@ def summary(
         "held_orders": overview.held_orders(connection, limit=SHOWN),
         "missing_orders": overview.missing_orders(connection, limit=SHOWN),
         "cancelled_but_shipped": overview.cancelled_but_shipped(connection, limit=SHOWN),
-        "held_findings": overview.held_findings(connection, limit=SHOWN),
+        "held_findings": overview.held_findings(connection, is_refused=False, limit=SHOWN),
+        "refused_findings": overview.held_findings(connection, is_refused=True, limit=SHOWN),
         "stuck_orders": overview.stuck_orders(connection, lingering_since=lingering_since, limit=SHOWN),
         "unreadable_orders": overview.unreadable_orders(
             connection, unread_since=now - UNREAD_FOR, limit=SHOWN

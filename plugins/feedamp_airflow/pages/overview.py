@@ -31,6 +31,7 @@ ROWS_OF_EACH = 5  # of each kind of required action; the page behind it lists al
 MORE = {
     "held_orders": "orders?phase=held",
     "held_findings": "findings?state=held",
+    "refused_findings": "findings?state=held",
     "stale_watermarks": "sellers",
     "sellers_mixed_up": "sellers",
     "sellers_to_connect": "sellers?status=needs_authorization",
