@@ -103,11 +103,10 @@ def check_order(
         untracked: names of carriers and services for which a missing number is no fault.
     """
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
-    purchased_on, shared = purchase_date.date(), frozenset(shared_numbers)
+    shared = frozenset(shared_numbers)
+    usual = purchase_date.date() - ONE_DAY, today + ONE_DAY
     for line, entries in _by_line(snapshot.fulfillments).items():
-        found = _check_line(
-            line, entries, purchased_on=purchased_on, today=today, shared=shared, untracked=untracked
-        )
+        found = _check_line(line, entries, usual_days=usual, shared=shared, untracked=untracked)
         has = units[line]
         if line not in ordered:
             message = f"Line {line} is not part of this order; move its units to an ordered line."
@@ -141,8 +140,7 @@ def _check_line(
     line: str,
     entries: Sequence[LineFulfillment],
     *,
-    purchased_on: date,
-    today: date,
+    usual_days: tuple[date, date],
     shared: Collection[str],
     untracked: Collection[str],
 ) -> list[tuple[_Fault, list[Any], Shipment]]:
@@ -158,7 +156,7 @@ def _check_line(
             faults = (
                 _check_quantity(shipment.quantity, where, place)
                 + _check_parcel(shipment, where, place, shared, untracked)
-                + _check_day(shipment.shipped_date, where, purchased_on, today)
+                + _check_day(shipment.shipped_date, where, *usual_days)
             )
             if faults:
                 about = [shipment.quantity, shipment.carrier, shipment.tracking_number]
@@ -209,14 +207,15 @@ def _check_parcel(
     return faults
 
 
-def _check_day(day: date | None, where: str, purchased_on: date, today: date) -> list[_Fault]:
+def _check_day(day: date | None, where: str, first: date, last: date) -> list[_Fault]:
+    """`first` and `last` are the day before the purchase and tomorrow."""
     faults: list[_Fault] = []
     if day is None:
         return faults
-    if day < purchased_on - ONE_DAY:
-        message = f"{where}: shipped on {day}, before the order of {purchased_on}; correct the date."
+    if day < first:
+        message = f"{where}: shipped on {day}, before the order of {first + ONE_DAY}; correct the date."
         faults.append((Kind.SHIPPED_BEFORE_PURCHASE, day.isoformat(), message))
-    if day > today + ONE_DAY:
+    if day > last:
         message = f"{where}: shipped on {day}, which is in the future; correct the date."
         faults.append((Kind.SHIPPED_IN_FUTURE, day.isoformat(), message))
     return faults

@@ -72,7 +72,6 @@ def evaluate(
     ordered = order.ordered
     units = count_units(ordered, snapshot.fulfillments)
     if not snapshot.is_marketplace_fulfilled:  # otherwise there is no seller to report to
-        look = ErrorListing(snapshot.errors, read.read_at, listing_works)
         faults = check_order(
             ordered,
             units,
@@ -82,11 +81,12 @@ def evaluate(
             shared_numbers=shared_tracking,
             untracked=untracked,
         )
-        changed = follow_up(*order.key, faults, findings, look, error_codes=error_codes, now=now)
+        if faults or findings:
+            look = ErrorListing(snapshot.errors, read.read_at, listing_works)
+            changed = follow_up(*order.key, faults, findings, look, error_codes=error_codes, now=now)
     current = {finding.finding_id: finding for finding in (*findings, *changed)}.values()
-    lingering = unexplained_errors(
-        snapshot.errors, [finding.listed_as for finding in current if may_be_listed(finding)]
-    )
+    explained = [finding.listed_as for finding in current if may_be_listed(finding)]
+    lingering = unexplained_errors(snapshot.errors, explained)
     since = (read.error_lingers_since or now) if lingering else None
     decision = decide_close(
         OpenOrder(

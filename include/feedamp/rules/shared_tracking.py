@@ -22,8 +22,8 @@ def recipient_of(body: Mapping[str, Any]) -> str:
 
 def tracking_numbers(snapshot: Snapshot) -> list[str]:
     """Tracking numbers of an order without duplicates, in the form in which they are compared."""
-    numbers = (s.tracking_number for entry in snapshot.fulfillments for s in entry.shipments)
-    return list(dict.fromkeys(comparable(number) for number in numbers if number and number.strip()))
+    numbers = [s.tracking_number for entry in snapshot.fulfillments for s in entry.shipments]
+    return list(dict.fromkeys([comparable(number) for number in numbers if number and number.strip()]))
 
 
 def comparable(tracking_number: str) -> str:

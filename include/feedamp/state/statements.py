@@ -27,7 +27,11 @@ def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, 
     """Inserts rows; if the key exists, updates the given columns. Safe to repeat."""
     if not rows:
         return
-    connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0])), [dict(row) for row in rows])
+    statement = _upsert(connection.dialect.name, table, tuple(rows[0]))
+    if rows[0].keys() >= set(table.c.keys()):
+        execute_many(connection, statement, rows)
+    else:  # SQLAlchemy adds defaults
+        connection.execute(statement, [dict(row) for row in rows])
 
 
 @cache

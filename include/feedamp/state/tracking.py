@@ -3,7 +3,7 @@
 How long, and for which recipient, a number counts as shared: `rules/shared_tracking.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -43,21 +43,23 @@ class TrackingUses:
         self._by_number.setdefault(number, set()).add(tracking_hash)
 
     def shared(
-        self, mp_order_number: str, hashes: Sequence[str], recipient_hash: str, *, now: datetime
+        self, mp_order_number: str, hashes: Iterable[str], recipient_hash: str, *, now: datetime
     ) -> set[str]:
         """Those of the hashes that another order of the seller used for another recipient within `SHARED_WITHIN`."""
+        since = now - SHARED_WITHIN
         return {
             tracking_hash
             for tracking_hash in hashes
-            for number, (recipient, seen_at) in self._by_hash.get(tracking_hash, {}).items()
-            if number != mp_order_number and recipient != recipient_hash and seen_at >= now - SHARED_WITHIN
+            if (uses := self._by_hash.get(tracking_hash))
+            for number, (recipient, seen_at) in uses.items()
+            if number != mp_order_number and recipient != recipient_hash and seen_at >= since
         }
 
     def remember(
-        self, mp_order_number: str, hashes: Sequence[str], recipient_hash: str, *, now: datetime
+        self, mp_order_number: str, hashes: Collection[str], recipient_hash: str, *, now: datetime
     ) -> None:
         """Records the tracking numbers that an order uses now, and removes those it no longer uses."""
-        for tracking_hash in self._by_number.get(mp_order_number, set()) - set(hashes):
+        for tracking_hash in self._by_number.get(mp_order_number, set()).difference(hashes):
             del self._by_hash[tracking_hash][mp_order_number]
             self._by_number[mp_order_number].remove(tracking_hash)
             self._changed.add((mp_order_number, tracking_hash))
@@ -69,16 +71,19 @@ class TrackingUses:
         """Writes what orders remember. Safe to repeat."""
         rows, gone = [], []
         for number, tracking_hash in sorted(self._changed):
-            row = {
-                "seller_id": self._seller_id,
-                "mp_order_number": number,
-                "tracking_hash": tracking_hash,
-            }
             use = self._by_hash[tracking_hash].get(number)
             if use is None:
-                gone.append(tuple(row.values()))
+                gone.append((self._seller_id, number, tracking_hash))
             else:
-                rows.append({**row, "recipient_hash": use[0], "seen_at": use[1]})
+                rows.append(
+                    {
+                        "seller_id": self._seller_id,
+                        "mp_order_number": number,
+                        "tracking_hash": tracking_hash,
+                        "recipient_hash": use[0],
+                        "seen_at": use[1],
+                    }
+                )
         for part in in_parts(gone):
             same = is_any_of(tuple(tracking_uses.primary_key), part)
             self._connection.execute(sa.delete(tracking_uses).where(same))

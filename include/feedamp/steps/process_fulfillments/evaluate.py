@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -38,17 +39,20 @@ def evaluate_orders(
     checked = [one for one in to_evaluate if is_checked(one[0], one[1].snapshot)]
     listing_works = bool(checked) and findings.any_ever_listed(connection)
     shared = _shared_tracking(connection, resources, checked, now=now)
+    of_seller = partial(
+        evaluate,
+        error_codes=resources.settings.error_codes,
+        error_clear=resources.settings.error_clear,
+        untracked=resources.settings.untracked_for(to_evaluate[0][0].seller_id) if to_evaluate else (),
+        now=now,
+    )
     evaluations = [
-        evaluate(
+        of_seller(
             order,
             stored,
-            known.get(order.key, ()),
-            shared.get(order.key, ()),
-            listing_works=listing_works and order.key in shared,
-            error_codes=resources.settings.error_codes,
-            error_clear=resources.settings.error_clear,
-            untracked=resources.settings.untracked_for(order.seller_id),
-            now=now,
+            known.get(key := order.key, ()),
+            shared.get(key, ()),
+            listing_works=listing_works and key in shared,
         )
         for order, stored in to_evaluate
     ]
@@ -144,22 +148,21 @@ def _shared_tracking(
     if not checked:
         return {}
     hashed, recipient_hash = (resources.cipher.fingerprints(of)[0] for of in ("tracking", "recipient"))
-    numbers_of = {
-        order.key: {hashed(number): number for number in tracking_numbers(stored.snapshot)}
+    numbers_of = [
+        (order, {hashed(number): number for number in tracking_numbers(stored.snapshot)})
         for order, stored in checked
-    }
+    ]
     uses = TrackingUses(
         connection,
         checked[0][0].seller_id,
         [order.mp_order_number for order, _ in checked],
-        [tracking_hash for numbers in numbers_of.values() for tracking_hash in numbers],
+        [tracking_hash for _, numbers in numbers_of for tracking_hash in numbers],
     )
     shared: dict[tuple[str, str], list[str]] = {}
-    for order, _ in checked:
-        number, numbers = order.mp_order_number, numbers_of[order.key]
-        recipient = recipient_hash(recipient_of(order.body))
-        found = uses.shared(number, list(numbers), recipient, now=now)
-        shared[order.key] = [name for tracking_hash, name in numbers.items() if tracking_hash in found]
-        uses.remember(number, list(numbers), recipient, now=now)
+    for order, numbers in numbers_of:
+        number, recipient = order.mp_order_number, recipient_hash(recipient_of(order.body))
+        found = uses.shared(number, numbers, recipient, now=now)
+        shared[order.key] = [numbers[tracking_hash] for tracking_hash in numbers if tracking_hash in found]
+        uses.remember(number, numbers, recipient, now=now)
     uses.write_all()
     return shared
