@@ -137,6 +137,14 @@ def test_a_format_knows_the_lengths_of_its_shape(carrier, format_, data):
     assert len(number) in format_.lengths
 
 
+@settings(max_examples=3)
+@pytest.mark.parametrize(("carrier", "format_"), FORMATS)
+@given(data=st.data())
+def test_a_number_gets_the_verdict_it_gets_with_a_space_behind_it(carrier, format_, data):
+    number = data.draw(st.from_regex(format_.shape, fullmatch=True))
+    assert check(carrier.title, number) == check(carrier.title, f"{number} ")
+
+
 @given(carrier=st.sampled_from([c.title for c in ALL]) | st.text() | st.none(), number=st.text() | st.none())
 def test_whatever_is_typed_gets_a_verdict(carrier, number):
     verdict = check(carrier, number)

@@ -40,6 +40,8 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
 def _check(carrier: str | None, tracking_number: str | None, url: str | None) -> Verdict:
     stated = resolve_short(carrier) if carrier else None
     judged = stated or (linked(url) if url else None)
+    if judged and tracking_number and _fits_as_typed(judged, tracking_number):
+        return valid(judged)
     if not tracking_number or tracking_number.isspace():
         return unjudged(judged, verdicts.NO_NUMBER)
     typed = tracking_number[:LONGEST_READ]
@@ -96,6 +98,14 @@ def _never_issued(stated: Carrier | None, typed: str, number: str) -> tuple[str,
         return None
     is_code = stated is not None and len(number) == stated.code_length > 0
     return None if is_code or typed_numbers.has_digit(number) else (verdicts.PLACEHOLDER, "")
+
+
+def _fits_as_typed(stated: Carrier, typed: str) -> bool:
+    """Whether a number fits a format and is nothing else, as nearly all: the other tests would say so in twice the time."""
+    for shaped, agrees, _ in _formats_of_length(stated, len(typed)):
+        if shaped(typed) and (agrees is None or agrees(typed)):
+            return typed_numbers.is_long(typed) and not typed_numbers.is_placeholder(typed)
+    return False
 
 
 def _judge(stated: Carrier, typed: str, number: str) -> Verdict:

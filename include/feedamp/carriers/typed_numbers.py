@@ -38,6 +38,7 @@ _REPEATED_AND_CHECKED = re.compile(
     r"0034043(\d)\8{11}\d|[CD](\d)\9{12}\d|(?:TB[ACM]|SF|YT|GFUS|SP|DT)(\d)\10{10,}\d",
     re.ASCII,
 )
+_REPEATED_THRICE = frozenset(3 * character for character in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # Behind these, the digits from 1 upwards are a placeholder; behind others, a carrier uses them as an example.
 _OF_A_CARRIER = re.compile(r"1Z|1LS|TB[A-Z]|SF|YT|GFUS|J?JD")
 _RUNS = ("1234567890" * 5, "0123456789" * 5, "123456789" * 5)
@@ -144,6 +145,11 @@ def other_value(typed: str) -> str:
     return next((name for name, shape in _OTHER_VALUES.items() if shape.fullmatch(text)), "")
 
 
+def is_long(number: str) -> bool:
+    """Whether a cleaned number has digits, and is too long for another value of letters and digits alone."""
+    return len(number) > _LONGEST_SHORT_VALUE and not number.isalpha()
+
+
 def short_value(typed: str) -> str:
     """Which other value letters and digits alone, or in groups, are, such as "a time"; empty if they may be a number."""
     if typed.isascii() and len(typed) > _LONGEST_SHORT_VALUE:
@@ -170,8 +176,8 @@ def is_placeholder(number: str) -> bool:
 
     These tests are needed because some check digits accept a row of zeros.
     """
-    # All that the pattern matches repeats a digit here: a quick first test.
-    if number[-7:-4] == number[-5:-4] * 3 and _REPEATED_AND_CHECKED.fullmatch(number):
+    # All that the pattern matches repeats a character here: a quick first test.
+    if number[-7:-4] in _REPEATED_THRICE and _REPEATED_AND_CHECKED.fullmatch(number):
         return True
     is_short = len(number) <= _LONGEST_FILLER
     if number[-2:] in _ORDINARY_ENDS and not (is_short and number[:1].isalpha()):

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from feedamp import carriers
-from feedamp.codec import content_hash, encode, encoded_hash
+from feedamp.codec import content_hashes, encode, encoded_hash
 from feedamp.models import Address, Cancellation, Customer, Order, OrderLine, ReadOrder, Shipment
 from feedamp.money import fitted
 from feedamp.rules.units import added_up
@@ -45,10 +45,7 @@ _UNITS = ("units_ordered", "units_shipped", "units_cancelled", "units_pending", 
 _OF_ORDERED = ("units_ordered", "units_pending", "units_over")
 _PRICES = ("unit_price", "shipping_price")
 _AMOUNTS = {"taxes": (ORDER_TAXES.name, "tax_index"), "discounts": (ORDER_DISCOUNTS.name, "discount_index")}
-_PARTS = {SHIPMENTS.name: Shipment, CANCELLATIONS.name: Cancellation}
 _NOT_ORDERED = OrderLine(mp_line_number="")
-_Line = tuple[int, str]  # the position of its order, and its number
-_Parts = tuple[Sequence[_Line], Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -64,16 +61,58 @@ class OrderColumns:
     orders_of: dict[str, Sequence[int]]
 
 
+class _Lines:
+    """The lines of orders, each once, and of an order those last that were never ordered.
+
+    `numbers` has the number of each, `of` the position of its order, and `ends` where the lines of each order end, behind a
+    zero. Behind each of the `shipments` and `cancellations`, as their tables are named, is the position of its line.
+    """
+
+    def __init__(self, orders: Sequence[Order]) -> None:
+        self.lines: list[OrderLine] = []
+        self.numbers: list[str] = []
+        self.of: list[int] = []
+        self.ends = [0]
+        self.shipments: list[Shipment] = []
+        self.cancellations: list[Cancellation] = []
+        self.of_parts: dict[str, list[int]] = {SHIPMENTS.name: [], CANCELLATIONS.name: []}
+        lines, numbers = self.lines, self.numbers
+        of_shipments, of_cancellations = self.of_parts.values()
+        for position, order in enumerate(orders):
+            place_of: dict[str, int] = {}
+            for line in order.order_lines:
+                place = place_of.setdefault(line.mp_line_number, len(lines))
+                if place < len(lines):
+                    lines[place] = line
+                else:
+                    lines.append(line)
+                    numbers.append(line.mp_line_number)
+            for entry in order.fulfillments or ():
+                place = place_of.setdefault(entry.mp_line_number, len(lines))
+                if place == len(lines):
+                    lines.append(_NOT_ORDERED)
+                    numbers.append(entry.mp_line_number)
+                for shipment in entry.shipments:
+                    self.shipments.append(shipment)
+                    of_shipments.append(place)
+                for cancellation in entry.cancellations:
+                    self.cancellations.append(cancellation)
+                    of_cancellations.append(place)
+            self.of += [position] * len(place_of)
+            self.ends.append(len(lines))
+
+
 def order_columns(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
     """Rows of orders read from FeedAMP: orders and their children, and snapshots."""
     orders, read_at = [one.order for one in read], [one.read_at for one in read]
+    lines = _Lines(orders)
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
-    hashes = list(map(content_hash, orders))
-    parts = {table: _parts_of(orders, table) for table in _PARTS}
-    found = _orders_and_lines(seller_id, orders, read_at, hashes, parts)
+    hashes = content_hashes(orders)
+    found = _orders_and_lines(seller_id, orders, read_at, hashes, lines)
     found.tables[ORDERS.name]["extracted_at"] = read_at
-    for table, (keys, of_table) in parts.items():
-        _add_parts(found, table, keys, of_table)
+    _add_parts(found, CANCELLATIONS.name, lines, lines.cancellations, Cancellation)
+    _add_parts(found, SHIPMENTS.name, lines, lines.shipments, Shipment)
+    found.tables[SHIPMENTS.name] |= _verdicts(lines.shipments)
     snapshots = [encode(order.snapshot()) for order in orders]
     found.tables[SNAPSHOTS.name] = {
         SNAPSHOT_HASH: list(map(encoded_hash, snapshots)),
@@ -103,8 +142,7 @@ def rows_of_placed(placed: Sequence[tuple[str, Order, datetime]]) -> list[list[t
     if not placed:
         return []
     sellers, orders, placed_at = zip(*placed, strict=True)
-    parts = {table: _parts_of(orders, table) for table in _PARTS}
-    found = _orders_and_lines("", orders, placed_at, ("",) * len(placed), parts)
+    found = _orders_and_lines("", orders, placed_at, ("",) * len(placed), _Lines(orders))
     found.key["seller_id"] = sellers
     of_each: list[list[tuple[str, Row]]] = [[] for _ in placed]
     for table, rows in rows_of(found).items():
@@ -135,7 +173,7 @@ def _orders_and_lines(
     orders: Sequence[Order],
     recorded_at: Sequence[datetime],
     hashes: Sequence[str],
-    parts: Mapping[str, _Parts],
+    lines: _Lines,
 ) -> OrderColumns:
     key: Columns = {
         "seller_id": [seller_id] * len(orders),
@@ -152,7 +190,7 @@ def _orders_and_lines(
         ),
     }
     found = OrderColumns(key, {ORDERS.name: of_orders}, {})
-    of_orders |= _add_lines(found, orders, parts)
+    of_orders |= _add_lines(found, orders, lines)
     return found
 
 
@@ -165,42 +203,19 @@ def _turned(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[An
     return list(zip(*rows, strict=True)) or [()] * width
 
 
-def _parts_of(orders: Sequence[Order], table: str) -> _Parts:
-    """The shipments or cancellations of all orders, as the table is named, behind the line of each."""
-    of_entry = attrgetter(table)
-    found = [
-        ((position, entry.mp_line_number), part)
-        for position, order in enumerate(orders)
-        for entry in order.fulfillments or ()
-        for part in of_entry(entry)
-    ]
-    lines, parts = _turned(found, 2)
-    return lines, parts
-
-
-def _add_lines(found: OrderColumns, orders: Sequence[Order], parts: Mapping[str, _Parts]) -> Columns:
-    """Adds the lines, those that were never ordered last; returns columns with the units of the orders."""
-    by_key: dict[_Line, OrderLine] = {}
-    ends = [0]
-    for position, order in enumerate(orders):
-        for line in order.order_lines:
-            by_key[position, line.mp_line_number] = line
-        for entry in order.fulfillments or ():
-            by_key.setdefault((position, entry.mp_line_number), _NOT_ORDERED)
-        ends.append(len(by_key))
-    lines = list(by_key.values())
-    of, numbers = _turned(by_key, 2)
+def _add_lines(found: OrderColumns, orders: Sequence[Order], of_orders: _Lines) -> Columns:
+    """Adds the lines; returns columns with the units of the orders."""
+    lines = of_orders.lines
     ordered = [line.quantity or 0 for line in lines]
-    shipped, cancelled = (
-        list(added_up(dict.fromkeys(by_key, 0), *parts[table]).values())
-        for table in (SHIPMENTS.name, CANCELLATIONS.name)
-    )
-    left = [all_ - gone - lost for all_, gone, lost in zip(ordered, shipped, cancelled, strict=True)]
-    pending = [max(0, units) for units in left]
-    over = [units - more for units, more in zip(pending, left, strict=True)]
+    shipped = added_up(len(lines), of_orders.of_parts[SHIPMENTS.name], of_orders.shipments)
+    cancelled = added_up(len(lines), of_orders.of_parts[CANCELLATIONS.name], of_orders.cancellations)
+    pending = over = left = [a - s - c for a, s, c in zip(ordered, shipped, cancelled, strict=True)]
+    if any(left):
+        pending = [max(0, units) for units in left]
+        over = [units - more for units, more in zip(pending, left, strict=True)]
     prices, extras = _prices(lines)
     found.tables[ORDER_LINES.name] = {
-        "mp_line_number": numbers,
+        "mp_line_number": of_orders.numbers,
         **_fields(("sku", "product_name"), lines),
         "quantity": ordered,
         **prices,
@@ -209,10 +224,10 @@ def _add_lines(found: OrderColumns, orders: Sequence[Order], parts: Mapping[str,
         "units_pending": pending,
         "extra": [_json(extra) if extra else None for extra in extras],
     }
-    found.orders_of[ORDER_LINES.name] = of
-    _add_amounts(found, of, lines)
+    found.orders_of[ORDER_LINES.name] = of_orders.of
+    _add_amounts(found, of_orders.of, lines)
     sums: Columns = {
-        name: _sums(units, ends)
+        name: _sums(units, of_orders.ends)
         for name, units in zip(_UNITS, (ordered, shipped, cancelled, pending, over), strict=True)
     }
     if all(order.order_lines for order in orders):
@@ -227,6 +242,8 @@ def _add_lines(found: OrderColumns, orders: Sequence[Order], parts: Mapping[str,
 
 def _sums(units: Sequence[int], ends: Sequence[int]) -> list[int]:
     """The sum of the units of each order, whose lines end before `ends`."""
+    if not any(units):
+        return [0] * (len(ends) - 1)
     sums = [0, *accumulate(units)]
     return [sums[end] - sums[start] for start, end in pairwise(ends)]
 
@@ -270,31 +287,33 @@ def _amounts(lines: Iterable[tuple[int, OrderLine]], member: str) -> Iterator[tu
                 yield position, line.mp_line_number, place, name, amount, _json(extra)
 
 
-def _add_parts(found: OrderColumns, table: str, lines: Sequence[_Line], parts: Sequence[Any]) -> None:
+def _add_parts(
+    found: OrderColumns, table: str, lines: _Lines, parts: Sequence[Any], kind: type[Shipment | Cancellation]
+) -> None:
     """Adds the shipments or cancellations, each with its position within its line."""
-    kind = _PARTS[table]
-    found.orders_of[table], numbers = _turned(lines, 2)
+    places = lines.of_parts[table]
+    found.orders_of[table] = [lines.of[place] for place in places]
     found.tables[table] = {
-        "mp_line_number": numbers,
-        f"{table.removesuffix('s')}_index": _indexes(lines),
+        "mp_line_number": [lines.numbers[place] for place in places],
+        f"{table.removesuffix('s')}_index": _indexes(places),
         **_fields(kind.__struct_fields__, parts),
     }
-    if kind is Shipment:
-        verdicts = [
-            carriers.check(part.carrier, part.tracking_number, url=part.tracking_url) for part in parts
-        ]
-        found.tables[table] |= {
-            "carrier_id": [verdict.carrier_id for verdict in verdicts],
-            # `_value_` is what `str` gives, which takes ten times as long.
-            "tracking_check": [verdict.status._value_ for verdict in verdicts],
-        }
 
 
-def _indexes(lines: Sequence[_Line]) -> list[int]:
+def _verdicts(shipments: Sequence[Shipment]) -> Columns:
+    verdicts = [carriers.check(one.carrier, one.tracking_number, url=one.tracking_url) for one in shipments]
+    return {
+        "carrier_id": [verdict.carrier_id for verdict in verdicts],
+        # `_value_` is what `str` gives, which takes ten times as long.
+        "tracking_check": [verdict.status._value_ for verdict in verdicts],
+    }
+
+
+def _indexes(lines: Sequence[int]) -> list[int]:
     """How many rows of its line are before each row. A line may have two entries; the count continues."""
     if len(set(lines)) == len(lines):
         return [0] * len(lines)
-    before: Counter[_Line] = Counter()
+    before: Counter[int] = Counter()
     indexes = []
     for line in lines:
         indexes.append(before[line])

@@ -1,11 +1,9 @@
 """PURE: counts the units of each line that were ordered, shipped or cancelled, are still open, or are too many."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from feedamp.models import Cancellation, LineFulfillment, Shipment
-
-Line = TypeVar("Line")
 
 
 class LineUnits(NamedTuple):
@@ -48,11 +46,10 @@ def shipped_and_cancelled(
     return shipped, cancelled
 
 
-def added_up(
-    units: dict[Line, int], lines: Iterable[Line], parts: Iterable[Shipment | Cancellation]
-) -> dict[Line, int]:
-    """Adds what `shipped_and_cancelled` counts of each part to its line, which must be there; returns the units."""
-    for line, part in zip(lines, parts, strict=True):
+def added_up(lines: int, of: Iterable[int], parts: Iterable[Shipment | Cancellation]) -> list[int]:
+    """What `shipped_and_cancelled` counts for each of so many lines; `of` has the position of the line of each part."""
+    units = [0] * lines
+    for line, part in zip(of, parts, strict=True):
         if part.quantity is not None and part.quantity > 0:
             units[line] += part.quantity
     return units
