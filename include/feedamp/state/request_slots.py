@@ -107,46 +107,27 @@ def take(
     for a process that `goes_first`. With `holds`, the process takes the rate as well, unless another one used it lately.
     """
     moment, is_live = now.timestamp(), history_share is None
-    of_seller = slots.c.seller_id == seller_id
-    is_free = sa.and_(
-        _is_over(slots.c.next_at, moment),
-        _is_held_by_none_but(process),
-        sa.or_(
-            slots.c.turn_of.is_(None), slots.c.turn_of == process, _is_over(slots.c.next_at, moment - TURN_S)
-        ),
-    )
+    row = {
+        "of_seller": seller_id,
+        "of_process": process,
+        "moment": moment,
+        "calm_before": moment - CALM_S,
+        "given_next_at": moment + interval_s,
+    }
     if history_share is not None:
-        seen = connection.execute(sa.select(slots).where(of_seller)).first()
+        seen = connection.execute(_OF_SELLER, {"of_seller": seller_id}).first()
         if seen is not None:
             wait_s = _pace(seen).wait_s(moment, interval_s, history_share)
             if wait_s > 0 and seen.held_by in (None, process):
                 return Slot(wait_s)
-            is_free &= sa.and_(slots.c.live_at == seen.live_at, slots.c.history_at == seen.history_at)
-    values = {
-        "next_at": moment + interval_s,
-        "live_at" if is_live else "history_at": moment,
-        "used_by": process,
-        "held_by": process if holds else None,
-    }
-    was_shared = sa.and_(slots.c.used_by != process, ~_is_over(slots.c.next_at, moment - CALM_S))
-    may_hold = sa.and_(_is_over(slots.c.shared_at, moment - CALM_S), sa.func.coalesce(~was_shared, sa.true()))
-    changes = {
-        **values,
-        "turn_of": None,
-        "wanted_at": 0.0,
-        "shared_at": sa.case((was_shared, moment), else_=slots.c.shared_at),
-        "held_by": sa.case((may_hold, process), else_=None) if holds else None,
-    }
-    taken = connection.execute(
-        insert(connection, slots)
-        .values(seller_id=seller_id, **values)
-        .on_conflict_do_update(index_elements=["seller_id"], set_=changes, where=is_free)
-        .returning(slots)
-    ).first()
+            row |= {"seen_live_at": seen.live_at, "seen_history_at": seen.history_at}
+    statement = _take(connection.dialect.name, is_live=is_live, was_seen="seen_live_at" in row, holds=holds)
+    taken = connection.execute(statement, row).first()
     if taken is not None:  # not every driver counts the rows of an upsert
         return Slot(0.0, pace=_pace(taken) if taken.held_by == process else None)
     wishes: dict[str, Any] = {"live_at": slots.c.next_at} if is_live else {}
     wishes |= {"turn_of": process} if goes_first else {}
+    of_seller = slots.c.seller_id == seller_id
     found = connection.execute(
         sa.update(slots).where(of_seller).values(**wishes).returning(slots.c.next_at, slots.c.held_by)
         if wishes
@@ -155,6 +136,48 @@ def take(
     if found.held_by not in (None, process):
         return Slot(ASK_EVERY_S, found.held_by)
     return Slot(max(SHORTEST_WAIT_S, _until(found.next_at, moment) or min(ASK_EVERY_S, interval_s)))
+
+
+_OF_SELLER = sa.select(slots).where(slots.c.seller_id == sa.bindparam("of_seller"))
+
+
+@cache
+def _take(dialect: str, *, is_live: bool, was_seen: bool, holds: bool) -> sa.UpdateBase:
+    """Reserves a slot that is free, and returns the row; one that `was_seen` only if no request took or wanted it since.
+
+    Building it for each request would take longer than the database does.
+    """
+    moment, calm_before = (_parameter(name, slots.c.next_at) for name in ("moment", "calm_before"))
+    process = _parameter("of_process", slots.c.held_by)
+    is_free = sa.and_(
+        _is_over(slots.c.next_at, moment),
+        _is_held_by_none_but(process),
+        sa.or_(
+            slots.c.turn_of.is_(None), slots.c.turn_of == process, _is_over(slots.c.next_at, moment - TURN_S)
+        ),
+        *(slots.c[name] == sa.bindparam(f"seen_{name}") for name in _MOMENTS[1:] if was_seen),
+    )
+    values = {
+        "next_at": _given("next_at"),
+        "live_at" if is_live else "history_at": moment,
+        "used_by": process,
+        "held_by": process if holds else None,
+    }
+    was_shared = sa.and_(slots.c.used_by != process, ~_is_over(slots.c.next_at, calm_before))
+    may_hold = sa.and_(_is_over(slots.c.shared_at, calm_before), sa.func.coalesce(~was_shared, sa.true()))
+    changes = {
+        **values,
+        "turn_of": None,
+        "wanted_at": 0.0,
+        "shared_at": sa.case((was_shared, moment), else_=slots.c.shared_at),
+        "held_by": sa.case((may_hold, process), else_=None) if holds else None,
+    }
+    return (
+        insert(dialect, slots)
+        .values(seller_id=sa.bindparam("of_seller"), **values)
+        .on_conflict_do_update(index_elements=["seller_id"], set_=changes, where=is_free)
+        .returning(slots)
+    )
 
 
 def hold(
@@ -251,7 +274,7 @@ def give_back(
 @cache
 def _give_back(moments: tuple[str, ...], besides: str) -> sa.Update:
     """Ends a process's hold on a seller, with these moments unless later ones are stored, and one more value."""
-    moment = sa.bindparam("moment", type_=slots.c.next_at.type)
+    moment = _parameter("moment", slots.c.next_at)
     later = {name: _later(slots.c[name], _given(name), moment) for name in moments}
     of_process = slots.c.held_by == sa.bindparam("of_process")
     return (
@@ -262,7 +285,11 @@ def _give_back(moments: tuple[str, ...], besides: str) -> sa.Update:
 
 
 def _given(name: str) -> sa.BindParameter[Any]:
-    return sa.bindparam(f"given_{name}", type_=slots.c[name].type)
+    return _parameter(f"given_{name}", slots.c[name])
+
+
+def _parameter(name: str, column: sa.Column[Any]) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, type_=column.type)
 
 
 def postpone(
@@ -288,11 +315,13 @@ def _pace(row: Any) -> Pace:
     return Pace(row.next_at, row.live_at, row.history_at)
 
 
-def _is_held_by_none_but(process: str) -> sa.ColumnElement[bool]:
+def _is_held_by_none_but(process: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
     return sa.or_(slots.c.held_by.is_(None), slots.c.held_by == process)
 
 
-def _is_over(column: sa.ColumnElement[float], moment: float) -> sa.ColumnElement[bool]:
+def _is_over(
+    column: sa.ColumnElement[float], moment: float | sa.ColumnElement[float]
+) -> sa.ColumnElement[bool]:
     """Whether a stored moment has come, or lies further ahead than any pause, as a wrong clock had it."""
     return sa.or_(column <= moment, column > moment + LONGEST_PAUSE_S)
 
