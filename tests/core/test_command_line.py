@@ -104,28 +104,47 @@ def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
         assert set(said.read_text().replace("\x0b", " ").split()) == expected
 
 
-def test_init_copies_the_files_once(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "dags"
-    first, again = feedamp(["init", folder], ["init", folder])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Has `changed` and `forced` with one file of one's own each, and `file`."""
+    folder = tmp_path_factory.mktemp("init")
+    for name in ("changed", "forced"):
+        (folder / name).mkdir()
+        (folder / name / NAMES[1]).write_text("# mine\n")
+    (folder / "file").write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inits(folder: Path) -> list[Done]:
+    """What `feedamp init` says to a new folder, to the same again, and to those of `folder`."""
+    new = folder / "new" / "dags"
+    return feedamp(
+        *(["init", at] for at in (new, new, folder / "changed", folder / "file")),
+        ["init", folder / "forced", "--force"],
+    )
+
+
+def test_init_copies_the_files_once(folder: Path, inits: list[Done]) -> None:
+    first, again, *_ = inits
+    new = folder / "new" / "dags"
     assert (first.code, first.out.count(": written\n")) == (0, 6), first.err
-    assert sorted(path.name for path in folder.iterdir()) == NAMES
-    assert (folder / NAMES[0]).read_bytes() == (ROOT / "dags" / NAMES[0]).read_bytes()
+    assert sorted(path.name for path in new.iterdir()) == NAMES
+    assert (new / NAMES[0]).read_bytes() == (ROOT / "dags" / NAMES[0]).read_bytes()
     assert (again.code, again.out.count(": already exists\n")) == (0, 6)
 
 
-def test_init_leaves_a_changed_file_alone_unless_forced(tmp_path: Path) -> None:
-    mine = tmp_path / NAMES[1]
-    mine.write_text("# mine\n")
-    [done] = feedamp(["init", tmp_path])
+def test_init_leaves_a_changed_file_alone_unless_forced(folder: Path, inits: list[Done]) -> None:
+    _, _, done, _, forced = inits
+    mine = folder / "changed" / NAMES[1]
     assert (done.code, f"{mine}: differs" in done.out, mine.read_text()) == (1, True, "# mine\n")
     assert done.out.count(": written\n") == 5
-    [forced] = feedamp(["init", tmp_path, "--force"])
+    mine = folder / "forced" / NAMES[1]
     assert (forced.code, f"{mine}: overwritten" in forced.out) == (0, True)
     assert mine.read_bytes() == (ROOT / "dags" / NAMES[1]).read_bytes()
 
 
-def test_init_into_a_file_is_a_usage_error(tmp_path: Path) -> None:
-    (tmp_path / "dags").write_text("")
-    [done] = feedamp(["init", tmp_path / "dags"])
+def test_init_into_a_file_is_a_usage_error(inits: list[Done]) -> None:
+    done = inits[3]
     assert (done.code, done.out) == (2, "")
     assert done.err.endswith("is not a folder.\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from feedamp.state.leases import Leases, LeaseTimes
 from feedamp.state.schema import leases as table
 
 INCLUDE = Path(leases.__file__).parents[2]
-HOLD = "from feedamp.state.lease_owner import new_owner\nprint(new_owner(), flush=True)\n"
+HOLD = "import sys\nfrom feedamp.state.lease_owner import new_owner\nprint(new_owner(), flush=True)\nsys.stdin.read()\n"
 NAME = "close/S1/M-1"
 TIMES = LeaseTimes()
 
@@ -51,22 +52,20 @@ def watch(of: Leases, seconds: Clock, span: float) -> bool:
     return False
 
 
-def owner_of_a_process(*, ends: bool) -> tuple[str, subprocess.Popen[str]]:
-    """The name under which another process owns a lease, and that process, which is killed if `ends`."""
-    source = HOLD if ends else f"{HOLD}import sys\nsys.stdin.read()\n"
+@contextmanager
+def owner_elsewhere() -> Iterator[str]:
+    """The name under which another process owns a lease; the process is killed in the end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", source],
+        [sys.executable, "-c", HOLD],
         env={"PYTHONPATH": str(INCLUDE)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    owner = process.stdout.readline().strip()
-    if ends:
-        process.kill()
-        process.wait(10)
-    return owner, process
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
 
 
 def test_a_lease_has_one_owner_until_it_is_released(state, other):
@@ -134,19 +133,12 @@ def test_time_in_which_the_store_was_away_does_not_count(state, seconds, trouble
     assert watch(other, seconds, 1)
 
 
-def test_the_lease_of_a_dead_process_of_this_machine_is_free_immediately(state):
-    owner, process = owner_of_a_process(ends=True)
-    process.communicate()
-    leave_lease(state, NAME, owner)
+def test_the_lease_of_a_process_of_this_machine_is_free_once_that_is_dead(state):
+    with owner_elsewhere() as owner:
+        leave_lease(state, NAME, owner)
+        assert not takes(state.leases)
     with state.leases.hold(NAME) as lease:
         assert lease.was_left
-
-
-def test_the_lease_of_a_living_process_is_not_free(state):
-    owner, process = owner_of_a_process(ends=False)
-    leave_lease(state, NAME, owner)
-    assert not takes(state.leases)
-    process.communicate()
 
 
 def test_a_lease_outlives_a_process_whose_main_thread_is_busy(state):

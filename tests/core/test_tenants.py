@@ -1,4 +1,4 @@
-"""Fifty sellers at once at a server that confuses them: no token reaches another seller's request, a log or an error."""
+"""Twenty sellers at once at a server that confuses them: no token reaches another seller's request, a log or an error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def no_sleep(_seconds: float) -> None:
 
 
 class Tenants:
-    """What fifty sellers got, and what was written about it."""
+    """What twenty sellers got, and what was written about it."""
 
     def __init__(self, state: State, server: MixedUpServer) -> None:
         self.state, self.server, self.cipher = state, server, TokenCipher(KEY)

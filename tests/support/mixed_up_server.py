@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 from order_samples import example_order
 
-SELLERS = 50
+SELLERS = 20  # two of each last digit, which decides what the server does to them
 SECRET = "client-secret-of-the-marketplace"
 
 
@@ -34,7 +34,7 @@ class Asked:
 
 @dataclass
 class MixedUpServer:
-    """Sellers S0 to S49 with the refresh token `rt-S0-0`, and the order M-S0 each.
+    """Sellers S0 to S19 with the refresh token `rt-S0-0`, and the order M-S0 each.
 
     What it does to a seller is decided by the last digit of its id.
     """
