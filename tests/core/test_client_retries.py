@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from order_samples import example_order
@@ -80,6 +80,19 @@ async def test_what_is_sent_right_after_a_read_is_sent_at_once_or_not_at_all(wir
     assert len(wire.asked()) == 1
     await client.put_order("M-1", example_order("M-1"), right_after=wire.clock.now())
     assert len(wire.asked()) == 2
+
+
+async def test_what_waited_too_long_is_not_sent_and_what_was_sent_is_repeated(wire):
+    def put(waited_s: float) -> Awaitable[datetime]:
+        since = wire.clock.now() - timedelta(seconds=waited_s)
+        return wire.client().put_order("M-1", example_order("M-1"), waiting_since=since)
+
+    with pytest.raises(StaleReadError, match="read more than 10 s before"):
+        await put(11)
+    assert (wire.asked(), wire.clock.slept) == ([], [])
+    wire.sandbox.fault("error_503", path="/orders", times=3)
+    await put(9.9)
+    assert (len(wire.asked()), sum(wire.clock.slept) > 1) == (4, True)
 
 
 @pytest.mark.parametrize("kind", ["error_500", "error_502", "error_503", "reset_before", "reset_after"])

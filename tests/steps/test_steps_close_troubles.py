@@ -15,6 +15,7 @@ from feedamp.errors import TransientError
 from feedamp.rules.cancelling import STILL_FRESH_S
 from feedamp.rules.order import SHIPPED
 from feedamp.state import State, ledger, open_orders
+from feedamp.state.rate_leases import RateLeases
 from feedamp.state.schema import orders
 from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
@@ -165,6 +166,42 @@ def test_an_order_whose_intent_took_long_to_store_is_read_again(
     order = shipped.order("M-1")
     assert (order.phase, order.closing_state) == (("settled", None), ("closed", "SHIPPED"))[units - 1]
     assert puts(shipped) == units
+
+
+@pytest.mark.parametrize(
+    ("units", "cancelled", "becomes", "sent"),
+    [
+        pytest.param(1, 0, ("settled", None), 0, id="a unit is taken back meanwhile"),
+        pytest.param(0, 2, ("closed", "CANCELLED"), 1, id="all is cancelled meanwhile"),
+        pytest.param(2, 0, ("closed", "SHIPPED"), 1, id="nothing changes meanwhile"),
+    ],
+)
+def test_a_closing_that_waits_long_for_its_slot_is_decided_again(
+    shipped: Env,
+    units: int,
+    cancelled: int,
+    becomes: tuple[str, str | None],
+    sent: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At a low rate, a PUT waits for its turn after its order was read and its intent was stored."""
+    take, read_before = RateLeases.take, len(shipped.asked("GET", "/orders/M-1"))
+    waits = [1]
+
+    def late(self: RateLeases, seller_id: str, **more: Any) -> float:
+        order = shipped.order("M-1")
+        if order.closing_at is not None and waits:
+            waits.clear()
+            shipped.clock.skip(seconds=STILL_FRESH_S + 1)
+            shipped.fulfill("M-1", *([shipment(units)] if units else []), cancelled=cancelled)
+        return take(self, seller_id, **more)
+
+    monkeypatch.setattr(RateLeases, "take", late)
+    assert shipped.close().undone == []
+    assert not waits
+    order = shipped.order("M-1")
+    assert ((order.phase, order.closing_state), puts(shipped) - 1) == (becomes, sent)
+    assert len(shipped.asked("GET", "/orders/M-1")) > read_before
 
 
 @pytest.mark.parametrize("change", ["none", "another parcel", "a unit is taken back"])

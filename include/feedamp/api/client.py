@@ -62,7 +62,8 @@ def no_check() -> None:
 class Request:
     """A request to be sent with the seller's token; `path` is below the base URL and encoded, with the query.
 
-    `timeout_s` and `max_bytes`: as for `Transport.send`. `decode` raises `UnreadableError`. `right_after` and `before_sending`: as for `put_order`.
+    `timeout_s` and `max_bytes`: as for `Transport.send`. `decode` raises `UnreadableError`. `right_after`, `waiting_since` and
+    `before_sending`: as for `put_order`.
     What `smaller` makes is sent instead of a repeat after a broken answer.
     """
 
@@ -74,6 +75,7 @@ class Request:
     max_bytes: int | None = None
     decode: Callable[[bytes], Any] | None = None
     right_after: datetime | None = None
+    waiting_since: datetime | None = None
     before_sending: Check = no_check
     smaller: Callable[[], Request] | None = None
 
@@ -211,12 +213,14 @@ class FeedAmpClient:
         body: dict[str, Any],
         *,
         right_after: datetime | None = None,
+        waiting_since: datetime | None = None,
         before_sending: Check = no_check,
     ) -> datetime:
         """Creates or updates the order (contract 3.3); returns when the accepted request was sent.
 
         `right_after` is the time of the read on which the change was decided. If it is given, the request is sent
-        within `STILL_FRESH_S` seconds of that read or not at all, and is repeated only once, after a 401.
+        within `STILL_FRESH_S` seconds of that read or not at all, and is repeated only once, after a 401. After
+        `waiting_since`, it is sent for the first time within as many seconds or not at all, and is repeated as usual.
         `before_sending` is called immediately before each request and raises `BusyError` if it must not be sent. Safe
         to repeat: FeedAMP identifies the order by its number (contract 7.5).
 
@@ -232,6 +236,7 @@ class FeedAmpClient:
             encode_body(body),
             _JSON,
             right_after=right_after,
+            waiting_since=waiting_since,
             before_sending=before_sending,
         )
         return (await self._ask(request)).sent_at
@@ -261,8 +266,8 @@ class FeedAmpClient:
                 return await self._ask_once(request)
             except FeedAmpError as error:
                 may_have_arrived = error.may_have_arrived = may_have_arrived or not _is_not_done(error)
-                # A busy order is another process's, which alone can end that.
-                if not isinstance(error, TransientError) or isinstance(error, BusyError):
+                # A busy order is another process's, which alone can end that; a stale read can only be repeated.
+                if not isinstance(error, TransientError) or isinstance(error, BusyError | StaleReadError):
                     raise
                 smaller = request.smaller if isinstance(error, BrokenAnswerError) else None
                 safe = isinstance(error, ThrottledError) or request.method != "POST"
@@ -274,7 +279,10 @@ class FeedAmpClient:
                 if (is_over and smaller is None) or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
                     raise
-                request = smaller() if smaller else request
+                was_sent = type(error) is not TransientError
+                request = (
+                    smaller() if smaller else replace(request, waiting_since=None) if was_sent else request
+                )
                 await self._sleep(wait_s)
         raise AssertionError("unreachable")  # pragma: no cover
 
@@ -354,7 +362,8 @@ class FeedAmpClient:
                     if newest.version != token.version:
                         token = newest
                     sent_at = self._now()
-                    if request.right_after is not None and not is_fresh(request.right_after, sent_at=sent_at):
+                    since = request.right_after or request.waiting_since
+                    if since is not None and not is_fresh(since, sent_at=sent_at):
                         raise StaleReadError(
                             f"The order was read more than {STILL_FRESH_S:.0f} s before its change could be sent.",
                             seller_id=self.seller_id,

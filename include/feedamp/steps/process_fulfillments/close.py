@@ -15,7 +15,7 @@ from feedamp.api.pages import UnreadableOrder
 from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.order import LedgerOrder
+from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
 from feedamp.state import ledger, open_orders, sellers
 from feedamp.state.leases import Lease
@@ -116,14 +116,8 @@ class _Closer(SellerJob):
         async with self._moments.decided(self._seller_id, fresh, read_at) as closing:
             if closing.lease is None:
                 raise busy
-            put = partial(self._put, closing, partial(closing.lease.require, busy))
             try:
-                if closing.state is not None and closing.intent_at is None:
-                    # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
-                    decide = partial(self._decide_again, closing, closing.lease, busy)
-                    sent_at = await self._right_after_reading(decide, put)
-                else:
-                    sent_at = await put()
+                sent_at = await self._send(closing, closing.lease, busy)
             except errors.StaleReadError as error:
                 self._fail(error)
                 return False
@@ -134,6 +128,23 @@ class _Closer(SellerJob):
             self._count(orders=1, **{closing.state.lower(): 1})
             await self._moments.closed(closing, sent_at=sent_at)
             return True
+
+    async def _send(self, closing: Closing, lease: Lease, busy: errors.BusyError) -> datetime | None:
+        """Sends what was decided, if that is not too long ago; else the order is read by itself and decided on again.
+
+        Returns as `_put`. Raises StaleReadError if CANCELLED could not be sent in time.
+        """
+        put = partial(self._put, closing, partial(lease.require, busy))
+        decide = partial(self._decide_again, closing, lease, busy)
+        if closing.state is not None and closing.intent_at is None:
+            # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
+            return await self._right_after_reading(decide, put)
+        try:
+            return await put(waiting_since=closing.asked_at)
+        except errors.StaleReadError:
+            # At so low a rate, SHIPPED may be as late after this read as well: it is sent nevertheless.
+            read_at = await decide()
+            return read_at and await put(right_after=read_at if closing.state == CANCELLED else None)
 
     async def _decide_again(self, closing: Closing, lease: Lease, busy: errors.BusyError) -> datetime | None:
         """Reads the order by itself and decides by that; returns when it was read, None if it stays open."""
@@ -157,9 +168,7 @@ class _Closer(SellerJob):
             return None
         return read
 
-    async def _put(
-        self, closing: Closing, still_held: Check, *, right_after: datetime | None = None
-    ) -> datetime | None:
+    async def _put(self, closing: Closing, still_held: Check, **moments: datetime | None) -> datetime | None:
         """Closes the order as was decided; returns when that was sent, None if it stays open."""
         order, state = closing.order, closing.state
         if order is None or state is None:
@@ -172,8 +181,8 @@ class _Closer(SellerJob):
             return await self._client.put_order(
                 order.mp_order_number,
                 order.put_body(state),
-                right_after=right_after,
                 before_sending=still_held,
+                **moments,
             )
         except errors.FeedAmpError as error:
             if not error.may_have_arrived:
