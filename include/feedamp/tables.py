@@ -378,12 +378,15 @@ ORDER_LINES = _table(
     (SELLER, NUMBER, LINE),
     _text("sku", "The seller's SKU."),
     _text("product_name", "Name of the product."),
-    count("quantity", "Units ordered; 0 for a line that was never ordered."),
+    count(
+        "quantity",
+        "Units ordered; 0 for a line that was never ordered, null if FeedAMP shows no lines of the order.",
+    ),
     Column("unit_price", Type.MONEY, "Price of one unit, without tax, shipping and discount."),
     Column("shipping_price", Type.MONEY, "Shipping total of the line."),
     count("units_shipped", "Units shipped."),
     count("units_cancelled", "Units cancelled by the seller."),
-    count("units_pending", "Units still open, never below 0."),
+    count("units_pending", "Units still open, never below 0; null as `quantity`."),
     EXTRA,
     lake_only=(_READ_WITH,),
 )

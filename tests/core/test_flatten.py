@@ -72,7 +72,8 @@ def test_unknown_fields_without_end_are_left_out():
 
 def test_what_was_ordered_is_unknown_of_an_order_that_shows_no_lines() -> None:
     read = [ReadOrder(order(DONE, order_lines=()), READ_AT), ReadOrder(order(DONE), READ_AT)]
-    columns = order_columns("S1", read).tables["orders"]
+    tables = order_columns("S1", read).tables
+    columns, lines = tables["orders"], tables["order_lines"]
     names = ("units_ordered", "units_pending", "units_over", "units_shipped", "units_cancelled")
     assert {name: columns[name] for name in names} == {
         "units_ordered": [None, 3],
@@ -81,6 +82,9 @@ def test_what_was_ordered_is_unknown_of_an_order_that_shows_no_lines() -> None:
         "units_shipped": [1, 1],
         "units_cancelled": [1, 1],
     }
+    assert lines["mp_line_number"] == ["A", "A", "B"]
+    assert (lines["quantity"], lines["units_pending"]) == ([None, 2, 1], [None, 0, 1])
+    assert (lines["units_shipped"], lines["units_cancelled"]) == ([1, 1, 0], [1, 1, 0])
 
 
 @pytest.mark.parametrize("table", ["orders", "order_lines", "shipments", "cancellations", "snapshots"])

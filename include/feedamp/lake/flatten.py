@@ -232,12 +232,21 @@ def _add_lines(found: OrderColumns, orders: Sequence[Order], of_orders: _Lines) 
     }
     if all(order.order_lines for order in orders):
         return sums
-    # Of an order that shows no lines, it is unknown what was ordered.
-    unknown = {
-        name: [units if order.order_lines else None for units, order in zip(sums[name], orders, strict=True)]
-        for name in _OF_ORDERED
+    # Of an order that shows no lines, it is unknown what was ordered, also of the lines that its fulfillments name.
+    unknown = [not order.order_lines for order in orders]
+    of_lines = found.tables[ORDER_LINES.name]
+    of_lines |= _without(of_lines, ("quantity", "units_pending"), [unknown[at] for at in of_orders.of])
+    return sums | _without(sums, _OF_ORDERED, unknown)
+
+
+def _without(columns: Columns, names: Sequence[str], unknown: Sequence[bool]) -> Columns:
+    """The columns with null in the rows that are unknown."""
+    return {
+        name: [
+            None if is_unknown else value for value, is_unknown in zip(columns[name], unknown, strict=True)
+        ]
+        for name in names
     }
-    return sums | unknown
 
 
 def _sums(units: Sequence[int], ends: Sequence[int]) -> list[int]:
