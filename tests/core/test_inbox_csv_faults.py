@@ -90,6 +90,16 @@ def test_a_file_without_a_usable_header_is_rejected_as_a_whole(content, expected
     assert row.rows == rows
 
 
+def test_a_header_with_semicolons_is_told_how_to_be_read():
+    content = csv_text(CSV_ROW).replace(b",", b";")
+    (row,) = read(content)
+    assert "put the line sep=; above the header" in row.reasons[0].message
+    (order,) = read(b"sep=;\n" + content)
+    assert isinstance(order, OrderRow)
+    (row,) = read(b"seller;number;x,y\n")
+    assert "sep=" not in row.reasons[0].message
+
+
 def test_a_header_alone_holds_no_order():
     assert read(csv_text()) == []
 

@@ -45,6 +45,23 @@ def fate(row: OrderRow | BadRow) -> Any:
     return [(reason.field, reason.code) for reason in row.reasons]
 
 
+def test_prices_as_short_floats_are_told_how_to_be_stored(tmp_path):
+    rows = [{"seller_id": "S1", "order": good_order(order_lines=[good_line(unit_price=9.99)])}]
+    table = pa.Table.from_pylist(rows)
+    line = table.schema.field("order").type.field("order_lines").type.value_type
+    for kind, told in ((pa.float32(), "store prices as decimals or 64-bit floats"), (pa.float64(), None)):
+        members = [one.with_type(kind) if one.name == "unit_price" else one for one in line]
+        order = table.schema.field("order").type
+        fields = [
+            pa.field(one.name, pa.list_(pa.struct(members))) if one.name == "order_lines" else one
+            for one in order
+        ]
+        schema = pa.schema([table.schema.field("seller_id"), pa.field("order", pa.struct(fields))])
+        (row,) = read(tmp_path, pa.Table.from_pylist(rows, schema=schema))
+        assert isinstance(row, OrderRow) is (told is None)
+        assert told is None or told in row.reasons[0].message
+
+
 def test_a_struct_with_typed_members_is_an_order(tmp_path):
     def row(number: str, line: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         typed = {"unit_price": 25.5, "quantity": 4.0, "shipping_price": 2.25, **(line or {})}

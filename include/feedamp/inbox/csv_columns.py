@@ -32,8 +32,12 @@ def columns(header: list[str]) -> list[str]:
 def header_faults(names: list[str]) -> Iterator[Reason]:
     """Why no order can be read with these columns."""
     missing = [name for name in (SELLER, NUMBER) if name not in names]
+    # Not guessed: a spreadsheet that writes semicolons usually writes numbers with commas, too, which are not read.
+    is_other = len(names) == 1 and ";" in names[0]
+    way_out = ": put the line sep=; above the header, or save the file with commas" if is_other else ""
     for name in missing:
-        yield Reason(name, "missing", "the header has no such column; columns are separated by commas")
+        message = f"the header has no such column; columns are separated by commas{way_out}"
+        yield Reason(name, "missing", message)
     if missing:  # the row may be an order and not a header, so the messages must not repeat its values
         return
     if len(names) > MAX_COLUMNS:

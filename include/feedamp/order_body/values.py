@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from struct import pack, unpack
 from typing import Any
 
 from feedamp.money import MAX_MONEY
@@ -121,7 +122,9 @@ def money(value: object) -> Decimal:
         raise BadValueError("out_of_range", "must be zero or more, with at most 14 digits before the point")
     cents = amount.quantize(_CENT, context=_CENTS)
     if cents != amount:
-        raise BadValueError("bad_number", "has more than two decimals")
+        is_short = unpack("<f", pack("<f", cents))[0] == float(amount)
+        way_out = " as a 32-bit float: store prices as decimals or 64-bit floats" if is_short else ""
+        raise BadValueError("bad_number", f"has more than two decimals{way_out}")
     return cents.copy_abs()
 
 
