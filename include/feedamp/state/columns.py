@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
 
-from feedamp.state.statements import is_any_of
+from feedamp.state.statements import as_list, is_any_of
 
 _Stored = TypeVar("_Stored", bound=Hashable)
 _Value = TypeVar("_Value")
@@ -32,14 +31,8 @@ def columns_of(
     if connection.dialect.name != "sqlite":
         query = sa.select(table).where(is_any_of([table.c[name] for name in by], keys))
         return _by_name(names, connection.execute(query).all())
-    # Some key several times, so that not every number of keys has a statement of its own.
-    wanted = [*keys, *[keys[0]] * (-len(keys) % (1 << max(0, len(keys).bit_length() - 2)))]
-    is_of_one = len({first for first, _ in keys}) == 1
-    sql, decoders = _reading(table, by, len(wanted), is_of_one, connection.dialect)
-    parameters = (
-        (keys[0][0], *[second for _, second in wanted]) if is_of_one else tuple(chain.from_iterable(wanted))
-    )
-    columns = _by_name(names, connection.exec_driver_sql(sql, parameters).all())
+    sql, decoders = _reading(table, by, connection.dialect)
+    columns = _by_name(names, connection.exec_driver_sql(sql, (as_list(keys),)).all())
     return {
         name: column if decode is None else decoded(column, decode)
         for (name, column), decode in zip(columns.items(), decoders, strict=True)
@@ -59,11 +52,9 @@ def _by_name(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, S
 
 @lru_cache(256)
 def _reading(
-    table: sa.Table, by: tuple[str, str], keys: int, is_of_one: bool, dialect: Dialect
+    table: sa.Table, by: tuple[str, str], dialect: Dialect
 ) -> tuple[str, list[Callable[[Any], Any] | None]]:
-    """The SQL for so many keys, with a parameter for each of their values, and what decodes each column."""
-    any_keys = [("" if is_of_one else str(at), str(at)) for at in range(keys)]
-    query = sa.select(table).where(is_any_of([table.c[name] for name in by], any_keys))
-    compiled = query.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    """The SQL, whose only parameter is the list of keys, and what decodes each column."""
+    compiled = sa.select(table).where(is_any_of([table.c[name] for name in by], [])).compile(dialect=dialect)
     types = [column.type.dialect_impl(dialect) for column in table.c]
     return str(compiled), [kind.result_processor(dialect, None) for kind in types]

@@ -6,12 +6,12 @@ from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TupleType
 
 _Value = TypeVar("_Value")
 Insert = sqlite.Insert | postgresql.Insert
@@ -82,39 +82,42 @@ def is_order(
     return sa.and_(table.c.seller_id == seller_id, table.c.mp_order_number == mp_order_number)
 
 
-def is_any_order(table: sa.Table, keys: Sequence[tuple[str, str]]) -> sa.ColumnElement[bool]:
-    """The condition that selects the rows of several orders, by seller and number; as many as `in_parts` gives."""
+def is_any_order(table: sa.Table, keys: Iterable[tuple[str, str]]) -> sa.ColumnElement[bool]:
+    """The condition that selects the rows of several orders, by seller and number."""
     return is_any_of((table.c.seller_id, table.c.mp_order_number), keys)
 
 
-def is_any_of(columns: Sequence[sa.Column[Any]], keys: Sequence[tuple[Any, ...]]) -> sa.ColumnElement[bool]:
-    """The condition that the columns hold one of the keys, for which an index is searched."""
-    if len(columns) == 2 and len(firsts := {key[0] for key in keys}) == 1:  # half as many values
-        # Not as a list, of which SQLAlchemy would look at each value.
-        seconds: sa.BindParameter[list[Any]] = sa.bindparam(
-            None, [key[1] for key in keys], unique=True, expanding=True
-        )
-        return sa.and_(columns[0] == firsts.pop(), columns[1].in_(seconds))
-    values = sa.bindparam(
-        None, list(keys), unique=True, expanding=True, type_=TupleType(*(column.type for column in columns))
-    )
-    return sa.tuple_(*columns).bool_op("IN")(_Keys(values))
+def is_any_of(columns: Sequence[sa.Column[Any]], keys: Iterable[tuple[Any, ...]]) -> sa.ColumnElement[bool]:
+    """The condition that the columns, of texts or whole numbers, hold one of the keys, for which an index is searched."""
+    # One parameter: SQLAlchemy would write another statement for each number of keys, and look at each value.
+    listed = sa.bindparam(None, as_list(keys), unique=True, type_=sa.Text)
+    return sa.tuple_(*columns).bool_op("IN")(_Keys(listed, *columns))
+
+
+def as_list(keys: Iterable[tuple[Any, ...]]) -> str:
+    """The keys as the parameter of `is_any_of` holds them."""
+    return msgspec.json.encode(list(keys)).decode()
 
 
 class _Keys(FunctionElement[Any]):
-    """A list of keys. Of plain `VALUES` with several rows, SQLite takes none to an index and reads the whole table."""
+    """The keys of a JSON list, as rows of texts and numbers as the columns hold them."""
 
     inherit_cache = True
 
 
 @compiles(_Keys)
-def _as_list(keys: _Keys, compiler: Any, **options: Any) -> str:
-    return str(compiler.process(*keys.clauses, **options))
+def _of_json(keys: _Keys, compiler: Any, **options: Any) -> str:
+    listed, *columns = keys.clauses
+    kinds = ("bigint" if isinstance(column.type, sa.Integer) else "text" for column in columns)
+    values = ", ".join(f"CAST(value->>{at} AS {kind})" for at, kind in enumerate(kinds))
+    return f"(SELECT {values} FROM json_array_elements(CAST({compiler.process(listed, **options)} AS json)))"  # noqa: S608 - no value
 
 
 @compiles(_Keys, "sqlite")
-def _as_rows(keys: _Keys, compiler: Any, **options: Any) -> str:
-    return f"(SELECT * FROM {_as_list(keys, compiler, **options)})"  # noqa: S608 - placeholders
+def _of_json_in_sqlite(keys: _Keys, compiler: Any, **options: Any) -> str:
+    listed, *columns = keys.clauses
+    values = ", ".join(f"json_extract(value, '$[{at}]')" for at in range(len(columns)))
+    return f"(SELECT {values} FROM json_each({compiler.process(listed, **options)}))"  # noqa: S608 - no value
 
 
 def is_same_order(one: sa.Table, other: sa.Table) -> sa.ColumnElement[bool]:
