@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Collection
 from decimal import Decimal
 
 import pytest
@@ -232,3 +233,36 @@ def test_a_file_that_was_removed_is_a_transient_error(tmp_path):
     (tmp_path / "a.jsonl").unlink()
     with pytest.raises(TransientError, match=r"a\.jsonl"):
         list(read_rows(file, RULES))
+
+
+def test_the_text_that_the_ledger_has_is_not_read_again():
+    same, other = jsonl_row(), jsonl_row(currency="EUR")
+    hash_ = hashlib.sha256(same).hexdigest()
+    asked: list[set[tuple[str, str]]] = []
+
+    def hashes(keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        asked.append(set(keys))
+        return {("S1", "M-1"): hash_}
+
+    content = b"\n".join([same, other, b"{", jsonl_row(mp_order_number="M-2"), b""])
+    rows = list(read_jsonl(io.BytesIO(content), "a.jsonl", RULES, hashes))
+    assert asked == [{("S1", "M-1"), ("S1", "M-2")}]
+    assert rows[0] == OrderRow("a.jsonl", 1, 1, hash_, "", "S1", "M-1", {}, was_delivered=True)
+    assert [(type(row), row.row_number, row.raw.encode()) for row in rows[1:]] == [
+        (OrderRow, 2, other),
+        (BadRow, 3, b"{"),
+        (OrderRow, 4, jsonl_row(mp_order_number="M-2")),
+    ]
+
+
+def test_lines_before_a_failure_of_the_store_are_rows():
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if not (content := super().read(size)):
+                raise OSError("away")
+            return content
+
+    rows = read_jsonl(Failing(jsonl_row() + b"\n" + jsonl_row() + b"\n"), "a.jsonl", RULES)
+    assert [next(rows).row_number, next(rows).row_number] == [1, 2]
+    with pytest.raises(OSError, match="away"):
+        next(rows)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import msgspec
 
-from feedamp.inbox.lines import is_blank, lines
+from feedamp.inbox.lines import Line, is_blank, lines
 from feedamp.inbox.streams import TextStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
 from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject
@@ -32,6 +32,21 @@ _ESCAPE = re.compile(
 )
 _NOTHING = object()
 _JSON = msgspec.json.Decoder(float_hook=_decimal)
+Key = tuple[str, str]  # seller and order number
+Hashes = Callable[[Collection[Key]], Mapping[Key, str]]
+LINES_AT_ONCE, BYTES_AT_ONCE = 200, 8 << 20  # of lines whose orders are looked up together
+
+
+class _Numbered(msgspec.Struct):
+    mp_order_number: str
+
+
+class _Named(msgspec.Struct):
+    seller_id: str
+    order: _Numbered
+
+
+_KEY = msgspec.json.Decoder(_Named)
 
 
 class NotJsonError(Exception):
@@ -83,19 +98,62 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in pairs if value is not _NOTHING}
 
 
-def read_jsonl(stream: IO[bytes] | TextStream, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+def no_hashes(_: Collection[Key]) -> Mapping[Key, str]:
+    """No order has been delivered before."""
+    return {}
+
+
+def read_jsonl(
+    stream: IO[bytes] | TextStream, source: str, rules: BodyRules, hashes: Hashes = no_hashes
+) -> Iterator[OrderRow | BadRow]:
     """An order or reject per line; blank lines are skipped but counted. Memory does not grow with the file.
 
     If the last line is incomplete JSON without a line end, the file was cut off; its reject says so in `file_fault`.
+    `hashes` tells from which text (`row_hash`) the ledger has orders: the same text once more is not read.
     """
-    for line in lines(stream):
-        content = line.content.strip(BLANKS)
-        if line.is_cut:
-            origin = Origin(source, line.number, 1, line.sha256, kept(_text(content)))
-            message = f"the line is longer than {MAX_ORDER_BYTES} bytes"
-            yield reject(origin, Reason("", "too_large", message))
-        elif content[:1] == b"{" or not is_blank(_text(content)):
-            yield read_line(content, source, line.number, rules, has_end=line.has_end)
+    for group in _groups(lines(stream)):
+        contents = [line.content.strip(BLANKS) for line in group]
+        keys = [None if line.is_cut else _key(text) for line, text in zip(group, contents, strict=True)]
+        known = hashes({key for key in keys if key is not None})
+        for line, content, key in zip(group, contents, keys, strict=True):
+            if line.is_cut:
+                origin = Origin(source, line.number, 1, line.sha256, kept(_text(content)))
+                message = f"the line is longer than {MAX_ORDER_BYTES} bytes"
+                yield reject(origin, Reason("", "too_large", message))
+            elif key is not None and known.get(key) == (row_hash := hashlib.sha256(content).hexdigest()):
+                yield OrderRow(source, line.number, 1, row_hash, "", *key, {}, was_delivered=True)
+            elif content[:1] == b"{" or not is_blank(_text(content)):
+                yield read_line(content, source, line.number, rules, has_end=line.has_end)
+
+
+def _groups(of: Iterator[Line]) -> Iterator[list[Line]]:
+    """The lines in groups; those before an error are in the last one, which is followed by the error."""
+    group: list[Line] = []
+    size, failure = 0, None
+    while True:
+        try:
+            line = next(of, None)
+        except Exception as error:  # noqa: BLE001 - raised below
+            line, failure = None, error
+        if line is not None:
+            group.append(line)
+            size += len(line.content)
+        if group and (line is None or len(group) == LINES_AT_ONCE or size > BYTES_AT_ONCE):
+            yield group
+            group, size = [], 0
+        if failure is not None:
+            raise failure
+        if line is None:
+            return
+
+
+def _key(content: bytes) -> Key | None:
+    """Seller and number of a line that begins as an order; None where that takes a closer look."""
+    try:
+        named = _KEY.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return named.seller_id, named.order.mp_order_number
 
 
 def read_line(

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from feedamp.errors import FeedAmpError, TransientError
 from feedamp.inbox.files import InboxFile
 from feedamp.inbox.flat_csv import evaluate_order, kept_rows, read_csv
-from feedamp.inbox.jsonl import read_jsonl, read_line
+from feedamp.inbox.jsonl import Hashes, no_hashes, read_jsonl, read_line
 from feedamp.inbox.parquet import footer_rows, read_parquet
 from feedamp.inbox.query import QUERY_PREFIX, read_kept
 from feedamp.inbox.streams import HashedStream, TextStream
@@ -20,10 +20,7 @@ OTHER_KIND = (
     "the inbox takes files that end in .jsonl, .csv or .parquet, and .jsonl.gz or .csv.gz if they are packed"
 )
 NOT_OF_THE_FILE = (OSError, sqlite3.Error, MemoryError)  # the store, the disk or the memory of this machine
-READERS: dict[str, Callable[[TextStream, str, BodyRules], Iterator[OrderRow | BadRow]]] = {
-    ".jsonl": read_jsonl,
-    ".csv": read_csv,
-}
+TEXTS = (".jsonl", ".csv")  # these may be packed
 
 
 def read_rows(
@@ -31,12 +28,13 @@ def read_rows(
     rules: BodyRules,
     enough: Callable[[], str | None] = lambda: None,
     on_bytes: Callable[[int], object] = int,
+    hashes: Hashes = no_hashes,
 ) -> Iterator[OrderRow | BadRow]:
     """Every order and reject of the file, in the file's order; each row of the file is counted exactly once.
 
     The same order may occur several times. For a file that cannot be read to its end, or whose name has another ending,
     the last item is a `BadRow` with row number 0 whose `file_fault` says why. So is the rest of the file as soon as
-    `enough` returns a message. `on_bytes` is told how many bytes of the file each read has brought.
+    `enough` returns a message. `on_bytes` is told how many bytes of the file each read has brought. `hashes` is as for `read_jsonl`.
 
     Safe to repeat: nothing is written.
 
@@ -50,7 +48,7 @@ def read_rows(
     try:
         with file.store.reached(), closing(file.open()) as stream:
             hashed = HashedStream(stream, file.store.reached, on_bytes)
-            for row in _contained(hashed, file.name, rules):
+            for row in _contained(hashed, file.name, rules, hashes):
                 yield _of_file(row, file)
                 if isinstance(row, BadRow) and row.file_fault and row.row_number:
                     yield _of_file(reject_file(file.name, row.file_fault), file)
@@ -67,23 +65,25 @@ def read_rows(
         raise TransientError(message) from error
 
 
-def _contained(stream: HashedStream, name: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+def _contained(
+    stream: HashedStream, name: str, rules: BodyRules, hashes: Hashes
+) -> Iterator[OrderRow | BadRow]:
     """The rows of a file; an error that no reader expects becomes the reject of this file, so that others are read."""
     try:
-        yield from _rows(stream, name, rules)
+        yield from _rows(stream, name, rules, hashes)
     except (FeedAmpError, *NOT_OF_THE_FILE):
         raise
     except Exception as error:  # noqa: BLE001 - whatever a file raises costs this file alone
         yield reject_file(name, f"the file cannot be read ({type(error).__name__})")
 
 
-def _rows(stream: HashedStream, name: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+def _rows(stream: HashedStream, name: str, rules: BodyRules, hashes: Hashes) -> Iterator[OrderRow | BadRow]:
     kind, is_packed = kind_of(name)
     if kind == ".parquet":
         yield from read_parquet(stream, name, rules)
-    elif kind in READERS:
+    elif kind in TEXTS:
         text = TextStream(stream, is_packed=is_packed)
-        yield from READERS[kind](text, name, rules)
+        yield from read_csv(text, name, rules) if kind == ".csv" else read_jsonl(text, name, rules, hashes)
         if text.fault is not None:
             yield reject_file(name, text.fault.message, text.fault.code)
     else:
@@ -94,7 +94,7 @@ def kind_of(name: str) -> tuple[str, bool]:
     """The ending of a file's name in small letters, and whether it is followed by `.gz`."""
     path = PurePosixPath(name.lower())
     kind = PurePosixPath(path.stem).suffix
-    return (kind, True) if path.suffix == ".gz" and kind in READERS else (path.suffix, False)
+    return (kind, True) if path.suffix == ".gz" and kind in TEXTS else (path.suffix, False)
 
 
 def _of_file(row: OrderRow | BadRow, file: InboxFile) -> OrderRow | BadRow:

@@ -43,11 +43,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class OrderRow(Origin):
-    """A valid row; `body` is the canonical PUT body (see `order_body.check_body`)."""
+    """A valid row; `body` is the canonical PUT body (see `order_body.check_body`).
+
+    `was_delivered`: the ledger has the order from the same text, so it changes nothing; then `raw` and `body` are empty.
+    """
 
     seller_id: str
     mp_order_number: str
     body: dict[str, Any] = field(repr=False)
+    was_delivered: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from feedamp.rules.order import (
     Phase,
 )
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
+from feedamp.rules.stored_body import FULL
 from feedamp.rules.units import LineUnits
 from feedamp.state.columns import columns_of, decoded
 from feedamp.state.schema import CANCELLED_BUT_SHIPPED, orders, snapshots
@@ -32,6 +33,7 @@ from feedamp.state.statements import (
     count_by,
     execute_many,
     in_parts,
+    is_any_order,
     is_order,
     is_same_order,
     upsert,
@@ -90,6 +92,17 @@ def read_all(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tu
     for part in in_parts(dict.fromkeys(keys)):
         found.update((order.key, order) for order in _orders(columns_of(connection, orders, part)))
     return found
+
+
+def row_hashes(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Of which row each order is as it stands, by seller and number; orders that wait for a body are left out."""
+    waits_for_body = sa.and_(orders.c.body_kind != FULL, orders.c.phase.in_(OPEN_PHASES))
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.row_hash).where(~waits_for_body)
+    return {
+        (row.seller_id, row.mp_order_number): row.row_hash
+        for part in in_parts(keys)
+        for row in connection.execute(query.where(is_any_order(orders, part)))
+    }
 
 
 def to_acknowledge(connection: Connection) -> list[LedgerOrder]:

@@ -101,7 +101,11 @@ class RowBatch:
         if erased or mentions:
             rows = [self._without_erased(row, erased, mentions.get(at)) for at, row in enumerate(rows)]
         self.rows = rows
-        keys = [(row.seller_id, row.mp_order_number) for row in self.rows if isinstance(row, OrderRow)]
+        keys = [
+            (row.seller_id, row.mp_order_number)
+            for row in self.rows
+            if isinstance(row, OrderRow) and not row.was_delivered
+        ]
         self._known = ledger.read_all(connection, keys)
         self._rejected = rejects.orders_with_rejects(connection, keys)
         self._changed: dict[tuple[str, str], LedgerOrder] = {}
@@ -166,6 +170,8 @@ class RowBatch:
             return Admission(None, row.reasons, rejected=True, note=_NO_ACTION)
         if isinstance(row, BadRow):
             return Admission(None, row.reasons, rejected=True)
+        if row.was_delivered:
+            return Admission()
         known = self._known.get((row.seller_id, row.mp_order_number))
         seen = ObservedState()
         if row.body["marketplace_state"] in FINAL_STATES:

@@ -1,6 +1,7 @@
 """One inbox file -> ledger; decides which rejects are superseded because their row was corrected or left the file."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.intake import Admission
 from feedamp.run import Run
-from feedamp.state import inbox_files, rejects
+from feedamp.state import inbox_files, ledger, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.ingest_row import ErasedRow, RowBatch, batches, note_rejected
 from feedamp.steps.step_result import StepResult
@@ -64,7 +65,12 @@ def take_file(
         file.size,
         note=lambda: f"{counted(file_pass.read, 'row')}, {file_pass.rejected} rejected",
     )
-    rows = read_rows(file, resources.settings.body, enough, progress.add)
+
+    def hashes(keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        with resources.state.read() as connection:
+            return ledger.row_hashes(connection, keys)
+
+    rows = read_rows(file, resources.settings.body, enough, progress.add, hashes)
     for batch in batches(rows, lambda row: row.raw):
         file_pass.take(batch)
         progress.add(0)  # the rows of some kinds come only after all bytes were read
