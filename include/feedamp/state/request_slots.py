@@ -4,6 +4,7 @@ A process either reserves one slot after the other here, or holds a seller's rat
 (`rate_leases`). All moments in the table are epoch seconds by the state database's clock.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from feedamp.state.schema import slots
 from feedamp.state.statements import insert
@@ -184,35 +186,46 @@ def hold(
     connection: Connection, seller_ids: Collection[str], *, process: str, now: datetime
 ) -> dict[str, Pace]:
     """Takes the rates of sellers that no other process holds or has used lately; the pace of those that it got."""
-    moment = now.timestamp()
-    is_calm = sa.and_(
-        _is_over(slots.c.shared_at, moment - CALM_S),
-        sa.or_(
-            slots.c.used_by.is_(None), slots.c.used_by == process, _is_over(slots.c.next_at, moment - CALM_S)
-        ),
-        slots.c.turn_of.is_(None),
+    wanted = {
+        "seller_ids": json.dumps(sorted(set(seller_ids))),
+        "process": process,
+        "calm_at": now.timestamp() - CALM_S,
+    }
+    found = connection.execute(_hold(connection.dialect.name), wanted)
+    return {row.seller_id: _pace(row) for row in found}
+
+
+@cache
+def _hold(dialect: str) -> ReturningInsert[Any]:
+    """Of sellers in a JSON list: with a row of parameters for each, SQLAlchemy would write the statement again each time."""
+    is_sqlite = dialect == "sqlite"
+    listed = sa.bindparam("seller_ids", type_=sa.Text)
+    of_list = (
+        sa.func.json_each(listed) if is_sqlite else sa.func.json_array_elements_text(sa.cast(listed, sa.JSON))
     )
-    rows = [
-        {"seller_id": seller_id, "next_at": 0.0, "used_by": process, "held_by": process}
-        for seller_id in sorted(set(seller_ids))
-    ]
-    held: dict[str, Pace] = {}
-    for first in range(0, len(rows), _ROWS_A_STATEMENT):
-        found = connection.execute(
-            insert(connection, slots)
-            .values(rows[first : first + _ROWS_A_STATEMENT])
-            .on_conflict_do_update(
-                index_elements=["seller_id"],
-                set_={"used_by": process, "held_by": process, "wanted_at": 0.0},
-                where=sa.and_(_is_held_by_none_but(process), is_calm),
-            )
-            .returning(slots)
+    process, calm_at = _parameter("process", slots.c.held_by), _parameter("calm_at", slots.c.next_at)
+    # `WHERE true`, or SQLite would take what follows for a condition of a join.
+    rows = sa.select(of_list.table_valued("value").c.value, sa.literal(0.0), process, process).where(
+        sa.true()
+    )
+    was_free = sa.or_(
+        slots.c.used_by.is_(None), slots.c.used_by == process, _is_over(slots.c.next_at, calm_at)
+    )
+    return (
+        insert(dialect, slots)
+        .from_select(["seller_id", "next_at", "used_by", "held_by"], rows)
+        .on_conflict_do_update(
+            index_elements=["seller_id"],
+            set_={"used_by": process, "held_by": process, "wanted_at": 0.0},
+            where=sa.and_(
+                _is_held_by_none_but(process),
+                _is_over(slots.c.shared_at, calm_at),
+                was_free,
+                slots.c.turn_of.is_(None),
+            ),
         )
-        held |= {row.seller_id: _pace(row) for row in found}
-    return held
-
-
-_ROWS_A_STATEMENT = 500
+        .returning(slots)
+    )
 
 
 def want(connection: Connection, seller_id: str, *, now: datetime) -> None:

@@ -43,8 +43,11 @@ def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Don
     By the newest moment after an answer of FeedAMP if that is earlier: a clock that is ahead deletes no recent entry.
     """
     key = _key(run_id, step, shard)
-    today = min(done.started_at, watermarks.newest_moment(connection) or done.started_at)
-    connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < today - RETENTION))
+    is_old = step_runs.c.started_at < done.started_at - RETENTION
+    if connection.execute(sa.select(step_runs.c.run_id).where(is_old).limit(1)).first() is not None:
+        # The newest moment is looked for among all sellers, so it is not asked for in every task.
+        today = min(done.started_at, watermarks.newest_moment(connection) or done.started_at)
+        connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < today - RETENTION))
     before = connection.execute(sa.select(step_runs).where(*key)).first()
     if before is not None:
         done = Done(
