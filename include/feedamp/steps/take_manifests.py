@@ -155,7 +155,12 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
 
 
 def _names_own_orders(resources: Resources, manifest: Manifest) -> bool:
-    """Whether the ledger has any order of a seller with snapshots; if not, none of them is decoded."""
+    """Whether the ledger has any order of a seller with snapshots; if not, none of them is decoded.
+
+    To ask once, and not with each batch, can hide nothing: what `place` sends is in the ledger before FeedAMP can show it, so
+    before these snapshots were read. An order that is adopted, or delivered although FeedAMP has it already, may come later;
+    it is then as if it had come just after the load: adoption reads it by itself, another one is read when the seller changes it, or by a reconciliation.
+    """
     sellers = {
         seller_id
         for file in manifest.files
