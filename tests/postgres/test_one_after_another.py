@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -12,6 +14,8 @@ import sqlalchemy as sa
 from postgres import behind
 from wire import KEY, S1, S2, add_seller
 
+from feedamp.api.pair_storage import PairStorage
+from feedamp.api.token_journal import JournaledPair, TokenJournal
 from feedamp.codec import content_hash
 from feedamp.models import Snapshot
 from feedamp.state import (
@@ -21,6 +25,7 @@ from feedamp.state import (
     request_slots,
 )
 from feedamp.state.token_cipher import TokenCipher
+from feedamp.storage import open_storage
 from feedamp.tables import RECORDED_AT
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -77,6 +82,52 @@ def test_the_same_snapshot_again_only_moves_the_moment(state):
 def test_transactions_of_two_sellers_write_at_the_same_time(state):
     with ThreadPoolExecutor(1) as pool, state.begin(of=[S1]):
         pool.submit(in_a_transaction, state, [S2]).result(timeout=10)
+
+
+def stored_pair(state, folder, pair):
+    """Whether the pair of a refresh is stored."""
+    journal = TokenJournal(open_storage("journal_url", str(folder)), CIPHER)
+    storage = PairStorage(state, CIPHER, journal, on_secret=lambda _: None)
+    with state.read() as connection:
+        grant = grants.read(connection, CIPHER, pair.seller_id)
+    return storage._store(grant, pair)
+
+
+def refreshed(seller_id):
+    return JournaledPair(
+        seller_id=seller_id,
+        generation=1,
+        used_token=f"rt-{seller_id}",
+        refresh_token="rt-new",
+        access_token=f"at-{seller_id}",
+        expires_in_s=3600,
+        asked_at=NOON,
+    )
+
+
+def test_a_refresh_is_stored_beside_a_transaction_of_another_seller(state, tmp_path):
+    add_seller(state, CIPHER, S1, f"rt-{S1}")
+    with ThreadPoolExecutor(1) as pool, state.begin(of=[S2]):
+        assert pool.submit(stored_pair, state, tmp_path, refreshed(S1)).result(timeout=10)
+
+
+def test_of_two_sellers_with_one_new_token_only_the_first_stores_it(state, tmp_path, monkeypatch):
+    """Both refreshes come to an end at the same moment; neither has seen the other's token when it begins."""
+    for seller_id in (S1, S2):
+        add_seller(state, CIPHER, seller_id, f"rt-{seller_id}")
+    owner, both = grants.token_owner, threading.Barrier(2)
+
+    def asked_by_both(*given):
+        found = owner(*given)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(1)
+        return found
+
+    monkeypatch.setattr(grants, "token_owner", asked_by_both)
+    with ThreadPoolExecutor(2) as pool:
+        stored = [pool.submit(stored_pair, state, tmp_path, refreshed(seller_id)) for seller_id in (S1, S2)]
+        errors = [one.exception(timeout=20) for one in stored]
+    assert sorted(type(error).__name__ for error in errors) == ["ForeignPairError", "NoneType"]
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,10 @@ class PairStorage:
             log.warning("The journal of tokens could not be read: %s", error)
 
     def _store(self, grant: Grant | None, pair: JournaledPair) -> bool:
-        with self._state.begin() as connection:
+        # A consent may also store the data key, which is all sellers'. Of a refresh, what another seller may store at the same
+        # moment is this token, which has a lock like a seller's.
+        token = self._cipher.fingerprint("token", pair.refresh_token)
+        with self._state.begin(of=() if grant is None else [pair.seller_id, token]) as connection:
             owner = grants.token_owner(connection, self._cipher, pair.refresh_token)
             if owner not in (None, pair.seller_id):
                 raise ForeignPairError(
