@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -123,49 +124,59 @@ def test_a_closing_that_is_refused_after_a_lost_answer_is_ours(shipped: Env) -> 
     assert (shipped.order("M-1").phase, shipped.order("M-1").reason) == ("closed", None)
 
 
-@pytest.mark.parametrize("units", [1, 2], ids=["a unit is taken back meanwhile", "nothing changes meanwhile"])
-def test_an_order_that_waited_for_the_state_is_read_again(
-    shipped: Env, units: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
+@pytest.fixture
+def once_read(shipped: Env, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Takes what happens once `close` has read the list: before it decides, or when its intent `is_stored` and nothing sent."""
+    begin_free, asked = State.begin_free, len(shipped.asked("GET"))
+    waiting: list[Callable[[], None]] = []
 
-    def late(state: State, seller_ids: Collection[str]) -> Any:
-        """Others have the seller when the list has been read."""
-        if len(shipped.asked("GET")) > asked and waits:
-            waits.clear()
-            shipped.clock.skip(seconds=STILL_FRESH_S + 1)
-            shipped.fulfill("M-1", shipment(units))
-        return begin_free(state, seller_ids)
+    def once() -> None:
+        if waiting and len(shipped.asked("GET")) > asked:
+            waiting.pop()()
 
-    monkeypatch.setattr(State, "begin_free", late)
+    def happens(event: Callable[[], None], *, is_stored: bool = False) -> None:
+        @contextmanager
+        def beside(state: State, seller_ids: Collection[str]) -> Iterator[Any]:
+            if not is_stored:
+                once()
+            with begin_free(state, seller_ids) as begun:
+                yield begun
+            if is_stored:
+                once()
+
+        waiting.append(event)
+        monkeypatch.setattr(State, "begin_free", beside)
+
+    yield happens
+    assert not waiting
+
+
+def assert_read_again(shipped: Env, happens: Callable[[Callable[[], None]], None], units: int) -> None:
+    """After a wait for the state, while which so many units were shipped, the order is closed by what it shows then."""
+
+    def wait() -> None:
+        shipped.clock.skip(seconds=STILL_FRESH_S + 1)
+        shipped.fulfill("M-1", shipment(units))
+
+    happens(wait)
     assert shipped.close().undone == []
-    assert not waits
     order = shipped.order("M-1")
     assert (order.phase, order.closing_state) == (("settled", None), ("closed", "SHIPPED"))[units - 1]
     assert puts(shipped) == units
+
+
+@pytest.mark.parametrize("units", [1, 2], ids=["a unit is taken back meanwhile", "nothing changes meanwhile"])
+def test_an_order_that_waited_for_the_state_is_read_again(
+    shipped: Env, units: int, once_read: Callable[..., None]
+) -> None:
+    assert_read_again(shipped, once_read, units)
 
 
 @pytest.mark.parametrize("units", [1, 2], ids=["a unit is taken back meanwhile", "nothing changes meanwhile"])
 def test_an_order_whose_intent_took_long_to_store_is_read_again(
-    shipped: Env, units: int, monkeypatch: pytest.MonkeyPatch
+    shipped: Env, units: int, once_read: Callable[..., None]
 ) -> None:
-    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
-
-    @contextmanager
-    def stalled(state: State, seller_ids: Collection[str]) -> Iterator[Any]:
-        with begin_free(state, seller_ids) as begun:
-            yield begun
-        if len(shipped.asked("GET")) > asked and waits:  # the intent is stored, and nothing was sent yet
-            waits.clear()
-            shipped.clock.skip(seconds=STILL_FRESH_S + 1)
-            shipped.fulfill("M-1", shipment(units))
-
-    monkeypatch.setattr(State, "begin_free", stalled)
-    assert shipped.close().undone == []
-    assert not waits
-    order = shipped.order("M-1")
-    assert (order.phase, order.closing_state) == (("settled", None), ("closed", "SHIPPED"))[units - 1]
-    assert puts(shipped) == units
+    assert_read_again(shipped, partial(once_read, is_stored=True), units)
 
 
 @pytest.mark.parametrize(
@@ -206,24 +217,17 @@ def test_a_closing_that_waits_long_for_its_slot_is_decided_again(
 
 @pytest.mark.parametrize("change", ["none", "another parcel", "a unit is taken back"])
 def test_an_order_that_an_extraction_reads_meanwhile_is_decided_by_that(
-    shipped: Env, change: str, monkeypatch: pytest.MonkeyPatch
+    shipped: Env, change: str, once_read: Callable[..., None]
 ) -> None:
-    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
+    @once_read
+    def extract() -> None:
+        shipped.clock.skip(seconds=1)
+        if change != "none":
+            parcels = {"another parcel": (shipment(1), shipment(1, ANOTHER_NUMBER))}
+            shipped.fulfill("M-1", *parcels.get(change, (shipment(1),)))
+        shipped.see("M-1")
 
-    def beside(state: State, seller_ids: Collection[str]) -> Any:
-        """An extraction stores a newer snapshot after the list has been read."""
-        if len(shipped.asked("GET")) > asked and waits:
-            waits.clear()
-            shipped.clock.skip(seconds=1)
-            if change != "none":
-                parcels = {"another parcel": (shipment(1), shipment(1, ANOTHER_NUMBER))}
-                shipped.fulfill("M-1", *parcels.get(change, (shipment(1),)))
-            shipped.see("M-1")
-        return begin_free(state, seller_ids)
-
-    monkeypatch.setattr(State, "begin_free", beside)
     assert shipped.close().undone == []
-    assert not waits
     is_closed = change != "a unit is taken back"
     assert shipped.order("M-1").phase == ("closed" if is_closed else "settled")
     assert puts(shipped) == 1 + is_closed
@@ -234,28 +238,23 @@ def test_an_order_that_an_extraction_reads_meanwhile_is_decided_by_that(
 
 
 def test_an_order_that_a_killed_run_closed_meanwhile_is_not_closed_twice(
-    shipped: Env, monkeypatch: pytest.MonkeyPatch
+    shipped: Env, once_read: Callable[..., None]
 ) -> None:
-    begin_free, asked, waits = State.begin_free, len(shipped.asked("GET")), [1]
+    @once_read
+    def arrive() -> None:
+        """The PUT of another process arrives, which is killed before it records that."""
+        shipped.clock.skip(seconds=1)
+        before = shipped.order("M-1")
+        with shipped.resources.state.begin(of=[SELLER]) as connection:
+            ledger.save(connection, before, before.closing(SHIPPED, at=shipped.clock.now()))
+        with shipped.sandbox.world.lock:
+            order = shipped.sandbox.world.orders.find(SELLER, "M-1")
+            order.remember(shipped.clock.now())
+            order.marketplace_state = "SHIPPED"
+        shipped.clock.skip(seconds=1)
 
-    def beside(state: State, seller_ids: Collection[str]) -> Any:
-        """After the list has been read, the PUT of another process arrives, which is killed before it records that."""
-        if len(shipped.asked("GET")) > asked and waits:
-            waits.clear()
-            shipped.clock.skip(seconds=1)
-            before = shipped.order("M-1")
-            with state.begin(of=[SELLER]) as connection:
-                ledger.save(connection, before, before.closing(SHIPPED, at=shipped.clock.now()))
-            with shipped.sandbox.world.lock:
-                order = shipped.sandbox.world.orders.find(SELLER, "M-1")
-                order.remember(shipped.clock.now())
-                order.marketplace_state = "SHIPPED"
-            shipped.clock.skip(seconds=1)
-        return begin_free(state, seller_ids)
-
-    monkeypatch.setattr(State, "begin_free", beside)
     assert shipped.close().undone == []
-    assert (waits, puts(shipped)) == ([], 1)  # of `place` alone
+    assert puts(shipped) == 1  # of `place` alone
     order = shipped.order("M-1")
     assert (order.phase, order.closing_state) == ("closed", "SHIPPED")
 
