@@ -166,8 +166,8 @@ def _outbox_manifest(env: Env) -> Manifest:
     """What waits in the outbox, published by a load that died before it was merged."""
     from feedamp.steps.publish_outbox import empty_outbox, publishing_lease
 
-    with publishing_lease(env.resources) as lease:
-        empty_outbox(env.resources, env.run("load"), lease)
+    with publishing_lease(env.resources) as renew:
+        empty_outbox(env.resources, env.run("load"), renew)
     [manifest] = [m for m in env.resources.lake.published() if "outbox" in m.path]
     return manifest
 

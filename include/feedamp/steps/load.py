@@ -5,7 +5,6 @@ step waits for it.
 """
 
 import logging
-from functools import partial
 
 from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import IncompleteError
@@ -13,7 +12,7 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.steps.fill_warehouse import fill_warehouse
 from feedamp.steps.loaded import Loaded
-from feedamp.steps.publish_outbox import empty_outbox, publishing_lease, renew
+from feedamp.steps.publish_outbox import empty_outbox, publishing_lease
 from feedamp.steps.step_end import record_run
 from feedamp.steps.step_result import StepResult
 from feedamp.steps.take_manifests import take_into_state, take_published
@@ -46,16 +45,13 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
     """
     doubt_by_state(resources.state)
     loaded, started_at = Loaded(), resources.state.now()
-    with publishing_lease(resources) as lease:
+    with publishing_lease(resources) as renew:
         # What the state takes in adds events to the outbox, which go with this load.
-        take_published(resources, lease, loaded)
-        empty_outbox(resources, run, lease)
-        take_published(resources, lease, loaded)
+        take_published(resources, renew, loaded)
+        empty_outbox(resources, run, renew)
+        take_published(resources, renew, loaded)
         write_full_snapshots(
-            resources,
-            run,
-            partial(renew, lease),
-            lambda made: take_into_state(resources, made, loaded.counts),
+            resources, run, renew, lambda made: take_into_state(resources, made, loaded.counts)
         )
     fill_warehouse(resources, loaded)
     if loaded.set_aside:  # idle loads write no row, or the next one would have something to load

@@ -1,7 +1,7 @@
 """Outbox -> manifests: one process at a time publishes the rows that wait in the state."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from feedamp.errors import BusyError, IncompleteError
@@ -9,7 +9,6 @@ from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import manifests, outbox
-from feedamp.state.leases import Lease
 from feedamp.state.statements import in_parts
 from feedamp.tables import Rows
 
@@ -19,8 +18,8 @@ LEASE_WAIT_S, LEASE_LOOK_S = 60.0, 0.25
 
 
 @contextmanager
-def publishing_lease(resources: Resources) -> Iterator[Lease]:
-    """Holds the lease for publishing the outbox.
+def publishing_lease(resources: Resources) -> Iterator[Callable[[], None]]:
+    """Holds the lease for publishing the outbox, and gives what renews it: that raises a BusyError if it was lost.
 
     Only one process may publish at a time: a second one would mistake rows claimed by the first one for abandoned rows.
     """
@@ -28,23 +27,23 @@ def publishing_lease(resources: Resources) -> Iterator[Lease]:
     while True:
         with resources.state.leases.hold(LEASE) as lease:
             if lease is not None:
-                yield lease
+
+                def renew() -> None:
+                    if not lease.renew():
+                        raise _another_load()
+
+                yield renew
                 return
         if time.monotonic() >= give_up_at:
             raise _another_load()
         time.sleep(LEASE_LOOK_S)
 
 
-def renew(lease: Lease) -> None:
-    if not lease.renew():
-        raise _another_load()
-
-
 def _another_load() -> BusyError:
     return BusyError("Another load is publishing the outbox and loads what waits.", retry_after_s=60)
 
 
-def empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
+def empty_outbox(resources: Resources, run: Run, renew: Callable[[], None]) -> None:
     """Publishes the rows of the outbox as manifests; the rows stay in the outbox until they are in the warehouse."""
     with resources.state.read() as connection:
         claims = outbox.claims(connection)
@@ -56,7 +55,7 @@ def empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
         waiting = outbox.unclaimed(connection)
     progress = Progress("outbox", "rows", waiting)
     for number in range(-(-waiting // ROWS_PER_MANIFEST)):
-        renew(lease)
+        renew()
         writer = resources.lake_writer(run, "outbox", number)
         path = writer.manifest_path
         with resources.state.begin() as connection:
@@ -73,7 +72,7 @@ def empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
             raise IncompleteError(
                 f"{claimed} rows of the outbox were claimed, but {read} were read; the next load tries again."
             )
-        renew(lease)
+        renew()
         writer.publish(created_at=resources.state.now(), dag_id=run.dag_id, run_id=run.run_id)
         progress.add(claimed)
 

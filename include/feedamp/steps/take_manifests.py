@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,7 @@ from feedamp.models import Snapshot
 from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.state import consents, ledger, manifests, open_orders, outbox, watermarks
-from feedamp.state.leases import Lease
 from feedamp.steps.loaded import OF_ONE_MANIFEST, Loaded, record_damaged
-from feedamp.steps.publish_outbox import renew
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, SNAPSHOTS, Row
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ log = logging.getLogger(__name__)
 NEVER_PUBLISHED = timedelta(days=2)
 
 
-def take_published(resources: Resources, lease: Lease, loaded: Loaded) -> None:
+def take_published(resources: Resources, renew: Callable[[], None], loaded: Loaded) -> None:
     """Takes snapshots and watermarks of published manifests into the state, after reading each to its end."""
     with resources.state.read() as connection:
         pending = manifests.untaken(connection)
@@ -40,7 +38,7 @@ def take_published(resources: Resources, lease: Lease, loaded: Loaded) -> None:
         progress.at(done)
         if path in loaded.damaged:
             continue
-        renew(lease)
+        renew()
         try:
             manifest = _take_current(resources, path, loaded.counts)
             if manifest is not None:
