@@ -13,6 +13,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.file_modes import FILE_MODE, parse_mode
 from feedamp.order_body import BodyRules
 from feedamp.settings import Settings
+from feedamp_airflow.provider_info import DEFAULTS
 
 SECTION = "feedamp"
 LONGEST_SPAN = timedelta(days=36_500)  # now minus this span is still a valid date
@@ -36,54 +37,51 @@ class Options:
     def __init__(self) -> None:
         home = Path(AIRFLOW_HOME) / "feedamp"
         read = _Reader()
-        pii = read.text("pii") or "keep"
+        pii = read.text("pii")
         read.must(pii in ("keep", "mask"), "pii", "be keep or mask")
-        page_size, sellers_per_task = (
-            read.number("page_size", 50, int),
-            read.number("sellers_per_task", 50, int),
-        )
+        page_size, sellers_per_task = read.number("page_size", int), read.number("sellers_per_task", int)
         read.must(10 <= page_size <= 50, "page_size", "be between 10 and 50")
         read.must(sellers_per_task >= 1, "sellers_per_task", "be at least 1")
-        reconcile_rate_share = read.number("reconcile_rate_share", 0.5, float)
+        reconcile_rate_share = read.number("reconcile_rate_share", float)
         read.must(0 < reconcile_rate_share <= 1, "reconcile_rate_share", "be more than 0 and at most 1")
         self.inbox_sql, self.inbox_sql_conn_id = read.text("inbox_sql"), read.text("inbox_sql_conn_id")
         if (self.inbox_sql is None) != (self.inbox_sql_conn_id is None):
             missing = "inbox_sql" if self.inbox_sql is None else "inbox_sql_conn_id"
             read.refuse(missing, "is missing: inbox_sql and inbox_sql_conn_id go together")
-        self.conn_id = read.text("conn_id") or "feedamp_default"
+        self.conn_id = read.always("conn_id")
         self.state_url = read.text("state_url")
         self.state_conn_id = read.text("state_conn_id")
         self.journal_url = read.text("journal_url")
         self.lake_url = read.text("lake_url") or str(home / "lake")
         self.warehouse_conn_id = read.text("warehouse_conn_id")
         self.duckdb_path = read.text("duckdb_path") or str(home / "warehouse.duckdb")
-        self.duckdb_lock_wait_s = read.number("duckdb_lock_wait_s", 120.0, float)
-        self.duckdb_memory_limit = read.text("duckdb_memory_limit") or "512MB"
-        self.duckdb_storage_version = read.text("duckdb_storage_version") or "v1.4.0"
+        self.duckdb_lock_wait_s = read.number("duckdb_lock_wait_s", float)
+        self.duckdb_memory_limit = read.always("duckdb_memory_limit")
+        self.duckdb_storage_version = read.always("duckdb_storage_version")
         self.file_mode = read.file_mode()
         self.encryption_key = read.text("encryption_key")
         self.masks_personal_fields = pii == "mask"
         self.has_default_inbox = read.text("inbox_url") is None
         self.settings = Settings(
             inbox_url=read.text("inbox_url") or str(home / "inbox"),
-            inbox_settle_s=read.number("inbox_settle_s", 10.0, float),
+            inbox_settle_s=read.number("inbox_settle_s", float),
             body=read.body_rules(),
-            max_rejected_ratio=read.number("max_rejected_ratio", 0.05, float),
-            max_unread_ratio=read.number("max_unread_ratio", 0.05, float),
+            max_rejected_ratio=read.number("max_rejected_ratio", float),
+            max_unread_ratio=read.number("max_unread_ratio", float),
             sellers_per_task=sellers_per_task,
-            shard_time=read.span("shard_minutes", 60.0, timedelta(minutes=1)),
+            shard_time=read.span("shard_minutes", timedelta(minutes=1)),
             page_size=page_size,
-            overlap=read.span("overlap_minutes", 10.0, timedelta(minutes=1)),
+            overlap=read.span("overlap_minutes", timedelta(minutes=1)),
             error_codes=read.error_codes(),
-            error_clear=read.span("error_clear_days", 3.0, timedelta(days=1)),
+            error_clear=read.span("error_clear_days", timedelta(days=1)),
             untracked_services=read.untracked_services(),
-            stale_after=read.span("stale_after_days", 7.0, timedelta(days=1)),
+            stale_after=read.span("stale_after_days", timedelta(days=1)),
             reconcile_rate_share=reconcile_rate_share,
-            closed_body_kept=read.span("closed_body_days", 0.0, timedelta(days=1))
+            closed_body_kept=read.span("closed_body_days", timedelta(days=1))
             if read.text("closed_body_days")
             else None,
             read_only=read.flag("read_only"),
-            stale_watermark=read.span("stale_watermark_hours", 24.0, timedelta(hours=1)),
+            stale_watermark=read.span("stale_watermark_hours", timedelta(hours=1)),
         )
         self.notifier = read.notifier()
         self.faults = read.faults
@@ -102,7 +100,7 @@ def schedule_faults() -> list[str]:
     faults = []
     for name in ("place", "extract", "process", "refresh"):
         try:
-            schedule(f"{name}_schedule", "@daily")
+            schedule(f"{name}_schedule")
         except ConfigurationError as error:
             faults.append(str(error))
     try:
@@ -117,11 +115,11 @@ def default_state_file() -> Path:
     return Path(AIRFLOW_HOME) / "feedamp" / "state.db"
 
 
-def schedule(option: str, default: str) -> str:
-    """The cron expression of a DAG; ConfigurationError if it is none."""
+def schedule(option: str, default: str | None = None) -> str:
+    """The cron expression of a DAG, whose file shows the `default`; ConfigurationError if it is none."""
     from croniter import croniter  # late: no task needs it
 
-    cron = _text(option) or default
+    cron = _given(option) or default or str(_default(option))
     if cron != "@quarterly" and not croniter.is_valid(cron):  # Airflow's own word
         raise ConfigurationError(
             f"[{SECTION}] {option} must be a cron expression, as `*/10 * * * *` or @hourly."
@@ -141,7 +139,7 @@ def last_but_one_start(cron: str, now: datetime) -> datetime:
 
 def reconcile_schedule() -> str:
     """The cron expression of reconcile; ConfigurationError unless it is midnight UTC, which a backfill's days need."""
-    cron = _text("reconcile_schedule") or "0 0 * * *"
+    cron = str(_text("reconcile_schedule"))
     if cron.split() != ["0", "0", "*", "*", "*"] and cron != "@daily":
         raise ConfigurationError(
             f"[{SECTION}] reconcile_schedule must be `0 0 * * *`: another hour shifts the days of a backfill."
@@ -149,9 +147,17 @@ def reconcile_schedule() -> str:
     return cron
 
 
-def _text(option: str) -> str | None:
+def _given(option: str) -> str | None:
     value = conf.get(SECTION, option, fallback=None)
     return value.strip() or None if isinstance(value, str) else None
+
+
+def _default(option: str) -> str | None:
+    return DEFAULTS.get(option, ("string", None))[1]
+
+
+def _text(option: str) -> str | None:
+    return _given(option) or _default(option)
 
 
 class _Reader:
@@ -170,7 +176,12 @@ class _Reader:
     def text(self, option: str) -> str | None:
         return _text(option)
 
-    def number(self, option: str, default: _Value, kind: Callable[[str], _Value]) -> _Value:
+    def always(self, option: str) -> str:
+        """The text of an option that has a default."""
+        return str(_text(option))
+
+    def number(self, option: str, kind: Callable[[str], _Value]) -> _Value:
+        default = kind(_default(option) or "0")
         text = _text(option)
         if text is None:
             return default
@@ -201,7 +212,7 @@ class _Reader:
         return None
 
     def file_mode(self) -> int:
-        mode = parse_mode(_text("file_mode") or f"{FILE_MODE:04o}")
+        mode = parse_mode(self.always("file_mode"))
         self.must(
             mode is not None,
             "file_mode",
@@ -210,16 +221,16 @@ class _Reader:
         return FILE_MODE if mode is None else mode
 
     def flag(self, option: str) -> bool:
-        text = (_text(option) or "false").lower()
+        text = self.always(option).lower()
         self.must(text in ("true", "false", "t", "f", "1", "0"), option, "be true or false")
         return text in ("true", "t", "1")
 
-    def span(self, option: str, default: float, unit: timedelta) -> timedelta:
-        number = self.number(option, default, float)
+    def span(self, option: str, unit: timedelta) -> timedelta:
+        number = self.number(option, float)
         if number <= LONGEST_SPAN / unit:
             return number * unit
         self.refuse(option, "must be less than a hundred years")
-        return default * unit
+        return float(_default(option) or "0") * unit
 
     def names(self, option: str) -> frozenset[str]:
         """A list separated by commas or written as JSON."""

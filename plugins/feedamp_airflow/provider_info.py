@@ -43,7 +43,7 @@ def _field(label: str, description: str, kind: str) -> dict[str, Any]:
 
 
 def _option(name: str, description: str) -> dict[str, Any]:
-    kind, default = _DEFAULTS.get(name, ("string", None))
+    kind, default = DEFAULTS.get(name, ("string", None))
     return {
         "description": description,
         "version_added": "0.1.0",
@@ -112,7 +112,7 @@ _OPTIONS = {
 }
 
 # Type and default of the options that are not text, or not empty.
-_DEFAULTS: dict[str, tuple[str, str | None]] = {
+DEFAULTS: dict[str, tuple[str, str | None]] = {
     "conn_id": ("string", "feedamp_default"),
     "inbox_settle_s": ("float", "10"),
     "duckdb_lock_wait_s": ("float", "120"),

@@ -198,9 +198,6 @@ def _behind(read: Reading, mark: datetime | None, *, is_stale: bool) -> str | No
         )
     lag = span(read.now - mark)
     with suppress(ConfigurationError):  # of the schedule, which `doctor` names
-        due = (
-            last_but_one_start(schedule("extract_schedule", "*/15 * * * *"), read.now)
-            - read.options.settings.overlap
-        )
+        due = last_but_one_start(schedule("extract_schedule"), read.now) - read.options.settings.overlap
         return "no more than the schedule explains" if mark >= due else lag
     return lag
