@@ -5,6 +5,7 @@ credentials: correct the option) or `TransientError` (anything else: try again l
 `FileNotFoundError`.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -162,3 +163,12 @@ def when_modified(info: Mapping[str, Any]) -> datetime | None:
         if isinstance(value, datetime):
             return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     return None
+
+
+def force_to_disk(path: str) -> None:
+    """Writes a file, or which files a folder has, to the disk of this machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -25,7 +25,7 @@ import msgspec
 from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.storage import Storage, when_modified
+from feedamp.storage import Storage, force_to_disk, when_modified
 
 # Enough for a pair of long tokens after encryption; for a larger pair, the file grows when the pair is written.
 RESERVED_BYTES = 16 << 10
@@ -265,11 +265,7 @@ class TokenJournal:
     def _keep_through_power_cut(self) -> None:
         """Syncs the folder: a new file survives a power cut only if its name in the folder is on disk."""
         if self._storage.is_local:
-            folder = os.open(self._storage.root, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            force_to_disk(self._storage.root)
 
     def _ask(self, call: Callable[..., Any], *given: object) -> Any:
         """The answer of the store to a call.

@@ -9,7 +9,6 @@ atomically. Files without a manifest are leftovers of a killed task and are neve
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +33,7 @@ from feedamp.lake.manifest import (
     replaced,
 )
 from feedamp.rules.erased import Erased
-from feedamp.storage import Storage, open_storage, when_modified
+from feedamp.storage import Storage, force_to_disk, open_storage, when_modified
 from feedamp.tables import LAKE_TABLES, ORDERS, Row
 
 if TYPE_CHECKING:
@@ -324,11 +323,7 @@ def _force_to_disk(paths: Iterable[str]) -> None:
     """Writes files, or which files folders have, to the disk of this machine."""
     for path in paths:
         with suppress(FileNotFoundError):  # a file that was lost before is not lost by this
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            force_to_disk(path)
 
 
 def _is_damage(error: Exception) -> bool:
