@@ -72,7 +72,7 @@ def test_unknown_fields_without_end_are_left_out():
 
 def test_what_was_ordered_is_unknown_of_an_order_that_shows_no_lines() -> None:
     read = [ReadOrder(order(DONE, order_lines=()), READ_AT), ReadOrder(order(DONE), READ_AT)]
-    tables = order_columns("S1", read).tables
+    tables = order_columns(["S1"] * len(read), read).tables
     columns, lines = tables["orders"], tables["order_lines"]
     names = ("units_ordered", "units_pending", "units_over", "units_shipped", "units_cancelled")
     assert {name: columns[name] for name in names} == {

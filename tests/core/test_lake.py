@@ -383,7 +383,9 @@ def test_rows_appended_by_column_are_those_that_are_appended_one_by_one(
 ) -> None:
     monkeypatch.setattr(lake_module, "LOOSE_BATCHES", 2)
     many = [
-        order_columns("S1", [ReadOrder(order, MOMENT + timedelta(seconds=n)) for order in orders])
+        order_columns(
+            ["S1"] * len(orders), [ReadOrder(order, MOMENT + timedelta(seconds=n)) for order in orders]
+        )
         for n, orders in enumerate([KINDS, KINDS[:1], KINDS[3:]])
     ]
     by_column, by_row = (writer(lake, slug, Privacy(key)) for slug in ("columns", "rows"))
@@ -424,7 +426,7 @@ def test_a_column_that_cannot_hold_a_value_takes_no_row(
     lake: Lake, table: str, column: str, value: Any
 ) -> None:
     opened = writer(lake)
-    found = order_columns("S1", [ReadOrder(SHOWN, MOMENT)])
+    found = order_columns(["S1"], [ReadOrder(SHOWN, MOMENT)])
     tables = found.tables | {table: found.tables[table] | {column: [value]}}
     with pytest.raises(MisfitError, match=f"{table}.{column} cannot hold one of its values"):
         opened.append_columns(replace(found, tables=tables))

@@ -197,7 +197,7 @@ def test_both_readers_give_the_same_order_whatever_a_page_holds(text: str) -> No
     if isinstance(tolerant[0][0], Order):
         both = [FIRST, tolerant[0][0]]
         rows = [order_rows("S1", order, read_at=READ_AT) for order in both]
-        assert rows_of(order_columns("S1", [ReadOrder(order, READ_AT) for order in both])) == {
+        assert rows_of(order_columns(["S1", "S1"], [ReadOrder(order, READ_AT) for order in both])) == {
             table: first + rows[1][table] for table, first in rows[0].items()
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -26,7 +26,8 @@ from feedamp.lake.flatten import OrderColumns, order_columns
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.models import ReadOrder
+from feedamp.models import LineFulfillment, Order, ReadOrder, Shipment
+from feedamp.run import Run
 from feedamp.state import manifests, outbox, schema
 from feedamp.steps.compact import compact
 from feedamp.steps.extract_fulfillments import publisher
@@ -91,24 +92,52 @@ def test_a_lake_that_cannot_be_written_moves_no_watermark_of_any_seller(env: Env
     assert {env.order(f"M-{n}").phase for n in range(3)} == {env.order("N-1", OTHER).phase} == {"closed"}
 
 
-def test_a_value_that_no_column_holds_costs_its_own_order_only(
-    env: Env, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If such a value got into a file, the other rows of the file would be lost too."""
+def break_order(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """The quantity of this order's shipment, of orders with one each, fits no column."""
 
-    def with_fault(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
-        found = order_columns(seller_id, read)
+    def with_fault(sellers: Sequence[str], read: Sequence[ReadOrder]) -> OrderColumns:
+        found = order_columns(sellers, read)
         for at, number in enumerate(found.key["mp_order_number"]):
-            if number == "M-1":
+            if number == broken:
                 quantities = list(found.tables["shipments"]["quantity"])
                 quantities[at] = 2**70
                 found.tables["shipments"]["quantity"] = quantities
         return found
 
-    shipped(env, "M-1", "M-2")
-    shipped(env, "N-1", seller=OTHER)
     monkeypatch.setattr(publisher, "order_columns", with_fault)
     monkeypatch.setattr(flatten, "order_columns", with_fault)
+
+
+def test_of_orders_written_together_each_seller_hears_of_its_own(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, list[str], Mapping[int, str]]] = []
+    together = publisher.ManifestPublisher(env.resources, Run("d", "r", env.clock.now()), "extract", 0)
+    break_order(monkeypatch, "M-1")
+    for seller_id, numbers in ((OTHER, ["N-1"]), (SELLER, ["M-2", "M-1"])):
+        parts = (LineFulfillment("1", shipments=(Shipment(2),)),)
+        read = [ReadOrder(Order(number, fulfillments=parts), env.clock.now()) for number in numbers]
+
+        def tell(orders: Sequence[ReadOrder], misfits: Mapping[int, str], seller_id: str = seller_id) -> None:
+            told.append((seller_id, [one.order.mp_order_number for one in orders], misfits))
+
+        together.take(seller_id, read, 0, tell)
+    assert told == []
+    together.publish()
+    assert [one[:2] for one in told] == [(OTHER, ["N-1"]), (SELLER, ["M-2", "M-1"])]
+    assert [list(misfits) for _, _, misfits in told] == [[], [1]]
+    [manifest] = env.resources.lake.published()
+    assert {(file.table, file.rows) for file in manifest.files} >= {("orders", 2), ("shipments", 2)}
+
+
+def test_a_value_that_no_column_holds_costs_its_own_order_only(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If such a value got into a file, the other rows of the file would be lost too."""
+
+    shipped(env, "M-1", "M-2")
+    shipped(env, "N-1", seller=OTHER)
+    break_order(monkeypatch, "M-1")
     result = env.extract()
     monkeypatch.undo()
     env.load()

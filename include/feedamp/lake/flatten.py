@@ -102,13 +102,13 @@ class _Lines:
             self.ends.append(len(lines))
 
 
-def order_columns(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
-    """Rows of orders read from FeedAMP: orders and their children, and snapshots."""
+def order_columns(sellers: Sequence[str], read: Sequence[ReadOrder]) -> OrderColumns:
+    """Rows of orders read from FeedAMP, each with its seller's id: orders and their children, and snapshots."""
     orders, read_at = [one.order for one in read], [one.read_at for one in read]
     lines = _Lines(orders)
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
     hashes = content_hashes(orders)
-    found = _orders_and_lines(seller_id, orders, read_at, hashes, lines)
+    found = _orders_and_lines(sellers, orders, read_at, hashes, lines)
     found.tables[ORDERS.name]["extracted_at"] = read_at
     _add_parts(found, CANCELLATIONS.name, lines, lines.cancellations, Cancellation)
     _add_parts(found, SHIPMENTS.name, lines, lines.shipments, Shipment)
@@ -123,7 +123,7 @@ def order_columns(seller_id: str, read: Sequence[ReadOrder]) -> OrderColumns:
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
     """The rows of one order, each a dict by column name."""
-    return rows_of(order_columns(seller_id, [ReadOrder(order, read_at)]))
+    return rows_of(order_columns([seller_id], [ReadOrder(order, read_at)]))
 
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
@@ -142,8 +142,7 @@ def rows_of_placed(placed: Sequence[tuple[str, Order, datetime]]) -> list[list[t
     if not placed:
         return []
     sellers, orders, placed_at = zip(*placed, strict=True)
-    found = _orders_and_lines("", orders, placed_at, ("",) * len(placed), _Lines(orders))
-    found.key["seller_id"] = sellers
+    found = _orders_and_lines(sellers, orders, placed_at, ("",) * len(placed), _Lines(orders))
     of_each: list[list[tuple[str, Row]]] = [[] for _ in placed]
     for table, rows in rows_of(found).items():
         for at, row in zip(found.orders_of.get(table, range(len(placed))), rows, strict=True):
@@ -169,14 +168,14 @@ def rows_of(found: OrderColumns) -> Rows:
 
 
 def _orders_and_lines(
-    seller_id: str,
+    sellers: Sequence[str],
     orders: Sequence[Order],
     recorded_at: Sequence[datetime],
     hashes: Sequence[str],
     lines: _Lines,
 ) -> OrderColumns:
     key: Columns = {
-        "seller_id": [seller_id] * len(orders),
+        "seller_id": sellers,
         "mp_order_number": [order.mp_order_number for order in orders],
         RECORDED_AT: recorded_at,
         SNAPSHOT_HASH: hashes,

@@ -4,7 +4,7 @@ Only reads from FeedAMP; `load` does the rest. Where the next extraction starts:
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
@@ -236,6 +236,7 @@ class _SellerReader(SellerJob):
         try:
             for _ in range(reads):
                 await self._read_pages(watch, pages, watched, failed)
+                self._publisher.write()  # then it is known which orders do not fit
                 if self._unreadable or failed or not pages.complete:
                     break  # the watermark does not move: the next run reads the whole window again
                 if not await drift.may_have_happened(pages):
@@ -264,6 +265,7 @@ class _SellerReader(SellerJob):
                     await self._read_alone(number)
         except TransientError as error:
             self.error = error
+        self._publisher.write()
         self._count(orders_unread=self._unreadable)
         if self._unreadable:
             self._result.failed_sellers.add(self._seller_id)
@@ -368,7 +370,7 @@ class _SellerReader(SellerJob):
                     else:
                         complete.append(read)
         finally:
-            self._store(complete)
+            self._store(complete, sum(page.size for page in group))
 
     def _record_unread(self, *, is_over: bool) -> None:
         """Stores which orders are unreadable since when; `is_over` if the list that shows them was read to its end."""
@@ -415,10 +417,12 @@ class _SellerReader(SellerJob):
         if len(self._unread) < MOST_UNREAD:
             self._unread[order.mp_order_number or ""] = order.where or "the top"
 
-    def _store(self, orders: Sequence[ReadOrder]) -> None:
-        """Writes orders to the lake. One whose values do not fit counts as unreadable."""
-        misfits = self._publisher.take(self._seller_id, orders)
-        for position, why in misfits.items():
+    def _store(self, orders: Sequence[ReadOrder], size: int = 0) -> None:
+        """Gives orders, `size` bytes of pages, to the lake. One whose values do not fit counts as unreadable."""
+        self._publisher.take(self._seller_id, orders, size, self._count_stored)
+
+    def _count_stored(self, orders: Sequence[ReadOrder], misfits: Mapping[int, str]) -> None:
+        for position, why in sorted(misfits.items()):
             self._record_unreadable_order(UnreadableOrder(orders[position].order.mp_order_number, why))
         if stored := len(orders) - len(misfits):
             self._count(orders=stored)
