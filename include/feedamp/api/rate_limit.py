@@ -1,12 +1,14 @@
 """Keeps the requests of all processes within a seller's rate; who may send the next one is agreed on in the state database."""
 
+from __future__ import annotations
+
 import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
 
 from feedamp.errors import ThrottledError, TransientError
 from feedamp.state import State
@@ -27,15 +29,57 @@ def quick_pause_s(attempt: int) -> float:
     return 0.5 * 2.0**attempt * random.uniform(0.8, 1.2)
 
 
-@dataclass
 class Departure:
-    """A request that has its slot. Call it with the `time.monotonic()` at which the request was sent."""
+    """A request that is to leave: with `async with`, it has its slot. Call it with the `time.monotonic()` at which it was sent."""
 
-    _tell: Callable[[float], None]
-    _granted_at: float = field(default_factory=elapsed_s)
+    def __init__(
+        self,
+        limiter: RateLimiter,
+        seller_id: str,
+        room: asyncio.Semaphore,
+        queues: tuple[asyncio.Lock, ...],
+    ) -> None:
+        self._limiter = limiter
+        self._seller_id = seller_id
+        self._room = room
+        self._queues = queues
+        self._held = 0  # of the queues, the first so many
+        self._has_left = False
+        self._after_last: float | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            for queue in self._queues:
+                await queue.acquire()
+                self._held += 1
+            self._slot_at = await self._limiter.wait_for_slot(self._seller_id, self._room)
+        except BaseException:
+            self._let_next()
+            raise
+        self._granted_at = elapsed_s()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not self._has_left:
+                self._limiter.not_left(self._seller_id)
+            elif kind is None and self._after_last is not None:
+                self._limiter.answered(self._seller_id, self._after_last)
+        finally:
+            self._let_next()
+            self._room.release()
 
     def __call__(self, left_at: float) -> None:
-        self._tell(left_at)
+        self._has_left = True
+        self._after_last = self._limiter.left(self._seller_id, self._slot_at, left_at)
+        self._let_next()
+
+    def _let_next(self) -> None:
+        while self._held:
+            self._held -= 1
+            self._queues[self._held].release()
 
     def require_prompt(self) -> None:
         """Call this in any thread immediately before the request is sent.
@@ -78,10 +122,7 @@ class RateLimiter:
         self._queues: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._patient: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    @asynccontextmanager
-    async def leaving(
-        self, seller_id: str, room: asyncio.Semaphore, *, is_urgent: bool = False
-    ) -> AsyncIterator[Departure]:
+    def leaving(self, seller_id: str, room: asyncio.Semaphore, *, is_urgent: bool = False) -> Departure:
         """Reserves a free connection of the pool and then a request slot; send the request immediately inside.
 
         `room` counts the pool's free connections. In the reverse order, slots would be reserved while requests wait for
@@ -95,32 +136,14 @@ class RateLimiter:
             ThrottledError: the slot is more than `patience_s` away, because FeedAMP asked for a pause.
         """
         queues = (self._queues,) if is_urgent else (self._patient, self._queues)
-        with ExitStack() as until_answered, ExitStack() as until_left:
-            for queue in queues:
-                await queue[seller_id].acquire()
-                until_left.callback(queue[seller_id].release)
-            slot_at = await self._wait_for_slot(seller_id, room)
-            until_answered.callback(room.release)
-            not_left = until_left.enter_context(ExitStack())
-            not_left.callback(self._rates.not_left, seller_id)
-            after_last: float | None = None
+        return Departure(self, seller_id, room, tuple(queue[seller_id] for queue in queues))
 
-            def left(left_at: float) -> None:
-                nonlocal after_last
-                not_left.pop_all()
-                after_last = self._left(seller_id, slot_at, left_at)
-                until_left.close()
-
-            yield Departure(left)
-            if after_last is not None:
-                self._rates.answered(seller_id, after_last, shortest_s=self._shortest_s)
-
-    async def _wait_for_slot(self, seller_id: str, room: asyncio.Semaphore) -> float:
+    async def wait_for_slot(self, seller_id: str, room: asyncio.Semaphore) -> float:
         """Waits for a slot and returns its monotonic time. Holds a connection of `room` then, but not while it sleeps."""
         while True:
-            with ExitStack() as until_taken:
-                await room.acquire()
-                until_taken.callback(room.release)
+            await room.acquire()
+            is_taken = False
+            try:
                 # Before the slot is taken: the next one is counted from then, even if the state answers late.
                 asked_at = self._monotonic()
                 wait_s = self._rates.take(
@@ -129,16 +152,19 @@ class RateLimiter:
                     history_share=self._history_share,
                     goes_first=self._goes_first,
                 )
-                if wait_s <= 0:
-                    until_taken.pop_all()
-                    return asked_at
+                is_taken = wait_s <= 0
+            finally:
+                if not is_taken:
+                    room.release()
+            if is_taken:
+                return asked_at
             if wait_s > self._patience_s:
                 raise ThrottledError(
                     "FeedAMP asked for a pause for this seller.", retry_after_s=wait_s, seller_id=seller_id
                 )
             await self._sleep(wait_s)
 
-    def _left(self, seller_id: str, slot_at: float, left_at: float) -> float | None:
+    def left(self, seller_id: str, slot_at: float, left_at: float) -> float | None:
         """Postpones the next slot if this request was sent late; what `answered` takes, if the rate is held here."""
         ago_s = max(0.0, self._monotonic() - left_at)
         after_last = self._rates.left(
@@ -150,6 +176,14 @@ class RateLimiter:
         if after_last is None and left_at - slot_at > LATE:
             self.pause(seller_id, self._interval_s)
         return after_last
+
+    def not_left(self, seller_id: str) -> None:
+        """Tells that a request that had a slot was not sent."""
+        self._rates.not_left(seller_id)
+
+    def answered(self, seller_id: str, after_last: float) -> None:
+        """Tells that the answer to a request has come; see `left`."""
+        self._rates.answered(seller_id, after_last, shortest_s=self._shortest_s)
 
     def pause(self, seller_id: str, seconds: float) -> None:
         """Postpones the seller's next slot in all processes, as Retry-After demands."""
