@@ -13,19 +13,21 @@ from console import SELLER, Console
 from crashes.fixtures import run_whole
 from feedamp.rules.reconciled_days import CheckedDay, Counts
 from feedamp.run import Run
+from feedamp.state import schema
 from feedamp.state.reconciliation_days import write
 from feedamp.state.schema import reconciliation_days
 
-DAYS = ("2026-03-01", "2026-03-04")
+DAYS = ("2026-03-01", "2026-03-06")
 RANGE = ("--from", DAYS[0], "--to", DAYS[1])
 
 
 @pytest.fixture
 def compared(feedamp_env: Console) -> Console:
-    """The second and third of March are compared; on the third FeedAMP lacks an order of two."""
+    """The second and third of March are compared; on the third FeedAMP lacks an order of two. The fifth has an order."""
     env = feedamp_env
     env.deliver("a.jsonl", "M-2", purchase_date="2026-03-02T10:00:00Z")
     env.deliver("b.jsonl", "M-3", "L-3", purchase_date="2026-03-03T10:00:00Z")
+    env.deliver("c.jsonl", "M-5", purchase_date="2026-03-05T10:00:00Z")
     env.place()
     env.read()
     with env.sandbox.world.lock:
@@ -48,10 +50,10 @@ def test_a_report_counts_days_kinds_and_sellers(compared, start_holder, tmp_path
     assert (done.code, stat.S_IMODE(file.stat().st_mode)) == (1, 0o600)
     found = done.json
     assert {name: count for name, count in found["days"].items() if count} == {
-        "total": 4,
+        "total": 6,
         "checked": 2,
         "never_checked": 1,
-        "empty": 1,
+        "empty": 3,
         "clean": 1,
         "differing": 1,
     }
@@ -59,15 +61,26 @@ def test_a_report_counts_days_kinds_and_sellers(compared, start_holder, tmp_path
     assert found["orders"] == {"compared": 3, "remaining": 0, "unread": 0}
     assert found["by_kind"] == [{"kind": "order", "found": 1, "repaired": 0, "left": 1}]
     assert [(row["seller_id"], row["days"], row["left"]) for row in found["by_seller"]] == [(SELLER, 2, 1)]
-    assert [row["status"] for row in found["by_day"]] == ["empty", "clean", "differing", "never checked"]
+    # Its seller was registered long after that time, in which no run could have compared days without orders.
+    by_day = ["empty", "clean", "differing", "empty", "never checked", "empty"]
+    assert [row["status"] for row in found["by_day"]] == by_day
     with file.open(newline="") as lines:
         rows = [(row["day"], row["seller_id"], row["status"], row["left"]) for row in csv.DictReader(lines)]
     assert rows == [
         ("2026-03-01", "", "empty", ""),
         ("2026-03-02", SELLER, "clean", "0"),
         ("2026-03-03", SELLER, "differing", "1"),
-        ("2026-03-04", "", "never checked", ""),
+        ("2026-03-04", "", "empty", ""),
+        ("2026-03-05", "", "never checked", ""),
+        ("2026-03-06", "", "empty", ""),
     ]
+
+
+def test_since_its_first_seller_each_day_is_to_be_checked(compared):
+    with compared.resources.state.begin() as connection:
+        connection.execute(sa.update(schema.sellers).values(added_at=datetime(2026, 3, 4, 9, tzinfo=UTC)))
+    found = compared.run("reconciliation", "report", *RANGE, "--json").json
+    assert [row["status"] for row in found["by_day"]][2:] == ["differing", *["never checked"] * 3]
 
 
 def test_a_spreadsheet_runs_no_cell_of_a_csv_file(feedamp_env, tmp_path):

@@ -186,6 +186,23 @@ def test_days_before_the_first_order_and_in_the_future_are_empty_not_clean() -> 
     assert {day.status for day in reported(DAY_1, DAY_2, [], first_order=None)} == {"empty"}
 
 
+def test_of_the_days_before_the_first_seller_only_those_with_orders_are_due() -> None:
+    days = report_days(
+        DAY_1,
+        date(2026, 3, 6),
+        [checked(name, day=date(2026, 3, 3)) for name in (ALL_SELLERS, "S1")],
+        not_compared=[],
+        known_sellers=["S1"],
+        first_order=DAY_1,
+        due_since=date(2026, 3, 5),
+        due_before={DAY_1},
+        now=NOON,
+    )
+    assert [day.status for day in days] == ["never checked", "empty", "clean", "empty"] + [
+        "never checked"
+    ] * 2
+
+
 @pytest.mark.parametrize(("fail_above", "is_red"), [(None, False), (0, True), (1, True), (2, False)])
 def test_a_run_is_red_above_the_differences_it_may_leave(fail_above: int | None, is_red: bool) -> None:
     found = counts(3, 1)

@@ -65,13 +65,16 @@ def report_days(
     not_compared: Iterable[tuple[date, str, int]],
     known_sellers: Collection[str],
     first_order: date | None,
+    due_since: date | None = None,
+    due_before: Collection[date] = (),
     now: datetime,
 ) -> Iterator[ReportedDay]:
     """Every day from `first` to `last` (inclusive).
 
     `checked` and `not_compared` are in the order of their days; the second one has (day, seller, orders) that came after the
     newest comparison of their seller, or without one. A comparison that began before its day was over counts for nothing.
-    Without a run for all sellers, each known seller must have been asked for.
+    Without a run for all sellers, each known seller must have been asked for. Days before `due_since`, when no run could have
+    compared any, are empty unless they are in `due_before` or were compared.
     """
     checked_of = _by_day(checked, lambda found: found.day)
     not_compared_of = _by_day(not_compared, lambda found: found[0])
@@ -83,7 +86,8 @@ def report_days(
             yield ReportedDay(day, Status.EMPTY)
             continue
         if not found:
-            yield ReportedDay(day, Status.NEVER_CHECKED)
+            is_due = due_since is None or day >= due_since or day in due_before
+            yield ReportedDay(day, Status.NEVER_CHECKED if is_due else Status.EMPTY)
             continue
         rows = [_with_late(one, late) for one in found if one.seller_id != ALL_SELLERS]
         too_early = {one.seller_id for one in stored if one.counts.planned} - {one.seller_id for one in found}

@@ -21,6 +21,7 @@ from feedamp.rules.order import (
     LedgerOrder,
     Phase,
 )
+from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.stored_body import FULL
 from feedamp.rules.units import LineUnits
@@ -404,11 +405,20 @@ def days_of(connection: Connection, seller_id: str, numbers: Iterable[str]) -> d
     }
 
 
-def first_day(connection: Connection) -> date | None:
-    """UTC day of the earliest purchase of an order that FeedAMP may have or is to get."""
+def first_day(connection: Connection, since: date | None = None) -> date | None:
+    """UTC day of the earliest purchase, on that day or later, of an order that FeedAMP may have or is to get."""
     query = sa.select(orders.c.purchase_date).where(TO_COMPARE).order_by(orders.c.purchase_date).limit(1)
+    if since:
+        query = query.where(orders.c.purchase_date >= midnight(since))
     first: datetime | None = connection.execute(query).scalar()
     return first.date() if first is not None else None
+
+
+def days_with_orders(connection: Connection, first: date, last: date) -> Iterator[date]:
+    """UTC days from `first` to `last`, both inclusive, on which such an order was purchased; asks once for each of them."""
+    while first <= last and (found := first_day(connection, first)) is not None and found <= last:
+        yield found
+        first = found + DAY
 
 
 def open_longer_than(

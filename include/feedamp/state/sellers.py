@@ -85,6 +85,12 @@ def ids(connection: Connection) -> list[str]:
     return list(connection.execute(sa.select(sellers.c.seller_id).order_by(sellers.c.seller_id)).scalars())
 
 
+def first_added(connection: Connection) -> datetime | None:
+    """When the first of the registered sellers was added (UTC)."""
+    first: datetime | None = connection.execute(sa.select(sa.func.min(sellers.c.added_at))).scalar()
+    return first
+
+
 def workable(connection: Connection, seller_ids: Sequence[str] = ()) -> list[Seller]:
     """Sellers with a live grant who are not paused."""
     return [seller for seller in find(connection, seller_ids) if seller.blocked_by is None]

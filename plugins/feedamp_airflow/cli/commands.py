@@ -41,7 +41,8 @@ shown, from FeedAMP by number, loads, and compares once more. It sends no order.
 Exit code 1 if anything is missing."""
 _REPORT = """Reads the state only, so it works while the warehouse is in use. Each day of the range is one of
 
-  empty          without an order: before the first known one, none to compare (or none any more), or not over yet
+  empty          without an order: before the first known one or the first seller, none to compare (or none any more), or
+                 not over yet
   never checked  no reconciliation of it is known, or only from before it was over
   differing      differences are left
   incomplete     the comparison failed in part: a run stopped, a seller failed or was not asked for, an order is unreadable

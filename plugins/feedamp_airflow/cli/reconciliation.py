@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.reconciled_days import NOT_EXTRACTED, Counts, days_between
+from feedamp.rules.reconciled_days import DAY, NOT_EXTRACTED, Counts, days_between
 from feedamp.rules.reconciliation_report import ACTION_REQUIRED, ReportedDay, Status, report_days, status_of
 from feedamp.state import ledger, reconciliation_days, sellers
 from feedamp.state.retention import CHECKED_DAYS_KEPT
@@ -123,6 +123,8 @@ def figures(counts: Counts) -> dict[str, int]:
 def days_reported(connection: Connection, first: date, last: date, *, now: datetime) -> Iterator[ReportedDay]:
     """Every day of the range with what its newest comparison found."""
     known = [ledger.first_day(connection), reconciliation_days.first_day(connection)]
+    added_at = sellers.first_added(connection)
+    due_since = added_at.date() if added_at else first
     return report_days(
         first,
         last,
@@ -130,6 +132,8 @@ def days_reported(connection: Connection, first: date, last: date, *, now: datet
         not_compared=reconciliation_days.not_compared(connection, first, last),
         known_sellers=sellers.ids(connection),
         first_order=min(filter(None, known), default=None),
+        due_since=due_since,
+        due_before=set(ledger.days_with_orders(connection, first, min(last, due_since - DAY))),
         now=now,
     )
 
