@@ -198,11 +198,13 @@ def list_rejects(
         for item in found.items:
             item["reject_id"] = reject_id(item["source"], item["row_number"], item["row_hash"])
         found = reader.counted(read.connection, found)
+        registered = read.registered(found.items)
     given = {"stage": stage, "source": source}
     return render(
         request,
         "rejected.html",
         found=found,
+        registered=registered,
         given=given,
         offset=offset,
         stages=REJECT_STAGES,

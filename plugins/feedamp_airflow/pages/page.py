@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -181,9 +182,21 @@ def _percent(rate: float | None) -> str:
     return "–" if rate is None else f"{100 * rate:.2f} %"
 
 
+def _moment(value: datetime) -> Markup:
+    """A moment within a sentence: a line does not end at one of its hyphens."""
+    return Markup('<span class="when">{}</span>').format(_shown(value))
+
+
 def _breakable(name: str) -> Markup:
-    """A name that a narrow screen breaks after an underscore."""
-    return escape(name).replace("_", Markup("_<wbr>"))
+    """A name that a narrow screen breaks after an underscore, and a moment in it between date and time."""
+    parts = re.split(r"(\d{4}-\d\d-\d\d)(?=T)", name)  # text, date, text, date, ..., text
+    shown = [
+        Markup('<span class="when">{}</span><wbr>').format(part)
+        if n % 2
+        else escape(part).replace("_", Markup("_<wbr>"))
+        for n, part in enumerate(parts)
+    ]
+    return Markup().join(shown)
 
 
 _templates = jinja2.Environment(
@@ -202,7 +215,13 @@ def _refuse_unhidden(rows: object) -> str:
     return ""
 
 
-_templates.filters |= {"shown": _shown, "ago": ago, "percent": _percent, "breakable": _breakable}
+_templates.filters |= {
+    "shown": _shown,
+    "moment": _moment,
+    "ago": ago,
+    "percent": _percent,
+    "breakable": _breakable,
+}
 _templates.globals |= {"menu": MENU, "counted": counted, "limit": ROWS, "refuse_unhidden": _refuse_unhidden}
 
 

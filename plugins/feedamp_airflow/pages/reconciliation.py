@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calendar import Calendar
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from feedamp.rules.reconciliation_report import ReportedDay
 from feedamp.state import page_lists
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
-from feedamp_airflow.cli.reconciliation import days_reported, figures
+from feedamp_airflow.cli.reconciliation import LEFT_OUT_SHOWN, days_reported, figures
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
@@ -48,12 +49,16 @@ def calendar(
         first = _date(f"{month}-01") if month else (_date(day) if day else read.now.date()).replace(day=1)
         last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
         today = read.now.date()
-        days = {reported.day: _day(reported, today) for reported in _reported(read, first, last)}
+        days, days_without = {}, Counter[str]()
+        for reported in _reported(read, first, last):
+            days[reported.day] = _day(reported, today)
+            days_without.update(reported.not_checked)
+        without = reader.rows(read.connection, _without(days_without))
         chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
         found, left_out = _differences(read, chosen, seller, offset) if chosen else (CountedItems(0, []), 0)
         found = reader.counted(read.connection, found)
         rows = reader.rows(read.connection, [] if chosen is None else _by_seller(chosen))
-        registered = read.registered([*rows, *found.items])
+        registered = read.registered([*rows, *found.items, *without])
     weeks = Calendar().monthdatescalendar(first.year, first.month)
     return render(
         request,
@@ -63,6 +68,8 @@ def calendar(
         later=f"{last + timedelta(days=1):%Y-%m}",
         dates=[date for week in weeks for date in week],
         of_month=days,
+        without=without,
+        more_without=len(days_without) - len(without),
         chosen=chosen,
         status=_day(chosen, today)["status"] if chosen else None,
         missing=[] if chosen is None else list(_missing(chosen)),
@@ -119,6 +126,12 @@ def _differences(read: Reading, chosen: ReportedDay, seller: str, offset: int) -
     return found, max(0, sum(counted) - found.count)
 
 
+def _without(days: Counter[str]) -> list[dict[str, Any]]:
+    """The sellers that make days incomplete, and how many; those of most days first, as many as the report names."""
+    ordered = sorted(days.items(), key=lambda item: (-item[1], item[0]))
+    return [{"seller_id": seller_id, "days": count} for seller_id, count in ordered[:LEFT_OUT_SHOWN]]
+
+
 def _missing(reported: ReportedDay) -> Iterator[str]:
     """Why a day is not whole, as sentences."""
     counts = reported.counts
@@ -132,6 +145,9 @@ def _missing(reported: ReportedDay) -> Iterator[str]:
 
 
 def _by_seller(reported: ReportedDay) -> Iterator[dict[str, Any]]:
+    for seller_id in reported.not_checked:  # first: the day is incomplete for them
+        unknown = ("checked_at", "run_id", "compared", "repaired", "left")
+        yield {"seller_id": seller_id, "kinds": "not checked", **dict.fromkeys(unknown)}
     for checked in reported.checked:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(checked.counts.differences.items()))
         yield {
@@ -141,6 +157,3 @@ def _by_seller(reported: ReportedDay) -> Iterator[dict[str, Any]]:
             "kinds": kinds,
             **figures(checked.counts),
         }
-    for seller_id in reported.not_checked:
-        unknown = ("checked_at", "run_id", "compared", "repaired", "left")
-        yield {"seller_id": seller_id, "kinds": "not checked", **dict.fromkeys(unknown)}
