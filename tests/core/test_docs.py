@@ -268,7 +268,7 @@ def command_lines() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         for text in blocks(page, "bash"):
-            lines = (line.partition(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines())
+            lines = (re.split(" [#|] ?", line)[0].strip() for line in text.replace("\\\n", " ").splitlines())
             found += [(page.name, line) for line in lines if line.startswith("feedamp ")]
     return found
 
