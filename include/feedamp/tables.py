@@ -24,6 +24,7 @@ SCHEMA = "feedamp"
 WRITER_VERSION = 1
 RECORDED_AT = "recorded_at"
 SNAPSHOT_HASH = "snapshot_hash"
+MADE_BY = "made_by"
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 
@@ -370,6 +371,13 @@ ORDERS = _table(
     _time("latest_delivery_date", "The order must be delivered by this time."),
     EXTRA,
     rank=("extracted_at", RECORDED_AT, SNAPSHOT_HASH),
+    lake_only=(
+        _text(
+            MADE_BY,
+            "Hash of the code that made the row of what was read: the same code makes equal rows of orders with one "
+            "`snapshot_hash`. Null if the order was placed, in a repair, and in files of earlier builds.",
+        ),
+    ),
 )
 
 ORDER_LINES = _table(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import feedamp
 from feedamp.lake.flatten import order_columns, order_rows, placed_rows
+from feedamp.lake.made_by import SOURCES, made_by
 from feedamp.lake.privacy import REFUSED, Privacy
 from feedamp.models import (
     Address,
@@ -252,3 +257,23 @@ def test_taxes_and_discounts_are_rows_of_their_line(item: dict[str, Any], row: t
     assert (tax["tax_index"], discount["discount_index"], tax["mp_line_number"]) == (1, 0, "A")
     for made in (tax, discount):
         assert (made["name"], made.get("amount"), made["extra"] and json.loads(made["extra"])) == row
+
+
+def test_the_hash_of_the_code_covers_all_that_makes_the_rows_of_an_order():
+    code = "import feedamp.lake.flatten, sys; print(*(m.__file__ for m in list(sys.modules.values()) if m.__name__.startswith('feedamp')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    package = Path(feedamp.__file__).parent
+    for file in map(Path, loaded.split()):
+        name = file.relative_to(package)
+        is_hashed = not SOURCES.isdisjoint(map(str, (name, *name.parents)))
+        assert is_hashed or file.name in ("__init__.py", "made_by.py"), name
+
+
+def test_a_row_that_was_read_says_what_code_made_it():
+    [read] = rows_of("orders", DONE)
+    [placed] = placed_rows("S1", order(), placed_at=READ_AT)["orders"]
+    assert read["made_by"] == made_by()
+    assert len(made_by() or "") == 16
+    assert placed.get("made_by") is None
+    [repaired] = order_rows("S1", order(), read_at=READ_AT, is_repair=True)["orders"]
+    assert repaired.get("made_by") is None

@@ -15,11 +15,13 @@ from typing import Any
 
 from feedamp import carriers
 from feedamp.codec import content_hashes, encode, encoded_hash
+from feedamp.lake.made_by import made_by
 from feedamp.models import Address, Cancellation, Customer, Order, OrderLine, ReadOrder, Shipment
 from feedamp.money import fitted
 from feedamp.rules.units import added_up
 from feedamp.tables import (
     CANCELLATIONS,
+    MADE_BY,
     ORDER_DISCOUNTS,
     ORDER_LINES,
     ORDER_TAXES,
@@ -109,7 +111,7 @@ def order_columns(sellers: Sequence[str], read: Sequence[ReadOrder]) -> OrderCol
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
     hashes = content_hashes(orders)
     found = _orders_and_lines(sellers, orders, read_at, hashes, lines)
-    found.tables[ORDERS.name]["extracted_at"] = read_at
+    found.tables[ORDERS.name] |= {"extracted_at": read_at, MADE_BY: [made_by()] * len(orders)}
     _add_parts(found, CANCELLATIONS.name, lines, lines.cancellations, Cancellation)
     _add_parts(found, SHIPMENTS.name, lines, lines.shipments, Shipment)
     found.tables[SHIPMENTS.name] |= _verdicts(lines.shipments)
@@ -121,9 +123,15 @@ def order_columns(sellers: Sequence[str], read: Sequence[ReadOrder]) -> OrderCol
     return found
 
 
-def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
-    """The rows of one order, each a dict by column name."""
-    return rows_of(order_columns([seller_id], [ReadOrder(order, read_at)]))
+def order_rows(seller_id: str, order: Order, *, read_at: datetime, is_repair: bool = False) -> Rows:
+    """The rows of one order, each a dict by column name.
+
+    Those of a repair do not say what code made them, so that a load writes all of them even if the order is unchanged.
+    """
+    rows = rows_of(order_columns([seller_id], [ReadOrder(order, read_at)]))
+    if is_repair:
+        del rows[ORDERS.name][0][MADE_BY]
+    return rows
 
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:

@@ -40,6 +40,7 @@ from feedamp.tables import (
 )
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.structure import FIRST_REPORTS
+from feedamp.warehouse.unchanged import UNCHANGED, compared, find_unchanged, move_moments, remember_makers
 from feedamp.warehouse.views import judged
 
 if TYPE_CHECKING:
@@ -84,18 +85,18 @@ def merge_files(
     """Merges the files of the manifests at these paths in the caller's transaction. Safe to repeat."""
     engine.scratch(_TOUCHED, "seller_id VARCHAR, mp_order_number VARCHAR")
     children = [tables[child.name] for child in CHILDREN]
-    staged = _Staged(engine, files)
+    staged, shows_news = _Staged(engine, files), True
     for table in tables.values():
         if table.full_snapshot:
             if table.name in full_snapshots:
                 _replace_rows(engine, table, staged, full_snapshots[table.name])
+        elif table.name == ORDERS.name and table.name in files:
+            shows_news = _merge_orders(engine, table, children, staged)
         elif table.name in files and table not in children:
             newest = _merge(engine, table, staged)
-            if table.name == ORDERS.name:
-                _take_children(engine, children, newest, staged)
             if table.name in _DECIDING:
                 engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newest}")
-    if SHIPMENTS.name in files:
+    if SHIPMENTS.name in files and shows_news:
         _note_first_reports(engine, tables[SHIPMENTS.name], staged)
     if ORDERS.name not in files and (orphaned := [child.name for child in children if child.name in files]):
         # Builds before 0.1.0 published such manifests; if they were refused, no rebuild could ever succeed.
@@ -124,10 +125,13 @@ class _Staged:
     def relation(self, table: Table) -> str:
         """Its name, with the columns of `Table.lake_columns`."""
         if table.name not in self._relations:
-            name = f"feedamp_staged_{table.name}"
-            self._engine.stage(name, table, self._compared(table))
-            self._relations[table.name] = name
+            self._relations[table.name] = self.read(table, f"feedamp_staged_{table.name}")
         return self._relations[table.name]
+
+    def read(self, table: Table, name: str) -> str:
+        """Reads the columns of a table into a relation of this name, which is returned."""
+        self._engine.stage(name, table, self._compared(table))
+        return name
 
     def _compared(self, table: Table) -> pa.RecordBatchReader:
         """The rows of a table; once few of them are read, `has_twice` is known."""
@@ -147,9 +151,12 @@ class _Staged:
 
         return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
-    def has_twice(self, table: Table) -> bool:
-        """Whether two of the rows have one key: only then is there anything to choose, which takes long for wide rows."""
-        relation = self.relation(table)
+    def has_twice(self, table: Table, read: str = "") -> bool:
+        """Whether two of the rows have one key: only then is there anything to choose, which takes long for wide rows.
+
+        `read` is a relation that has their keys; without one, the rows are read.
+        """
+        relation = read or self.relation(table)
         if table.name not in self._have_twice:
             self._have_twice[table.name] = _finds(
                 self._engine, f"FROM {relation} GROUP BY {_names(table.key, '')} HAVING count(*) > 1"
@@ -159,6 +166,28 @@ class _Staged:
 
 def _finds(engine: Engine, rest: str) -> bool:
     return bool(list(engine.rows(f"SELECT 1 AS found {rest} LIMIT 1")))
+
+
+def _merge_orders(engine: Engine, orders: Table, children: list[Table], staged: _Staged) -> bool:
+    """Merges orders together with their children; returns False if none of them shows anything new."""
+    is_first = not _finds(engine, f"FROM {SCHEMA}.{orders.name}")
+    read = staged.relation(orders) if is_first else staged.read(compared(orders), "feedamp_compared")
+    unchanged = 0 if is_first or staged.has_twice(orders, read) else find_unchanged(engine, read)
+    remember_makers(engine, read)
+    if unchanged:
+        move_moments(engine, children)
+        engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {UNCHANGED}")
+        [rows] = engine.rows(f"SELECT count(*) AS orders FROM {read}")
+        if rows["orders"] == unchanged:
+            return False
+        engine.execute(
+            f"DELETE FROM {staged.relation(orders)} incoming USING {UNCHANGED} newer "
+            f"WHERE {_same(_ORDER_KEY, 'incoming', 'newer')}"
+        )
+    newest = _merge(engine, orders, staged)
+    _take_children(engine, children, newest, staged)
+    engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newest}")
+    return True
 
 
 def _merge(engine: Engine, table: Table, staged: _Staged) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from feedamp.errors import MisfitError
 from feedamp.lake.manifest import Manifest
-from feedamp.lake.schema_evolution import LakeFiles
+from feedamp.lake.schema_evolution import LakeFiles, as_declared
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, Row, Table, Type
 
@@ -85,10 +85,11 @@ class PartOfFiles:
         return table in self._rows
 
     def reader(self, table: Table) -> pa.RecordBatchReader:
-        """The rows of a table in the schema `Table.lake_schema`."""
+        """The rows of a table in the schema `Table.lake_schema`, which may have fewer columns than they."""
         import pyarrow as pa
 
-        return pa.RecordBatchReader.from_batches(table.lake_schema, self._rows[table.name])
+        rows = (as_declared(batch, table) for batch in self._rows[table.name])
+        return pa.RecordBatchReader.from_batches(table.lake_schema, rows)
 
 
 def find_refused(

@@ -14,7 +14,7 @@ from feedamp.lake.erasing import spellings
 from feedamp.lake.manifest import Manifest, newest_moments
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
-from feedamp.tables import CHILDREN, ORDERS, REJECTED_ORDERS, SCHEMA
+from feedamp.tables import CHILDREN, MADE_BY, ORDERS, REJECTED_ORDERS, SCHEMA
 from feedamp.warehouse import merge
 from feedamp.warehouse.engine import META, in_transaction
 from feedamp.warehouse.refused_rows import BoundedFiles, PartOfFiles, RefusedRow, find_refused
@@ -216,7 +216,7 @@ class Session(StoredRows):
         with self._engine.transaction():
             for name in self._tables:
                 self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
-            for name in ("loaded_manifests", "unshown_states", "full_snapshots", "first_reports"):
+            for name in ("loaded_manifests", "unshown_states", "full_snapshots", "first_reports", MADE_BY):
                 self._engine.execute(f"DELETE FROM {META}.{name}")
             return self._each(manifests, merge_group)
 

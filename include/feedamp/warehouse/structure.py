@@ -9,7 +9,17 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 from feedamp.errors import ConfigurationError
-from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, SHIPMENTS, Table
+from feedamp.tables import (
+    CHILDREN,
+    CLOSURES,
+    MADE_BY,
+    ORDERS,
+    PLACEMENTS,
+    RECORDED_AT,
+    SCHEMA,
+    SHIPMENTS,
+    Table,
+)
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.views import View, judged
 
@@ -23,6 +33,8 @@ _COMMENTS = "comments"  # in place of a view's name
 _META_TABLES = {
     "first_reports": FIRST_REPORTS,
     "loaded_manifests": "path VARCHAR PRIMARY KEY",
+    # By what code rows of `orders` were made, and of each the latest of them.
+    MADE_BY: f"{MADE_BY} VARCHAR NOT NULL, latest TIMESTAMP WITH TIME ZONE NOT NULL",
     # Orders whose snapshot shows no `marketplace_state`: what `orders` has is the state of a decision.
     "unshown_states": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL",
     "view_definitions": "name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL",
@@ -52,6 +64,11 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
         _take_over_moments(engine, tables)
     if "first_reports" not in remembered:
         _begin_first_reports(engine)
+    if MADE_BY not in remembered:  # in a warehouse of an earlier build, no one knows who made its rows
+        engine.execute(
+            f"""INSERT INTO {META}.{MADE_BY} SELECT '', max(extracted_at) FROM {SCHEMA}.{ORDERS.name}
+            HAVING max(extracted_at) IS NOT NULL"""
+        )
     if not views:  # of a scratch, which no one looks into
         return
     known = {

@@ -217,7 +217,7 @@ def _known_order_rows(connection: Connection, fact: LedgerFact, order: LedgerOrd
             fulfillments=snapshot.fulfillments,
             errors=snapshot.errors,
         )
-        yield order_rows(fact.seller_id, observed, read_at=stored.read_at)
+        yield order_rows(fact.seller_id, observed, read_at=stored.read_at, is_repair=True)
 
 
 def _warehouse_rows(session: Session, table: str, seller_id: str, flagged: Flagged) -> dict[str, list[Row]]:
@@ -387,7 +387,7 @@ class _Rereader(SellerJob):
             known = ledger.read_many(connection, self._seller_id, numbers)
             for order, read_at in orders:
                 number, snapshot = order.mp_order_number, order.snapshot()
-                rows = order_rows(self._seller_id, order, read_at=read_at)
+                rows = order_rows(self._seller_id, order, read_at=read_at, is_repair=True)
                 if not _put(connection, self._result, rows):
                     continue
                 run_id = self._run.run_id

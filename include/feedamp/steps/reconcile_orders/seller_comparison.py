@@ -194,7 +194,9 @@ class SellerComparison(SellerJob):
         case.remote_rows = {}
         remote_side = {}
         if case.remote_order is not None and case.read_at is not None:
-            case.remote_rows = order_rows(self._seller_id, case.remote_order, read_at=case.read_at)
+            case.remote_rows = order_rows(
+                self._seller_id, case.remote_order, read_at=case.read_at, is_repair=True
+            )
             remote_side = feedamp_side(case.remote_order, case.remote_rows)
         with_lines = case.remote_order is not None and bool(case.remote_order.order_lines)
         extracted_at = case.warehouse_row.extracted_at
