@@ -101,10 +101,12 @@ def document(
     connection: Connection, settings: Settings, now: datetime, reader: Audience = EDITOR
 ) -> dict[str, Any]:
     """Everything that the command prints for a reader."""
+    counts = overview.count_by_phase(connection)
+    waits = overview.waits_of_settled(connection, counts.get(Phase.SETTLED, 0))
     first = {
         "now": now,
-        "orders": _orders(connection, reader),
-        "settled_wait_for": _top(reader.waits(Phase.SETTLED, overview.waits_of_settled(connection))),
+        "orders": _orders(connection, counts, reader),
+        "settled_wait_for": _top(reader.waits(Phase.SETTLED, waits)),
     }
     return first | summary(connection, settings, now, reader)
 
@@ -151,8 +153,7 @@ def summary(
     }
 
 
-def _orders(connection: Connection, reader: Audience) -> dict[str, Any]:
-    counts = overview.count_by_phase(connection)
+def _orders(connection: Connection, counts: Mapping[str, int], reader: Audience) -> dict[str, Any]:
     reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in (*Phase, *counts)}
     for phase, reason, count in overview.reasons_by_phase(connection):
         reasons.setdefault(phase, []).append((reason, count))
