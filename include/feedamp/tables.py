@@ -353,7 +353,10 @@ ORDERS = _table(
         "placed_at",
         "When FeedAMP first accepted the PUT, or the PUT of a repair that placed it again. Null if not placed from here.",
     ),
-    _time("closed_at", "When FeedAMP accepted SHIPPED or CANCELLED; null while open."),
+    _time(
+        "closed_at",
+        "When FeedAMP accepted SHIPPED or CANCELLED from here; null while open, and if it was closed elsewhere.",
+    ),
     _time(
         "extracted_at",
         "When the request that returned this snapshot was sent; null until the order was read from FeedAMP.",

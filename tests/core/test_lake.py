@@ -209,6 +209,16 @@ def test_a_file_of_other_bytes_is_whole_if_it_holds_the_rows_that_were_named(lak
         lake.verify(manifest)
 
 
+def test_a_manifest_that_cannot_be_written_is_named_without_its_path(lake: Lake) -> None:
+    blocked = Path(lake.absolute("_manifests"))
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.write_text("a file where the folder should be")
+    with pytest.raises(
+        IncompleteError, match=r"^The lake could not be written \((Not a directory|File exists)\)"
+    ):
+        published(lake, LINE)
+
+
 def test_publishing_twice_is_publishing_once(lake: Lake) -> None:
     manifest = published(lake, LINE)
     lake.publish(manifest)
@@ -536,6 +546,8 @@ def sweep_of(since: int | None, until: int | None, seller_id: str = "S1") -> Sel
         pytest.param(2, 1, 3, 3, id="from before the watermark"),
         pytest.param(1, None, 2, 2, id="from the beginning, though there is a watermark"),
         pytest.param(3, 1, 2, 3, id="an earlier one"),
+        pytest.param(3, 3, 2, 2, id="from the watermark, after the clock was set back"),
+        pytest.param(4, 3, 2, 4, id="moved on before a clock that was set back"),
         pytest.param(1, 2, 3, 1, id="something lies between"),
         pytest.param(None, 1, 2, None, id="the watermark was removed"),
         pytest.param(1, 1, None, 1, id="incomplete"),
@@ -548,7 +560,10 @@ def test_a_sweep_moves_a_watermark_only_from_where_it_began(
 
 
 HOUR = st.one_of(st.none(), st.integers(0, 6))
-SWEEPS = st.lists(st.builds(sweep_of, HOUR, HOUR, st.sampled_from(["S1", "S2"])), max_size=6)
+SWEEP = st.builds(sweep_of, HOUR, HOUR, st.sampled_from(["S1", "S2"]))
+SWEEPS = st.lists(
+    SWEEP.filter(lambda s: not s.since or not s.watermark or s.since <= s.watermark), max_size=6
+)
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.data())
@@ -575,6 +590,12 @@ def test_joined_sweeps_move_a_watermark_as_far_as_single_ones_and_over_no_gap(
         reached = moved_by([s for s in joined(sweeps) if s.seller_id == seller_id], at_hour(start))
         never = MOMENT - timedelta(hours=1)
         assert (least or never) <= (reached or never) <= (most or never)
+
+
+def test_a_sweep_that_goes_back_is_not_joined() -> None:
+    sweeps = [sweep_of(None, 3), sweep_of(3, 2), sweep_of(2, 4), sweep_of(4, 5)]
+    assert joined(sweeps) == [*sweeps[:2], sweep_of(2, 5)]
+    assert [moved_by(joined(sweeps[:count]), None) for count in (1, 2, 4)] == [at_hour(h) for h in (3, 2, 5)]
 
 
 def test_sweeps_of_two_accounts_of_one_seller_are_not_joined() -> None:

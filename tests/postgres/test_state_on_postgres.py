@@ -11,7 +11,7 @@ from postgres import behind
 from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import ConfigurationError
-from feedamp.state import State, database
+from feedamp.state import State, database, read_only
 from feedamp.state.schema import watermarks
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -201,3 +201,11 @@ def test_who_has_less_patience_gives_up_a_lock_and_no_one_else_does(url, state):
         with impatient.engine.connect() as connection:
             assert connection.connection.cursor().execute("SHOW lock_timeout").fetchone() == ("0",)
     assert watermark(state) == NOON
+
+
+def test_the_emergency_stop_says_whether_a_switch_changed_it(state):
+    told = []
+    for on in (True, True, False, False, True):
+        with state.begin() as connection:
+            told.append(read_only.switch(connection, on=on, now=NOON))
+    assert told == [True, False, True, False, True]

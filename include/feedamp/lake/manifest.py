@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import product
 from pathlib import PurePosixPath
 
 import msgspec
@@ -33,13 +34,15 @@ class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
     def moved(self, mark: datetime | None) -> datetime | None:
         """The watermark `mark` after this extraction; unchanged if there is an unread span between `mark` and `since`.
 
-        `extract` has applied the same rule to the watermark that it found; `mark` may have been moved back since then.
+        `extract` has applied the same rule to the watermark that it found; `mark` may have been moved back since then. It
+        goes back if this extraction went on from it, and began before it by a clock that was set back in between: what
+        was updated by that clock is dated before `mark`.
         """
         if not self.complete or self.watermark is None:
             return mark
         if leaves_gap(mark, since=self.since):
             return mark
-        return self.watermark if mark is None else max(mark, self.watermark)
+        return self.watermark if mark is None or mark == self.since else max(mark, self.watermark)
 
 
 class LakeFile(msgspec.Struct, frozen=True):
@@ -137,8 +140,9 @@ def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
         of_seller = spans.setdefault((sweep.seller_id, sweep.account_checked_at), [])
         while of_seller:
             start, end = of_seller[-1]
-            if (since is not None and since > end) or (start is not None and start > mark):
-                break  # there is an unread span between them
+            # Each as (since, mark): one that goes back remains alone, and so does one with an unread span before or after it.
+            if any(one is not None and one > other for one, other in product((since, start), (mark, end))):
+                break
             of_seller.pop()
             since = None if since is None or start is None else min(since, start)
             mark = max(mark, end)

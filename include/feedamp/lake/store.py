@@ -96,7 +96,14 @@ class Lake:
         """Makes all files of the manifest valid atomically. Safe to repeat: the same manifest is written again.
 
         With `outlives_power_cut`, a local lake is told to have it on the disk, and the files that it names before it.
+        Raises an IncompleteError if a local lake could not be written, and the errors of `Storage.reached`.
         """
+        try:
+            self._publish(manifest, outlives_power_cut)
+        except OSError as error:
+            raise not_written(error) from error
+
+    def _publish(self, manifest: Manifest, outlives_power_cut: bool) -> None:
         data = msgspec.json.encode(manifest)
         target = self.absolute(manifest.path)
         with self.storage.reached():
@@ -324,6 +331,16 @@ def _force_to_disk(paths: Iterable[str]) -> None:
     for path in paths:
         with suppress(FileNotFoundError):  # a file that was lost before is not lost by this
             force_to_disk(path)
+
+
+def not_written(failure: Exception) -> IncompleteError:
+    """What a failure to write into the lake means, without a path or a value."""
+    why = type(failure).__name__  # the message of an Arrow error may quote a value
+    if isinstance(failure, OSError) and failure.strerror:
+        why = failure.strerror
+    return IncompleteError(
+        f"The lake could not be written ({why}). Nothing of this try is published; the next try writes everything again."
+    )
 
 
 def _is_damage(error: Exception) -> bool:

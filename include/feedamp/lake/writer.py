@@ -17,7 +17,7 @@ from feedamp.lake.flatten import OrderColumns
 from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.rewriting import rewritten
-from feedamp.lake.store import Lake, file_path, manifest_path
+from feedamp.lake.store import Lake, file_path, manifest_path, not_written
 from feedamp.tables import LAKE_TABLES, ORDERS, SNAPSHOT_HASH, Row, refuse_misfits
 
 ROWS_PER_GROUP = 10_000
@@ -241,7 +241,7 @@ class LakeWriter:
 
     def _refuse_if_broken(self) -> None:
         if self._failure is not None:
-            raise _broken_by(self._failure) from self._failure
+            raise not_written(self._failure) from self._failure
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
@@ -253,7 +253,7 @@ class LakeWriter:
             raise
         except Exception as error:
             self._failure = error
-            raise _broken_by(error) from error
+            raise not_written(error) from error
 
     def _pack(self, table: str) -> None:
         rows = self._pending[table]
@@ -321,12 +321,3 @@ class _Group:
             loose = pa.Table.from_batches(self.batches[-LOOSE_BATCHES:])
             self.batches[-LOOSE_BATCHES:] = loose.combine_chunks().to_batches()
             self._loose = 0
-
-
-def _broken_by(failure: Exception) -> IncompleteError:
-    why = type(failure).__name__  # the message of an Arrow error may quote a value
-    if isinstance(failure, OSError) and failure.strerror:
-        why = failure.strerror
-    return IncompleteError(
-        f"The lake could not be written ({why}). Nothing of this try is published; the next try writes everything again."
-    )

@@ -52,7 +52,9 @@ def switch(
     """Sets the switch; whether that changed it. Safe to repeat: moment, person and reason of the first time stay."""
     if on:
         new = insert(connection, switches).values(name=_NAME, since=now, switched_by=person, reason=reason)
-        return connection.execute(new.on_conflict_do_nothing()).rowcount == 1
+        # What is returned, not `rowcount`: that of an INSERT is -1 on Postgres.
+        stored = connection.execute(new.on_conflict_do_nothing().returning(switches.c.name))
+        return stored.first() is not None
     return connection.execute(sa.delete(switches).where(switches.c.name == _NAME)).rowcount == 1
 
 

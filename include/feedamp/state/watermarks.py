@@ -16,9 +16,8 @@ def read(connection: Connection, seller_id: str) -> datetime | None:
 
 
 def move(connection: Connection, seller_id: str, moment: datetime, *, now: datetime) -> None:
-    """Moves a watermark forward; an earlier moment changes nothing. Safe to repeat."""
-    known = read(connection, seller_id)
-    if known is None or known < moment:
+    """Stores where the next extraction starts, as `SellerProgress.moved` gives it. Safe to repeat."""
+    if read(connection, seller_id) != moment:
         upsert(connection, watermarks, [{"seller_id": seller_id, "watermark": moment, "moved_at": now}])
 
 
