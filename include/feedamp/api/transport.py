@@ -429,18 +429,20 @@ class Transport:
         chunks, size = list[bytes](), 0
         response: aiohttp.ClientResponse | None = None
         try:
-            async with _AnswerWithin(within_s), request() as response:
-                async for chunk in response.content.iter_any():
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > allowed:
-                        if is_token_call:
-                            break
-                        raise BrokenAnswerError(
-                            f"FeedAMP's answer to {method} is larger than {allowed} bytes.", is_too_large=True
-                        )
-                is_whole = size <= allowed
-                return Answer(response.status, response.headers, unpacked(b"".join(chunks)), is_whole)
+            with _AnswerWithin(within_s):
+                async with request() as response:
+                    while chunk := await response.content.readany():
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        if size > allowed:
+                            if is_token_call:
+                                break
+                            raise BrokenAnswerError(
+                                f"FeedAMP's answer to {method} is larger than {allowed} bytes.",
+                                is_too_large=True,
+                            )
+                    is_whole = size <= allowed
+                    return Answer(response.status, response.headers, unpacked(b"".join(chunks)), is_whole)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
@@ -461,7 +463,7 @@ def _unpacked(body: bytes, *, allowed: int) -> bytes:
 
 
 class _AnswerWithin:
-    """As `asyncio.timeout`, but starts again if the event loop stood still when the time was over.
+    """Ends its task's work as `asyncio.timeout` does, but starts again if the event loop stood still when the time was over.
 
     It stands still while the process or its machine is paused. The answer may have arrived meanwhile; without another
     chance to read it, the request would be sent a second time.
@@ -469,29 +471,30 @@ class _AnswerWithin:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._timeout = asyncio.timeout(None)
+        self._is_over = False
 
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
+    def __enter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         self._start()
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        await self._timeout.__aexit__(kind, error, trace)
+        if self._is_over and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     def _start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._due_at = loop.time() + self._seconds
-        self._timer = loop.call_at(self._due_at, self._end)
+        self._due_at = self._loop.time() + self._seconds
+        self._timer = self._loop.call_at(self._due_at, self._end)
 
     def _end(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._due_at > _STOOD_STILL_S:
+        if self._loop.time() - self._due_at > _STOOD_STILL_S:
             self._start()
-        else:
-            self._timeout.reschedule(now)
+        elif self._task is not None:
+            self._is_over = True
+            self._task.cancel()
 
 
 def _proxy(endpoint: Endpoint) -> str | None:
