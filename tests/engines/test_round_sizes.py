@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -35,9 +35,17 @@ from feedamp.steps.extract_fulfillments import publisher
 from feedamp.tables import LAKE_TABLES
 from feedamp.warehouse import Warehouse
 
-BATCH, GROUP, READ, PORTION, MANIFEST = 3, 6, 4, 5, 10
+BATCH, GROUP, READ, PORTION, TOGETHER, MANIFEST = 3, 6, 4, 5, 7, 10
 SIZES = sorted(
-    {0, *(n + by for k in (BATCH, GROUP, READ, PORTION, MANIFEST) for n in (k, 2 * k) for by in (-1, 0, 1))}
+    {
+        0,
+        *(
+            n + by
+            for k in (BATCH, GROUP, READ, PORTION, TOGETHER, MANIFEST)
+            for n in (k, 2 * k)
+            for by in (-1, 0, 1)
+        ),
+    }
 )
 
 
@@ -49,6 +57,7 @@ def patched_sizes() -> Iterator[None]:
         patch.setattr(writer, "ROWS_PER_GROUP", GROUP)
         patch.setattr(schema_evolution, "ROWS_READ_AT_ONCE", READ)
         patch.setattr(publisher, "ORDERS_PER_MANIFEST", PORTION)
+        patch.setattr(publisher, "ORDERS_AT_ONCE", TOGETHER)
         patch.setattr(publish_outbox, "ROWS_PER_MANIFEST", MANIFEST)
         patch.setattr(compact_step, "MOST_ROWS_OF_A_MANIFEST", 1_000)
         yield
@@ -125,11 +134,14 @@ class Chain:
     def _show(self, count: int) -> None:
         task = publisher.ManifestPublisher(self.resources, self._run(), "extract", 0)
         read_at = self.state.now()
+        told: list[Sequence[ReadOrder]] = []
         for _ in range(count):
             number = f"X-{len(self._shown)}"
             self._shown.add(number)
-            task.take("S1", [ReadOrder(order(3, mp_order_number=number), read_at)])
+            read = [ReadOrder(order(3, mp_order_number=number), read_at)]
+            task.take("S1", read, 0, lambda orders, _: told.append(orders))
         task.publish([LakeSweep(seller_id="S1", complete=True, watermark=read_at)])
+        assert sum(map(len, told)) == count
         self._watermark = read_at
 
     @property

@@ -24,6 +24,7 @@ SMALL = {
     (schema_evolution, "ROWS_READ_AT_ONCE"): 10,
     (publish_outbox, "ROWS_PER_MANIFEST"): 40,
     (publisher, "ORDERS_PER_MANIFEST"): 10,
+    (publisher, "ORDERS_AT_ONCE"): 7,
     (orders_by_number, "NUMBERS_PER_REQUEST"): 5,
     (validate, "ORDERS_PER_TRANSACTION"): 5,
     (group_commit, "ITEMS_AT_ONCE"): 3,
