@@ -35,13 +35,15 @@ def done(line: str, *shipments: Shipment, cancelled: tuple[int | None, ...] = ()
     return LineFulfillment(mp_line_number=line, shipments=shipments, cancellations=cancellations)
 
 
-def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Finding]:
+def check(
+    *entries: LineFulfillment, shared: tuple[str, ...] = (), purchased: datetime = PURCHASED
+) -> list[Finding]:
     snapshot = Snapshot(mp_order_number="M-1", fulfillments=entries)
     return check_order(
         ORDERED,
         count_units(ORDERED, entries),
         snapshot,
-        purchase_date=PURCHASED,
+        purchase_date=purchased,
         today=TODAY,
         shared_numbers=shared,
         untracked=("untracked letter", "deutsche_post"),
@@ -159,6 +161,11 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
 )
 def test_a_line_shows_its_faults(entry: LineFulfillment, expected: list[tuple[Kind, str, str]]) -> None:
     assert [(f.kind, f.mp_line_number, f.value) for f in check(entry)] == expected
+
+
+def test_an_order_purchased_on_the_first_day_of_the_calendar_is_checked() -> None:
+    wrong = done("A", parcel(shipped_date=date.min), parcel(quantity=0))
+    assert [f.kind for f in check(wrong, purchased=datetime.min.replace(tzinfo=UTC))] == [Kind.BAD_QUANTITY]
 
 
 def test_a_tracking_number_used_for_another_recipient_is_shared() -> None:

@@ -104,7 +104,8 @@ def check_order(
     """
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
     shared = frozenset(shared_numbers)
-    usual = purchase_date.date() - ONE_DAY, today + ONE_DAY
+    # A purchase on the first day of the calendar, as some systems write none, has no day before it.
+    usual = date.fromordinal(max(1, purchase_date.toordinal() - 1)), today + ONE_DAY
     for line, entries in _by_line(snapshot.fulfillments).items():
         found = _check_line(line, entries, usual_days=usual, shared=shared, untracked=untracked)
         has = units[line]
