@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from env import OTHER, SELLER, Env, shipment
 from fsspec.implementations.local import LocalFileSystem
 
-from feedamp.errors import BusyError, IncompleteError
+from crashes.clock import NOON
+from feedamp.errors import BusyError, IncompleteError, StoreAwayError
 from feedamp.lake import flatten
 from feedamp.lake.flatten import OrderColumns, order_columns
 from feedamp.lake.manifest import Manifest
@@ -28,7 +29,7 @@ from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
 from feedamp.models import LineFulfillment, Order, ReadOrder, Shipment
 from feedamp.run import Run
-from feedamp.state import manifests, outbox, schema
+from feedamp.state import ledger, manifests, outbox, schema
 from feedamp.steps.compact import compact
 from feedamp.steps.extract_fulfillments import publisher
 from feedamp.steps.load import load_what_is_whole
@@ -108,26 +109,85 @@ def break_order(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     monkeypatch.setattr(flatten, "order_columns", with_fault)
 
 
-def test_of_orders_written_together_each_seller_hears_of_its_own(
-    env: Env, monkeypatch: pytest.MonkeyPatch
+Told = list[tuple[str, list[str], Mapping[int, str]]]
+
+
+@pytest.fixture
+def together(env: Env) -> publisher.ManifestPublisher:
+    return publisher.ManifestPublisher(env.resources, Run("d", "r", env.clock.now()), "extract", 0)
+
+
+def give(
+    together: publisher.ManifestPublisher, told: Told, seller_id: str, *numbers: str, size: int = 0
 ) -> None:
-    told: list[tuple[str, list[str], Mapping[int, str]]] = []
-    together = publisher.ManifestPublisher(env.resources, Run("d", "r", env.clock.now()), "extract", 0)
+    """Orders with a shipment each; `told` gets what the publisher says of them."""
+    parts = (LineFulfillment("1", shipments=(Shipment(2),)),)
+    read = [ReadOrder(Order(number, fulfillments=parts), NOON) for number in numbers]
+
+    def tell(orders: Sequence[ReadOrder], misfits: Mapping[int, str]) -> None:
+        told.append((seller_id, [one.order.mp_order_number for one in orders], misfits))
+
+    together.take(seller_id, read, size, tell)
+
+
+def keys_written(env: Env, table: str) -> list[list[tuple[str, str]]]:
+    """Seller and number of the rows of a table, by manifest."""
+    return [
+        [(row["seller_id"], row["mp_order_number"]) for row in pq.read_table(path).to_pylist()]
+        for path in (file_of(env, manifest, table) for manifest in env.resources.lake.published())
+    ]
+
+
+def test_of_orders_written_together_each_seller_hears_of_its_own(
+    env: Env, together: publisher.ManifestPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "ORDERS_PER_MANIFEST", 2)
     break_order(monkeypatch, "M-1")
-    for seller_id, numbers in ((OTHER, ["N-1"]), (SELLER, ["M-2", "M-1"])):
-        parts = (LineFulfillment("1", shipments=(Shipment(2),)),)
-        read = [ReadOrder(Order(number, fulfillments=parts), env.clock.now()) for number in numbers]
-
-        def tell(orders: Sequence[ReadOrder], misfits: Mapping[int, str], seller_id: str = seller_id) -> None:
-            told.append((seller_id, [one.order.mp_order_number for one in orders], misfits))
-
-        together.take(seller_id, read, 0, tell)
+    told: Told = []
+    give(together, told, OTHER, "N-1", "N-2")
+    give(together, told, SELLER, "M-2", "M-1", "M-3")
     assert told == []
     together.publish()
-    assert [one[:2] for one in told] == [(OTHER, ["N-1"]), (SELLER, ["M-2", "M-1"])]
+    assert [one[:2] for one in told] == [(OTHER, ["N-1", "N-2"]), (SELLER, ["M-2", "M-1", "M-3"])]
     assert [list(misfits) for _, _, misfits in told] == [[], [1]]
-    [manifest] = env.resources.lake.published()
-    assert {(file.table, file.rows) for file in manifest.files} >= {("orders", 2), ("shipments", 2)}
+    for table in ("orders", "shipments"):
+        assert keys_written(env, table) == [
+            [(OTHER, "N-1"), (OTHER, "N-2")],
+            [(SELLER, "M-2")],
+            [(SELLER, "M-3")],
+        ]
+
+
+def test_orders_of_large_pages_wait_for_no_others(together: publisher.ManifestPublisher) -> None:
+    told: Told = []
+    give(together, told, SELLER, "M-1", size=publisher.BYTES_AT_ONCE - 1)
+    assert told == []
+    give(together, told, SELLER, "M-2", size=1)
+    assert len(told) == 2
+    give(together, told, SELLER, "M-3", size=1)
+    assert len(told) == 2
+
+
+def test_orders_that_a_failure_kept_waiting_are_written_later(
+    env: Env, together: publisher.ManifestPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        monkeypatch.undo()
+        raise StoreAwayError("The state is away.")
+
+    told: Told = []
+    monkeypatch.setattr(publisher, "ORDERS_PER_MANIFEST", 2)
+    monkeypatch.setattr(publisher, "ORDERS_AT_ONCE", 3)
+    monkeypatch.setattr(manifests, "announce", away)
+    give(together, told, OTHER, "N-1")
+    with pytest.raises(StoreAwayError):
+        give(together, told, SELLER, "M-1", "M-2")
+    assert told == []
+    together.publish()
+    assert [one[:2] for one in told] == [(OTHER, ["N-1"]), (SELLER, ["M-1", "M-2"])]
+    env.load()
+    for table in ("orders", "order_lines", "shipments"):
+        assert env.rows(f"SELECT mp_order_number FROM {table} ORDER BY 1") == [("M-1",), ("M-2",), ("N-1",)]
 
 
 def test_a_value_that_no_column_holds_costs_its_own_order_only(
@@ -149,6 +209,23 @@ def test_a_value_that_no_column_holds_costs_its_own_order_only(
     assert env.watermark(SELLER) is None
     env.process()
     assert (env.order("M-2").phase, env.order("N-1", OTHER).phase) == ("closed", "closed")
+
+
+def test_an_order_read_by_its_number_that_does_not_fit_is_told_of(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped(env, "M-1")
+    for _ in range(2):  # then the list no longer shows it
+        env.read()
+        env.clock.skip(hours=2)
+    before = env.watermark()
+    with env.state.begin() as connection:
+        ledger.read_back_later(connection, SELLER, "M-1", now=env.state.now())
+    break_order(monkeypatch, "M-1")
+    result = env.extract()
+    env.load()
+    assert (result.orders, result.orders_unread, result.failed_sellers) == (0, 1, {SELLER})
+    assert env.watermark() == before
 
 
 def test_no_watermark_moves_over_an_earlier_manifest_that_is_not_whole(
