@@ -31,3 +31,14 @@ def test_faults_and_rejects_are_kept_listed_and_dismissed(tmp_path, url):
             assert overview.faulty_files(connection, limit=5).count == 0
             assert overview.rejected_rows(connection, limit=5).count == 0
             assert rejects.read_open(connection) == []
+
+
+def test_a_nul_in_the_number_of_one_order_costs_no_other_row(tmp_path, url):
+    with open_env(tmp_path, state_url=url) as env:
+        env.deliver("M-0")
+        drop_bytes(env, "1.jsonl", jsonl([env.body("M-1"), env.body("M\x00"), env.body("M-2")]))
+        env.intake()
+        assert [env.order(number).phase for number in ("M-1", "M-2")] == ["to_place", "to_place"]
+        assert [(row.row_number, row.reasons[0]["field"]) for row in env.rejects()] == [
+            (2, "mp_order_number")
+        ]

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import fsspec
 import pytest
+import sqlalchemy as sa
 from env import Env, open_env
 from fsspec.implementations.local import LocalFileSystem
 
@@ -79,3 +80,16 @@ def test_a_file_that_breaks_off_is_named_and_read_whole_by_the_next_run(
     assert sorted(env.sandbox.orders("seller-001")) == ["A-0", "A-1", "A-2", "A-3", "B-1"]
     env.load()
     assert env.rows("SELECT count(*), count(DISTINCT mp_order_number) FROM placements") == [(5, 5)]
+
+
+def test_a_state_that_cannot_be_read_is_no_fault_of_a_file(env: Env) -> None:
+    env.drop("a.jsonl", env.body("M-1"))
+    rename = "ALTER TABLE {} RENAME TO {}".format
+    with env.state.begin() as connection:
+        connection.execute(sa.text(rename("orders", "away")))
+    with pytest.raises(FeedAmpError, match="The state database could not be read"):
+        finish(env.intake())
+    with env.state.begin() as connection:
+        connection.execute(sa.text(rename("away", "orders")))
+    assert env.intake().orders == 1
+    assert (env.order("M-1").phase, env.rejects(everything=True)) == ("to_place", [])

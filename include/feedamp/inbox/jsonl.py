@@ -14,6 +14,7 @@ import msgspec
 from feedamp.inbox.lines import Line, is_blank, lines
 from feedamp.inbox.streams import TextStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
+from feedamp.order_body.reject_reasons import is_storable
 from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject
 
 BLANKS = b" \t\r"
@@ -153,7 +154,8 @@ def _key(content: bytes) -> Key | None:
         named = _KEY.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return named.seller_id, named.order.mp_order_number
+    key = named.seller_id, named.order.mp_order_number
+    return key if all(map(is_storable, key)) else None  # Postgres takes no NUL, not even to look for it
 
 
 def read_line(

@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
+from feedamp.errors import StoreAwayError
 from feedamp.inbox import BadRow, InboxFile, OrderRow, read_rows
 from feedamp.inbox.reading import OTHER_KIND
 from feedamp.progress import Progress
@@ -49,8 +51,8 @@ def take_file(
     Rejected rows are stored whole up to `max_kept` characters together, then only their beginnings.
 
     Raises:
-        TransientError: the file store failed while the file was read. The rows before that are taken; read the file
-            again.
+        TransientError: the file store, or the state, failed while the file was read. The rows before that are taken; read
+            the file again.
     """
     file_pass = _FilePass(resources, run, file, result, since=since, max_kept=max_kept)
 
@@ -67,8 +69,12 @@ def take_file(
     )
 
     def hashes(keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        with resources.state.read() as connection:
-            return ledger.row_hashes(connection, keys)
+        try:
+            with resources.state.read() as connection:
+                return ledger.row_hashes(connection, keys)
+        except SQLAlchemyError as error:
+            # As any other error while the file is read, it would count as a fault of the file.
+            raise StoreAwayError("The state database could not be read.") from error
 
     rows = read_rows(file, resources.settings.body, enough, progress.add, hashes)
     for batch in batches(rows, lambda row: row.raw):
