@@ -318,7 +318,7 @@ class Transport:
 
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._context, **connector),
-            timeout=aiohttp.ClientTimeout(total=None),  # `_answer_within` limits the time
+            timeout=aiohttp.ClientTimeout(total=None),  # `_AnswerWithin` limits the time
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=unpacks,
             headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"}
@@ -517,10 +517,12 @@ def _request_class() -> type[aiohttp.ClientRequest]:
     """Requests that tell when they are sent; aiohttp's tracing, which tells it as well, costs a sixth of a request."""
     import aiohttp
 
+    send = aiohttp.ClientRequest.send  # fails here, before any request, in a release that names it otherwise
+
     class Request(aiohttp.ClientRequest):
         async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
             _LEAVING.get()[0].now_left()
-            return await super().send(conn)
+            return await send(self, conn)
 
     return Request
 
