@@ -93,6 +93,10 @@ async def test_what_waited_too_long_is_not_sent_and_what_was_sent_is_repeated(wi
     wire.sandbox.fault("error_503", path="/orders", times=3)
     await put(9.9)
     assert (len(wire.asked()), sum(wire.clock.slept) > 1) == (4, True)
+    wire.sandbox.fault("throttle", path="/orders", seconds=2)
+    with pytest.raises(StaleReadError) as late:
+        await put(9.9)
+    assert (len(wire.asked()), late.value.may_have_arrived) == (5, False)
 
 
 @pytest.mark.parametrize("kind", ["error_500", "error_502", "error_503", "reset_before", "reset_after"])

@@ -220,7 +220,7 @@ class FeedAmpClient:
 
         `right_after` is the time of the read on which the change was decided. If it is given, the request is sent
         within `STILL_FRESH_S` seconds of that read or not at all, and is repeated only once, after a 401. After
-        `waiting_since`, it is sent for the first time within as many seconds or not at all, and is repeated as usual.
+        `waiting_since`, it is sent within as many seconds or not at all, until one may have arrived: that is repeated as usual.
         `before_sending` is called immediately before each request and raises `BusyError` if it must not be sent. Safe
         to repeat: FeedAMP identifies the order by its number (contract 7.5).
 
@@ -279,10 +279,9 @@ class FeedAmpClient:
                 if (is_over and smaller is None) or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
                     raise
-                was_sent = type(error) is not TransientError
-                request = (
-                    smaller() if smaller else replace(request, waiting_since=None) if was_sent else request
-                )
+                if may_have_arrived:
+                    request = replace(request, waiting_since=None)
+                request = smaller() if smaller else request
                 await self._sleep(wait_s)
         raise AssertionError("unreachable")  # pragma: no cover
 
