@@ -76,11 +76,21 @@ def test_a_report_counts_days_kinds_and_sellers(compared, start_holder, tmp_path
     ]
 
 
-def test_since_its_first_seller_each_day_is_to_be_checked(compared):
+@pytest.mark.parametrize(
+    ("added_on", "fourth"),
+    [(4, "never checked"), (5, "empty"), (6, "empty")],  # the last: the day before has an order
+)
+def test_since_its_first_seller_each_day_is_to_be_checked(compared, added_on, fourth):
+    added_at = datetime(2026, 3, added_on, 9, tzinfo=UTC)
     with compared.resources.state.begin() as connection:
-        connection.execute(sa.update(schema.sellers).values(added_at=datetime(2026, 3, 4, 9, tzinfo=UTC)))
+        connection.execute(sa.update(schema.sellers).values(added_at=added_at))
     found = compared.run("reconciliation", "report", *RANGE, "--json").json
-    assert [row["status"] for row in found["by_day"]][2:] == ["differing", *["never checked"] * 3]
+    assert [row["status"] for row in found["by_day"]][2:] == [
+        "differing",
+        fourth,
+        "never checked",
+        "never checked",
+    ]
 
 
 def test_a_spreadsheet_runs_no_cell_of_a_csv_file(feedamp_env, tmp_path):

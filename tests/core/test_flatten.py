@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import feedamp
+from feedamp.codec import content_hash, content_hashes
 from feedamp.lake.flatten import order_columns, order_rows, placed_rows
 from feedamp.lake.made_by import SOURCES, made_by
 from feedamp.lake.privacy import REFUSED, Privacy
@@ -75,6 +76,11 @@ def test_unknown_fields_without_end_are_left_out():
     assert json.loads(rows["order_lines"][0]["extra"]) == {"b": "y"}
 
 
+def test_hashes_of_many_orders_are_those_of_each() -> None:
+    several = [order(extra={"a": "x" * 100_000}), order(DONE), order()]
+    assert content_hashes(several) == [content_hash(one) for one in several]
+
+
 def test_what_was_ordered_is_unknown_of_an_order_that_shows_no_lines() -> None:
     read = [ReadOrder(order(DONE, order_lines=()), READ_AT), ReadOrder(order(DONE), READ_AT)]
     tables = order_columns(["S1"] * len(read), read).tables
@@ -108,6 +114,26 @@ def test_an_order_row_counts_units_over_all_lines() -> None:
 def test_a_surplus_on_one_line_does_not_hide_what_is_open_on_another() -> None:
     [row] = rows_of("orders", LineFulfillment(mp_line_number="A", shipments=(Shipment(quantity=3),)))
     assert (row["units_pending"], row["units_over"]) == (1, 1)
+
+
+def test_units_count_on_their_lines_and_of_a_line_shown_twice_the_last_holds() -> None:
+    rows = order_rows(
+        "S1",
+        order(
+            LineFulfillment("B", cancellations=(Cancellation(1),)),
+            LineFulfillment("A", shipments=(Shipment(2), Shipment(1)), cancellations=(Cancellation(2),)),
+            order_lines=(OrderLine("A", quantity=9), OrderLine("B", quantity=1), OrderLine("A", quantity=2)),
+        ),
+        read_at=READ_AT,
+    )
+    of_line = ("mp_line_number", "quantity", "units_shipped", "units_cancelled", "units_pending")
+    assert [[row[name] for name in of_line] for row in rows["order_lines"]] == [
+        ["A", 2, 3, 2, 0],
+        ["B", 1, 0, 1, 0],
+    ]
+    [row] = rows["orders"]
+    units = {name[6:]: row[name] for name in row if name.startswith("units_")}
+    assert units == {"ordered": 3, "shipped": 3, "cancelled": 3, "pending": 0, "over": 3}
 
 
 def test_a_line_that_was_merely_fulfilled_has_a_row_too() -> None:
