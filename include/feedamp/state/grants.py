@@ -14,7 +14,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, is_registered, wake
-from feedamp.state.statements import count_by, in_parts, upsert
+from feedamp.state.statements import as_list, count_by, in_parts, is_listed, upsert
 from feedamp.state.token_cipher import TokenCipher
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
@@ -58,6 +58,27 @@ class Grant:
 _IS_ONE = grants.c.seller_id == sa.bindparam("of_seller")
 _ONE = sa.select(grants).where(_IS_ONE)
 _VERSION = sa.select(grants.c.consent, grants.c.generation).where(_IS_ONE)
+_OWNER = (
+    sa.select(token_fingerprints.c.seller_id).where(is_listed([token_fingerprints.c.fingerprint])).limit(1)
+)
+# Unless a newer generation is stored, or that of another consent: a seller that was removed and added again begins with the
+# first generation once more.
+_CHANGE = sa.update(grants).where(
+    _IS_ONE,
+    grants.c.generation == sa.bindparam("of_generation"),
+    grants.c.consent.is_not_distinct_from(sa.bindparam("of_consent")),
+)
+_TOKENS = (
+    *("refresh_token", "previous_refresh_token", "access_token", "access_expires_at", "expires_in_s"),
+    *("generation", "issued_at", "refreshed_at"),
+)
+_STORE_TOKENS = _CHANGE.values(
+    # A grant that was set aside during the refresh remains set aside.
+    status=sa.case((grants.c.status == SET_ASIDE, SET_ASIDE), else_=ACTIVE),
+    refused_at=None,
+    reported_at=None,
+    **{name: sa.bindparam(name) for name in _TOKENS},
+)
 
 
 def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant | None:
@@ -213,8 +234,7 @@ def remember_token(
 def token_owner(connection: Connection, cipher: TokenCipher, token: str) -> str | None:
     """The seller for whom this refresh token is or was stored; None if the token is new."""
     known = [fingerprint(token) for fingerprint in cipher.fingerprints("token")]
-    query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint.in_(known))
-    return connection.execute(query.limit(1)).scalar_one_or_none()
+    return connection.execute(_OWNER, {"listed": as_list((one,) for one in known)}).scalar_one_or_none()
 
 
 def is_of_earlier(connection: Connection, cipher: TokenCipher, seller_id: str, token: str) -> bool:
@@ -280,15 +300,7 @@ def store_tokens(
         "issued_at": now if rotated else grant.issued_at,
         "refreshed_at": now,
     }
-    stored = connection.execute(
-        _change(grant).values(
-            # A grant that was set aside during the refresh remains set aside.
-            status=sa.case((grants.c.status == SET_ASIDE, SET_ASIDE), else_=ACTIVE),
-            refused_at=None,
-            reported_at=None,
-            **tokens,
-        )
-    )
+    stored = connection.execute(_STORE_TOKENS, _of(grant) | tokens)
     if stored.rowcount != 1:
         if not is_registered(connection, grant.seller_id):
             return False  # the seller was removed while its token was refreshed
@@ -302,19 +314,18 @@ def store_tokens(
     return True
 
 
-def _change(grant: Grant) -> sa.Update:
-    """Changes a grant unless a newer generation is stored, or that of another consent: a seller that was removed and added
-    again begins with the first generation once more."""
-    return sa.update(grants).where(
-        grants.c.seller_id == grant.seller_id,
-        grants.c.generation == grant.generation,
-        grants.c.consent == grant.consent,
-    )
+def _of(grant: Grant) -> dict[str, Any]:
+    """The parameters of `_CHANGE`."""
+    return {
+        "of_seller": grant.seller_id,
+        "of_generation": grant.generation,
+        "of_consent": grant.consent,
+    }
 
 
 def note_refusal(connection: Connection, grant: Grant, *, run_key: str, now: datetime) -> None:
     """Records that FeedAMP refused this generation; whether the seller or the client is at fault is decided later."""
-    connection.execute(_change(grant).values(refused_at=now, refused_in=run_key))
+    connection.execute(_CHANGE.values(refused_at=now, refused_in=run_key), _of(grant))
 
 
 def mark_lost(connection: Connection, grant: Grant, *, run_key: str, now: datetime) -> bool:
@@ -323,8 +334,8 @@ def mark_lost(connection: Connection, grant: Grant, *, run_key: str, now: dateti
     Does not count as a refusal, since it is no evidence against the client.
     """
     marked = {"status": NEEDS_AUTHORIZATION, "reported_at": now, "access_token": None}
-    change = _change(grant).where(grants.c.status == ACTIVE)
-    return connection.execute(change.values(**marked, refused_at=None, refused_in=run_key)).rowcount == 1
+    change = _CHANGE.where(grants.c.status == ACTIVE).values(**marked, refused_at=None, refused_in=run_key)
+    return connection.execute(change, _of(grant)).rowcount == 1
 
 
 def note_disowned(connection: Connection, seller_id: str, moment: datetime | None) -> None:

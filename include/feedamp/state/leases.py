@@ -29,10 +29,16 @@ from feedamp.errors import BusyError
 from feedamp.state.lease_owner import is_dead, new_owners
 from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.schema import leases
-from feedamp.state.statements import insert
+from feedamp.state.statements import as_list, insert, is_listed
 
 log = logging.getLogger(__name__)
 _ENDS_WITHIN_S = 1.0
+
+_DROP = sa.delete(leases).where(leases.c.name == sa.bindparam("of_name"))
+_ARE_HELD = is_listed([leases.c.name, leases.c.owner])
+_RELEASE = sa.delete(leases).where(_ARE_HELD)
+_RENEW = sa.update(leases).where(_ARE_HELD).values(beat=leases.c.beat + 1).returning(leases.c.owner)
+_LOCK = sa.select(leases.c.name).where(is_listed([leases.c.name])).order_by(leases.c.name).with_for_update()
 
 
 @dataclass(frozen=True)
@@ -70,27 +76,23 @@ def of_refresh(seller_id: str) -> str:
 
 def drop(connection: Connection, name: str) -> None:
     """Removes a lease, whoever holds it: its work is done or no longer wanted. Safe to repeat."""
-    connection.execute(sa.delete(leases).where(leases.c.name == name))
+    connection.execute(_DROP, {"of_name": name})
 
 
 def release(connection: Connection, held: Collection[Lease]) -> None:
     """Removes leases of this process; once the transaction is committed, they are to be marked as released."""
     _lock(connection, [lease.name for lease in held])
-    connection.execute(sa.delete(leases).where(*_are(held)))
+    connection.execute(_RELEASE, {"listed": _listed(held)})
 
 
 def _lock(connection: Connection, names: Collection[str]) -> None:
     """Locks the rows that exist in one order on a server: a heartbeat and another of several would wait for each other."""
     if len(names) > 1 and connection.dialect.name != "sqlite":
-        rows = (
-            sa.select(leases.c.name).where(leases.c.name.in_(names)).order_by(leases.c.name).with_for_update()
-        )
-        connection.execute(rows).all()
+        connection.execute(_LOCK, {"listed": as_list((name,) for name in names)}).all()
 
 
-def _are(held: Collection[Lease]) -> Iterator[sa.ColumnElement[bool]]:
-    yield leases.c.name.in_([lease.name for lease in held])
-    yield leases.c.owner.in_([lease.owner for lease in held])
+def _listed(held: Collection[Lease]) -> str:
+    return as_list((lease.name, lease.owner) for lease in held)
 
 
 @cache
@@ -283,12 +285,9 @@ class Leases:
     def renew(self, held: Collection[Lease]) -> set[str]:
         """Renews leases; returns the owner names of those that no other process has taken."""
         began = self.elapsed()
-        statement = (
-            sa.update(leases).where(*_are(held)).values(beat=leases.c.beat + 1).returning(leases.c.owner)
-        )
         with self._begin(alone=False) as connection:
             _lock(connection, [lease.name for lease in held])
-            renewed = set(connection.execute(statement).scalars())
+            renewed = set(connection.execute(_RENEW, {"listed": _listed(held)}).scalars())
         for lease in held:
             if lease.owner in renewed:
                 lease.renewed_at = began

@@ -23,12 +23,14 @@ from feedamp.state import ledger, order_events
 from feedamp.state.columns import columns_of
 from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, MAY_BE_STUCK, findings, orders, snapshots
 from feedamp.state.statements import (
+    as_list,
     by_seller,
     change_order,
     change_orders,
     in_parts,
     insert,
     is_any_order,
+    is_listed,
     is_order,
     is_same_order,
 )
@@ -37,6 +39,14 @@ log = logging.getLogger(__name__)
 # Order number -> when the units were read, and line -> (shipped, cancelled); the newest, also within a batch.
 _ClosedUnits = dict[str, tuple[datetime, Mapping[str, tuple[int, int]]]]
 _ONE = sa.select(snapshots).where(is_order(snapshots, sa.bindparam("of_seller"), sa.bindparam("of_number")))
+_INVALIDATE = (
+    sa.update(snapshots)
+    .where(
+        snapshots.c.validated_hash.is_not(None),
+        is_listed((snapshots.c.seller_id, snapshots.c.mp_order_number)),
+    )
+    .values(validated_hash=None)
+)
 # Of a wait that needs no person: they are in an index, in which Postgres takes 2,704 bytes.
 LONGEST_INDEXED_REASON = 500
 UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
@@ -401,10 +411,8 @@ def invalidate_validation(connection: Connection, seller_id: str, mp_order_numbe
 
 def invalidate_validations(connection: Connection, keys: Iterable[tuple[str, str]]) -> None:
     """As `invalidate_validation`, for several orders by seller and number."""
-    is_valid = snapshots.c.validated_hash.is_not(None)
     for part in in_parts(keys):
-        changed = sa.update(snapshots).where(is_valid, is_any_order(snapshots, part))
-        connection.execute(changed.values(validated_hash=None))
+        connection.execute(_INVALIDATE, {"listed": as_list(part)})
 
 
 def remove(connection: Connection, keys: Collection[tuple[str, str]]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import PausedError
 from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, orders, other_grants, sellers
-from feedamp.state.statements import in_parts, insert
+from feedamp.state.statements import as_list, in_parts, insert, is_listed
 
 ACTIVE = "active"
 NEEDS_AUTHORIZATION = "needs_authorization"
@@ -192,9 +192,7 @@ def registered_among(connection: Connection, words: Collection[str]) -> set[str]
     }
 
 
-_SERVED = sa.select(sellers.c.seller_id).where(
-    sellers.c.paused.is_(False), sellers.c.seller_id.in_(sa.bindparam("seller_ids", expanding=True))
-)
+_SERVED = sa.select(sellers.c.seller_id).where(sellers.c.paused.is_(False), is_listed([sellers.c.seller_id]))
 
 
 def paused_among(connection: Connection, seller_ids: Collection[str]) -> set[str]:
@@ -202,7 +200,7 @@ def paused_among(connection: Connection, seller_ids: Collection[str]) -> set[str
     served = {
         seller_id
         for part in in_parts(seller_ids)
-        for seller_id in connection.execute(_SERVED, {"seller_ids": list(part)}).scalars()
+        for seller_id in connection.execute(_SERVED, {"listed": as_list((one,) for one in part)}).scalars()
     }
     return set(seller_ids) - served
 

@@ -89,13 +89,21 @@ def is_any_order(table: sa.Table, keys: Iterable[tuple[str, str]]) -> sa.ColumnE
 
 def is_any_of(columns: Sequence[sa.Column[Any]], keys: Iterable[tuple[Any, ...]]) -> sa.ColumnElement[bool]:
     """The condition that the columns, of texts or whole numbers, hold one of the keys, for which an index is searched."""
+    return _is_in(columns, sa.bindparam(None, as_list(keys), unique=True, type_=sa.Text))
+
+
+def is_listed(columns: Sequence[sa.Column[Any]]) -> sa.ColumnElement[bool]:
+    """As `is_any_of`, for a statement that is made once: its parameter `listed` is what `as_list` gives."""
+    return _is_in(columns, sa.bindparam("listed", type_=sa.Text))
+
+
+def _is_in(columns: Sequence[sa.Column[Any]], listed: sa.BindParameter[str]) -> sa.ColumnElement[bool]:
     # One parameter: SQLAlchemy would write another statement for each number of keys, and look at each value.
-    listed = sa.bindparam(None, as_list(keys), unique=True, type_=sa.Text)
     return sa.tuple_(*columns).bool_op("IN")(_Keys(listed, *columns))
 
 
 def as_list(keys: Iterable[tuple[Any, ...]]) -> str:
-    """The keys as the parameter of `is_any_of` holds them."""
+    """The keys as the parameter of `is_listed` holds them."""
     return msgspec.json.encode(list(keys)).decode()
 
 
