@@ -463,6 +463,26 @@ class FailingFiles(LocalFileSystem):
         return super().open(path, mode, **options)
 
 
+class SilentFiles(LocalFileSystem):
+    """As on SFTP, a file does not say how much was written to it."""
+
+    cachable = False
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:  # type: ignore[override]
+        opened = super().open(path, mode, **options)
+        if mode == "wb":
+            write = opened.write
+            opened.write = lambda data: [write(data), None][1]
+        return opened
+
+
+def test_a_store_whose_files_do_not_say_what_was_written_is_written_to(lake: Lake) -> None:
+    lake = Lake(Storage("lake_url", lake.root, SilentFiles(auto_mkdir=False), lake.root))
+    manifest = published(lake, LINE)
+    lake.verify(manifest)
+    assert len(parquet_files(lake)) == 1
+
+
 def test_a_writer_that_failed_publishes_nothing_and_says_why(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -297,7 +297,8 @@ class _HashedFile:
 
     def write(self, data: bytes) -> int:
         self.sha256.update(data)
-        return int(self._file.write(data))
+        self._file.write(data)  # an SFTP file does not say how much
+        return len(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
