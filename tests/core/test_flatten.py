@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -293,6 +294,23 @@ def test_the_hash_of_the_code_covers_all_that_makes_the_rows_of_an_order():
         name = file.relative_to(package)
         is_hashed = not SOURCES.isdisjoint(map(str, (name, *name.parents)))
         assert is_hashed or file.name in ("__init__.py", "made_by.py"), name
+
+
+def test_code_that_is_replaced_while_it_runs_is_not_named_as_what_replaced_it(tmp_path: Path):
+    shutil.copytree(Path(feedamp.__file__).parent, tmp_path / "feedamp")
+    code = f"""
+from pathlib import Path
+from feedamp.lake import flatten, made_by, privacy
+from feedamp.models import Order
+hashes = [made_by.made_by.__wrapped__()]
+for source in (Path(flatten.__file__), Path(privacy.__file__)):
+    assert source.is_relative_to({str(tmp_path)!r})
+    source.write_text(source.read_text() + "# another build")
+    hashes.append(made_by.made_by.__wrapped__())
+[row] = flatten.order_rows("S1", Order(mp_order_number="M-1"), read_at=None)["orders"]
+assert len(set(hashes)) == 3 and row["made_by"] == hashes[0]
+"""
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, check=True)
 
 
 def test_a_row_that_was_read_says_what_code_made_it():

@@ -48,6 +48,7 @@ _OF_ORDERED = ("units_ordered", "units_pending", "units_over")
 _PRICES = ("unit_price", "shipping_price")
 _AMOUNTS = {"taxes": (ORDER_TAXES.name, "tax_index"), "discounts": (ORDER_DISCOUNTS.name, "discount_index")}
 _NOT_ORDERED = OrderLine(mp_line_number="")
+_MADE_BY = made_by()
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def order_columns(sellers: Sequence[str], read: Sequence[ReadOrder]) -> OrderCol
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
     hashes = content_hashes(orders)
     found = _orders_and_lines(sellers, orders, read_at, hashes, lines)
-    found.tables[ORDERS.name] |= {"extracted_at": read_at, MADE_BY: [made_by()] * len(orders)}
+    found.tables[ORDERS.name] |= {"extracted_at": read_at, MADE_BY: [_MADE_BY] * len(orders)}
     _add_parts(found, CANCELLATIONS.name, lines, lines.cancellations, Cancellation)
     _add_parts(found, SHIPMENTS.name, lines, lines.shipments, Shipment)
     found.tables[SHIPMENTS.name] |= _verdicts(lines.shipments)

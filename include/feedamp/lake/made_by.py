@@ -4,12 +4,13 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-# Whatever `flatten` imports: with these unchanged, equal orders give equal rows.
+# Whatever `flatten` imports, and what hides values of its rows: with these unchanged, equal orders give equal rows.
 SOURCES = {
     "carriers",
     "codec.py",
     "errors.py",
     "lake/flatten.py",
+    "lake/privacy.py",
     "models.py",
     "money.py",
     "rules/units.py",
@@ -19,7 +20,10 @@ SOURCES = {
 
 @cache
 def made_by() -> str | None:
-    """A hash of this code, of 16 hex characters; None where it is installed without its sources."""
+    """A hash of this code, of 16 hex characters; None where it is installed without its sources.
+
+    It is first asked for when the code is loaded: an upgrade may replace the files of a process that goes on.
+    """
     package = Path(__file__).parents[1]
     found = hashlib.sha256()
     try:
