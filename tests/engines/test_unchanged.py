@@ -28,13 +28,13 @@ OURS, OTHER = "ours", "other"
 SHOWN = (order(1), order(1, 1, status="COMPLETE"))
 
 
-def made(rows: Rows, by: str | None, number: str = "M-1") -> Rows:
+def made(rows: Rows, by: str | None, number: str = "M-1", seller: str = "S1") -> Rows:
     """The rows as some code makes them: a column of each table says which, and the snapshot's hash does not."""
     column = {ORDERS.name: "currency", SHIPMENTS.name: "carrier", "order_lines": "sku"}
     return {
         table: [
             row
-            | {"mp_order_number": number}
+            | {"seller_id": seller, "mp_order_number": number}
             | ({column[table]: by} if table in column else {})
             | ({MADE_BY: by} if table == ORDERS.name else {})
             for row in some
@@ -109,6 +109,48 @@ def test_unchanged_orders_beside_changed_ones_keep_their_rows(loader: Loader) ->
     loader.session.load(loader.lake, loader.publish(*read(2, [1, 2, 1, 3])))
     assert loader.tables() == merged
     assert len(merged[SHIPMENTS.name]) == 4
+
+
+def test_rows_that_moved_on_are_of_the_code_of_their_newest_snapshot(loader: Loader) -> None:
+    older = made(snapshot(order(1), 1), OURS, "M-2")
+    loader.load(made(snapshot(order(1), 1), OURS))
+    loader.session.load(loader.lake, loader.publish(older, made(snapshot(order(1), 2), OURS)))
+    broken = without_parts(loader, loader.publish(made(snapshot(order(1), 3), OTHER)))
+    with pytest.raises(IncompleteError, match="is missing"):
+        loader.session.load(loader.lake, broken)
+
+
+@pytest.mark.parametrize("hours", [(2, 3), (3, 2)], ids=["the newer last", "the newer first"])
+def test_of_an_order_that_is_twice_in_a_manifest_the_newer_counts(
+    loader: Loader, hours: tuple[int, int]
+) -> None:
+    loader.load(snapshot(order(1), 1))
+    loader.session.load(loader.lake, loader.publish(*(snapshot(order(1), hour) for hour in hours)))
+    assert loader.query(MOMENTS) == [(at(3),)]
+
+
+def test_orders_of_two_sellers_with_one_number_keep_their_own_rows(loader: Loader) -> None:
+    turns = ((1, "S2"), (2, "S1"), (3, "S1"))
+    first, second, third = (made(snapshot(order(1), hour), OURS, seller=seller) for hour, seller in turns)
+    loader.load(first, second, third)
+    merged = loader.tables()
+    loader.empty()
+    loader.session.load(loader.lake, loader.publish(first, third))
+    assert loader.tables() == merged
+
+
+@pytest.mark.parametrize("before", [OURS, OTHER])
+def test_rows_of_two_codes_in_one_manifest_are_taken_for_no_others(loader: Loader, before: str) -> None:
+    def read(hour: float, *makers: str) -> Manifest:
+        numbered = enumerate(makers)
+        return loader.publish(*(made(snapshot(order(1), hour), by, f"M-{at}") for at, by in numbered))
+
+    loader.session.load(loader.lake, read(1, before, before))
+    loader.session.load(loader.lake, both := read(2, OURS, OTHER))
+    merged = loader.tables()
+    loader.empty()
+    loader.session.load(loader.lake, both)
+    assert loader.tables() == merged
 
 
 @pytest.fixture(scope="module")
