@@ -82,8 +82,9 @@ def test_a_report_counts_days_kinds_and_sellers(compared, start_holder, tmp_path
 )
 def test_since_its_first_seller_each_day_is_to_be_checked(compared, added_on, fourth):
     added_at = datetime(2026, 3, added_on, 9, tzinfo=UTC)
+    is_first = schema.sellers.c.seller_id == SELLER  # of several
     with compared.resources.state.begin() as connection:
-        connection.execute(sa.update(schema.sellers).values(added_at=added_at))
+        connection.execute(sa.update(schema.sellers).where(is_first).values(added_at=added_at))
     found = compared.run("reconciliation", "report", *RANGE, "--json").json
     assert [row["status"] for row in found["by_day"]][2:] == [
         "differing",
