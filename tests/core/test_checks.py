@@ -206,6 +206,11 @@ def test_a_message_names_the_line_and_the_place() -> None:
     assert finding.message == "Line A, shipment 2: the tracking number is missing; enter it."
 
 
+def test_a_message_names_the_day_of_the_purchase() -> None:
+    [finding] = check(done("A", parcel(shipped_date=date(2026, 2, 28))))
+    assert "shipped on 2026-02-28, before the order of 2026-03-02;" in finding.message
+
+
 @pytest.mark.parametrize(
     ("entry", "changes"),
     [

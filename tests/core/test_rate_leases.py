@@ -68,6 +68,31 @@ def held(state, *seller_ids, live_at=0.0):
         )
 
 
+MOMENT, CALM_S = NOON.timestamp(), request_slots.CALM_S
+
+
+@pytest.mark.parametrize(
+    ("row", "is_got"),
+    [
+        pytest.param({"held_by": "other"}, False, id="another process holds it"),
+        pytest.param(
+            {"used_by": "other", "next_at": MOMENT - CALM_S + 1}, False, id="another used it lately"
+        ),
+        pytest.param({"used_by": "other", "next_at": MOMENT - CALM_S}, True, id="another used it before"),
+        pytest.param({"used_by": "this", "next_at": MOMENT + 1}, True, id="this process used it lately"),
+        pytest.param({"shared_at": MOMENT - CALM_S + 1}, False, id="two used it lately"),
+        pytest.param({"shared_at": MOMENT - CALM_S}, True, id="two used it before"),
+        pytest.param({"turn_of": "other"}, False, id="its next slot is kept for another"),
+    ],
+)
+def test_the_rates_of_many_are_held_unless_another_process_uses_them(state, row, is_got):
+    many = [S1, *(f"S-{number}" for number in range(600)), 'quoted " and \\ and é']
+    with state.begin() as connection:
+        connection.execute(sa.insert(slots), {"seller_id": S1, "next_at": 0.0, **row})
+        got = request_slots.hold(connection, [*many, S1], process="this", now=NOON)
+    assert sorted(got) == sorted(many if is_got else many[1:])
+
+
 async def test_no_request_of_a_held_rate_needs_a_transaction(state, clock):
     begun, here = [], threading.current_thread()
     state.rates.hold([S1, S2])
