@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.state import ledger, open_orders, unfinished_reads
 from feedamp.state.schema import account_marks, grants, reads_left_off, sellers, watermarks
-from feedamp.state.statements import in_parts
+from feedamp.state.statements import in_parts, of_sellers
 from feedamp.state.unfinished_reads import LeftOff
 
 _IS_MARKED = sa.exists().where(account_marks.c.seller_id == sellers.c.seller_id)
@@ -24,7 +24,7 @@ _FACTS = (
     .outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id)
     .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
     .outerjoin(reads_left_off, reads_left_off.c.seller_id == sellers.c.seller_id)
-    .where(sellers.c.seller_id.in_(sa.bindparam("seller_ids", expanding=True)))
+    .where(of_sellers(sellers))
 )
 
 

@@ -15,7 +15,7 @@ from feedamp.rules.order_story import of_finding
 from feedamp.state import order_events, outbox
 from feedamp.state.columns import columns_of
 from feedamp.state.schema import findings
-from feedamp.state.statements import by_seller, in_parts, is_order, upsert
+from feedamp.state.statements import by_seller, in_parts, is_order, of_sellers, upsert
 from feedamp.tables import FINDINGS, RECORDED_AT
 
 _OF_ORDER = (
@@ -75,11 +75,11 @@ def to_report(connection: Connection, seller_ids: Sequence[str]) -> dict[str, li
     """Order numbers with findings to report, by seller."""
     query = (
         sa.select(findings.c.seller_id, findings.c.mp_order_number)
-        .where(findings.c.state == TO_REPORT)
+        .where(findings.c.state == TO_REPORT, of_sellers(findings))
         .distinct()
         .order_by(findings.c.mp_order_number)
     )
-    return by_seller(connection, query, findings, seller_ids)
+    return by_seller(connection, query, seller_ids)
 
 
 def any_ever_listed(connection: Connection) -> bool:

@@ -37,6 +37,7 @@ from feedamp.state.statements import (
     is_any_order,
     is_order,
     is_same_order,
+    of_sellers,
     upsert,
 )
 
@@ -177,10 +178,11 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
     """Order numbers to PUT now, by seller, oldest purchase first; sellers without any are left out."""
     query = (
         sa.select(orders.c.seller_id, orders.c.mp_order_number)
-        .where(orders.c.phase == Phase.TO_PLACE, sa.or_(orders.c.next_try_at.is_(None), sa.not_(_waits(now))))
+        .where(orders.c.phase == Phase.TO_PLACE, of_sellers(orders))
+        .where(sa.or_(orders.c.next_try_at.is_(None), sa.not_(_waits(now))))
         .order_by(orders.c.purchase_date, orders.c.mp_order_number)
     )
-    return by_seller(connection, query, orders, seller_ids)
+    return by_seller(connection, query, seller_ids)
 
 
 def _waits(now: datetime) -> sa.ColumnElement[bool]:
@@ -343,6 +345,14 @@ def read_back_ended_since(connection: Connection, moment: datetime, *, now: date
     connection.execute(sa.update(orders).where(ended).values(read_back_at=now))
 
 
+_TO_READ_BACK = (
+    sa.select(orders.c.seller_id, orders.c.mp_order_number)
+    .where(_PHASE_OF_FEW.in_(NOTHING_TO_SEND), orders.c.read_back_at.is_not(None), of_sellers(orders))
+    .order_by(orders.c.seller_id, orders.c.mp_order_number)
+)
+_DUE_TO_READ_BACK = _TO_READ_BACK.where(orders.c.read_back_at <= sa.bindparam("now"))
+
+
 def to_read_back(
     connection: Connection, seller_ids: Collection[str], *, now: datetime | None = None
 ) -> dict[str, list[str]]:
@@ -350,10 +360,9 @@ def to_read_back(
 
     A PUT changed their state, or their last answer was stale or unreadable, or FeedAMP did not have them.
     """
-    is_due = sa.true() if now is None else orders.c.read_back_at <= now
-    is_wanted = sa.and_(_PHASE_OF_FEW.in_(NOTHING_TO_SEND), orders.c.read_back_at.is_not(None), is_due)
-    query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(is_wanted)
-    return by_seller(connection, query.order_by(*query.selected_columns), orders, seller_ids)
+    if now is None:
+        return by_seller(connection, _TO_READ_BACK, seller_ids)
+    return by_seller(connection, _DUE_TO_READ_BACK, seller_ids, now=now)
 
 
 def were_read(connection: Connection, seller_id: str, read_at: Mapping[str, datetime]) -> None:
@@ -426,9 +435,9 @@ def open_longer_than(
 ) -> dict[str, list[str]]:
     """Numbers of open orders that were placed before a moment (exclusive), by seller."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(
-        orders.c.placed_at < placed_before, orders.c.phase.in_(OPEN_PHASES)
+        orders.c.placed_at < placed_before, orders.c.phase.in_(OPEN_PHASES), of_sellers(orders)
     )
-    return by_seller(connection, query, orders, seller_ids)
+    return by_seller(connection, query, seller_ids)
 
 
 def decode_units(text: str) -> dict[str, tuple[int, int]]:

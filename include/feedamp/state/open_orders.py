@@ -33,6 +33,7 @@ from feedamp.state.statements import (
     is_listed,
     is_order,
     is_same_order,
+    of_sellers,
 )
 
 log = logging.getLogger(__name__)
@@ -320,7 +321,7 @@ def read_all(
 
 def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
     """Numbers of open orders whose newest snapshot is not validated, by seller."""
-    return _numbers(connection, sa.text(IS_CHANGED), seller_ids)
+    return by_seller(connection, _of_open_orders(sa.text(IS_CHANGED)), seller_ids)
 
 
 def lingering(connection: Connection, seller_ids: Sequence[str], *, before: datetime) -> dict[str, list[str]]:
@@ -329,7 +330,7 @@ def lingering(connection: Connection, seller_ids: Sequence[str], *, before: date
     FeedAMP has listed it since `before` or earlier.
     """
     condition = sa.and_(snapshots.c.error_lingers_since <= before, snapshots.c.needs_person.is_(False))
-    return _numbers(connection, condition, seller_ids)
+    return by_seller(connection, _of_open_orders(condition), seller_ids)
 
 
 def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
@@ -339,13 +340,13 @@ def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime
     """
     is_due = orders.c.read_back_at <= now
     can_be_read = sa.or_(orders.c.missing_since.is_(None), is_due)
-    return _numbers(connection, sa.text(IS_CLOSABLE), seller_ids, can_be_read)
+    return by_seller(connection, _of_open_orders(sa.text(IS_CLOSABLE), can_be_read), seller_ids)
 
 
 def closable_but_missing(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
     """Numbers of closable orders that FeedAMP does not have, by seller."""
     is_missing = orders.c.missing_since.is_not(None)
-    return _numbers(connection, sa.text(IS_CLOSABLE), seller_ids, is_missing)
+    return by_seller(connection, _of_open_orders(sa.text(IS_CLOSABLE), is_missing), seller_ids)
 
 
 def watched(connection: Connection, seller_ids: Sequence[str]) -> dict[str, set[str]]:
@@ -354,15 +355,10 @@ def watched(connection: Connection, seller_ids: Sequence[str]) -> dict[str, set[
     FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so the filter
     `seller_updated_after` would miss it.
     """
-    # Each by an index: with both in one condition, all snapshots of a seller would be read. An unusable one requires action.
-    is_wanted = sa.or_(snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE)
-    found = _numbers(connection, sa.and_(sa.text(MAY_BE_STUCK), is_wanted), seller_ids)
-    is_open = sa.exists().where(is_same_order(orders, findings), orders.c.phase.in_(OPEN_PHASES))
-    reported = sa.select(findings.c.seller_id, findings.c.mp_order_number).where(
-        findings.c.state == REPORTED, is_open
-    )
+    # Each by an index: with both in one condition, all snapshots of a seller would be read.
+    found = by_seller(connection, _STUCK, seller_ids)
     watched = {seller_id: set(numbers) for seller_id, numbers in found.items()}
-    for seller_id, numbers in by_seller(connection, reported, findings, seller_ids).items():
+    for seller_id, numbers in by_seller(connection, _REPORTED, seller_ids).items():
         watched.setdefault(seller_id, set()).update(numbers)
     return watched
 
@@ -425,22 +421,33 @@ def remove(connection: Connection, keys: Collection[tuple[str, str]]) -> None:
         connection.execute(sa.delete(snapshots).where(is_any_order(snapshots, part)))
 
 
-def _numbers(
-    connection: Connection,
-    condition: sa.ColumnElement[bool] | sa.TextClause,
-    seller_ids: Sequence[str],
-    *conditions_of_order: sa.ColumnElement[bool],
-) -> dict[str, list[str]]:
+def _of_open_orders(
+    condition: sa.ColumnElement[bool] | sa.TextClause, *conditions_of_order: sa.ColumnElement[bool]
+) -> sa.Select[Any]:
+    """Selects seller and number of open orders, by the condition of their snapshots."""
     # No join: SQLite would begin with the orders, and look at all that are open.
     is_open = sa.exists().where(
         is_same_order(orders, snapshots), orders.c.phase.in_(OPEN_PHASES), *conditions_of_order
     )
-    query = (
+    return (
         sa.select(snapshots.c.seller_id, snapshots.c.mp_order_number)
-        .where(condition, is_open)
+        .where(condition, is_open, of_sellers(snapshots))
         .order_by(snapshots.c.mp_order_number)
     )
-    return by_seller(connection, query, snapshots, seller_ids)
+
+
+# An unusable one requires action.
+_STUCK = _of_open_orders(
+    sa.and_(
+        sa.text(MAY_BE_STUCK),
+        sa.or_(snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE),
+    )
+)
+_REPORTED = sa.select(findings.c.seller_id, findings.c.mp_order_number).where(
+    findings.c.state == REPORTED,
+    sa.exists().where(is_same_order(orders, findings), orders.c.phase.in_(OPEN_PHASES)),
+    of_sellers(findings),
+)
 
 
 def _stored(values: dict[str, Any]) -> StoredSnapshot:

@@ -192,15 +192,20 @@ def count_by(
     return Counter({row[0]: row[1] for row in connection.execute(query)})
 
 
-def by_seller(
-    connection: Connection, query: sa.Select[Any], table: sa.Table, seller_ids: Iterable[str]
-) -> dict[str, list[str]]:
-    """Order numbers by seller, in the order of the query, which selects seller and number from the table.
+def of_sellers(table: sa.Table) -> sa.ColumnElement[bool]:
+    """The condition that selects the rows of the sellers in the parameter `seller_ids`."""
+    return table.c.seller_id.in_(sa.bindparam("seller_ids", expanding=True))
 
-    Sellers that are not named are left out by the database: a shard must not read what all sellers have.
+
+def by_seller(
+    connection: Connection, query: sa.Select[Any], seller_ids: Iterable[str], **parameters: Any
+) -> dict[str, list[str]]:
+    """Order numbers by seller, in the order of the query, which selects seller and number, `of_sellers`.
+
+    So sellers that are not named are left out by the database: a shard must not read what all sellers have.
     """
     numbers: dict[str, list[str]] = {}
     for part in in_parts(dict.fromkeys(seller_ids)):
-        for seller_id, number in connection.execute(query.where(table.c.seller_id.in_(part))):
+        for seller_id, number in connection.execute(query, {"seller_ids": part, **parameters}):
             numbers.setdefault(seller_id, []).append(number)
     return numbers

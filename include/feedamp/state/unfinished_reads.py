@@ -8,9 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import reads_left_off, unread_orders
-from feedamp.state.statements import by_seller, in_parts, insert, upsert
+from feedamp.state.statements import by_seller, in_parts, insert, of_sellers, upsert
 
 MOST_UNREAD = 1_000  # stored for one seller
+_UNREAD = sa.select(unread_orders.c.seller_id, unread_orders.c.mp_order_number).where(
+    of_sellers(unread_orders)
+)
 
 
 class LeftOff(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +59,7 @@ def leave_off(connection: Connection, seller_id: str, place: LeftOff | None) -> 
 
 def unread(connection: Connection, seller_ids: Iterable[str]) -> dict[str, list[str]]:
     """Numbers of orders that were unreadable when they were last read, by seller."""
-    query = sa.select(unread_orders.c.seller_id, unread_orders.c.mp_order_number)
-    return by_seller(connection, query, unread_orders, seller_ids)
+    return by_seller(connection, _UNREAD, seller_ids)
 
 
 def note_unread(
