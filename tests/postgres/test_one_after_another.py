@@ -84,12 +84,12 @@ def test_transactions_of_two_sellers_write_at_the_same_time(state):
         pool.submit(in_a_transaction, state, [S2]).result(timeout=10)
 
 
-def stored_pair(state, folder, pair):
-    """Whether the pair of a refresh is stored."""
+def stored_pair(state, folder, pair, *, is_consents=False):
+    """Whether the pair of a refresh, or of a consent, is stored."""
     journal = TokenJournal(open_storage("journal_url", str(folder)), CIPHER)
     storage = PairStorage(state, CIPHER, journal, on_secret=lambda _: None)
     with state.read() as connection:
-        grant = grants.read(connection, CIPHER, pair.seller_id)
+        grant = None if is_consents else grants.read(connection, CIPHER, pair.seller_id)
     return storage._store(grant, pair)
 
 
@@ -109,6 +109,21 @@ def test_a_refresh_is_stored_beside_a_transaction_of_another_seller(state, tmp_p
     add_seller(state, CIPHER, S1, f"rt-{S1}")
     with ThreadPoolExecutor(1) as pool, state.begin(of=[S2]):
         assert pool.submit(stored_pair, state, tmp_path, refreshed(S1)).result(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("held", "is_consents"), [(S1, False), (S2, True)], ids=["a refresh, its seller", "a consent, any seller"]
+)
+def test_a_pair_is_stored_after_the_transactions_of(state, tmp_path, held, is_consents):
+    add_seller(state, CIPHER, S1, f"rt-{S1}")
+    with ThreadPoolExecutor(1) as pool:
+        with state.begin(of=[held]):
+            storing = pool.submit(stored_pair, state, tmp_path, refreshed(S1), is_consents=is_consents)
+            with pytest.raises(TimeoutError):
+                storing.result(timeout=0.5)
+        assert (
+            storing.result(timeout=20) is not is_consents
+        )  # nothing is stored of a consent without a connection
 
 
 def test_of_two_sellers_with_one_new_token_only_the_first_stores_it(state, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from env import Env
 from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet
 
+from feedamp.rules.stored_body import FULL, REDACTED
 from feedamp.state import rejects, schema
 from feedamp.steps.place_orders import ingest_row, read_inbox, read_inbox_file
 
@@ -270,3 +271,15 @@ def test_rows_that_two_runs_take_at_once_count_for_the_first_to_end(
     drop_bytes(env, "1.jsonl", jsonl([env.body("M-9")]))
     assert env.intake().orders == 1
     assert standing(env) == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "kind"), [("settled", FULL), ("closed", REDACTED)], ids=["of an open order", "of an ended one"]
+)
+def test_a_body_that_is_gone_comes_with_the_same_row_again(env: Env, phase: str, kind: str) -> None:
+    env.placed("M-1")
+    with env.state.begin() as connection:
+        connection.execute(sa.update(schema.orders).values(phase=phase, body_kind=REDACTED))
+    env.drop("again.jsonl", env.body("M-1"))
+    env.intake()
+    assert (env.order("M-1").body_kind, env.rejects()) == (kind, [])
