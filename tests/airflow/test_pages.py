@@ -136,6 +136,15 @@ def test_a_chart_of_nothing_is_a_word(browse, feedamp_env):
     assert (shown.count("nothing yet"), shown.count('class="axis"')) == (2, 0)
 
 
+def test_a_rejected_row_leads_to_its_order_and_seller(browse, filled):
+    for role in ("op", "viewer"):
+        links = re.findall(
+            'href="(/feedamp/(?:orders|sellers)/[^"]+)"', browse("/feedamp/rejected", role).text
+        )
+        assert links == [f"/feedamp/sellers/{SELLER}", f"/feedamp/orders/{SELLER}/M-3"]
+        assert {browse(link, role).status_code for link in links} == {200}
+
+
 def test_only_who_may_change_the_connection_reads_what_was_said(browse, filled):
     rejected, order = "/feedamp/rejected", f"/feedamp/orders/{SELLER}/M-3"
     for path in (rejected, order):

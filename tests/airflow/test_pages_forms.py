@@ -157,7 +157,7 @@ def test_findings_are_waived_by_row_and_all_of_a_kind(send, browse, faulty):
     for back in (filtered, page):
         for fields in ({"chosen": chosen[0], "reason": " "}, {}):
             answer = send("/feedamp/do/waive", page, headers={"Referer": f"http://x{back}"}, **fields).text
-            assert f'<a href="{html.escape(back)}">Back</a>' in answer
+            assert f'<a href="{html.escape(back)}">Back</a> <a href="/feedamp/">Overview</a>' in answer
     assert ">Back<" not in send("/feedamp/do/waive", page, headers={"Referer": "http://x//evil/"}).text
     assert "waived" in send("/feedamp/do/waive", page, chosen=chosen[0], reason=HOSTILE).text
     both = browse(f"{page}?state=all").text
