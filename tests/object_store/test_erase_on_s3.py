@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -84,8 +85,12 @@ def test_a_writer_that_puts_its_objects_after_the_mark_is_waited_for(s3: ObjectS
         env.resources = replace(env.resources, lake=lake)
         state, cipher = env.state, env.resources.cipher
         publisher = ManifestPublisher(env.resources, Run("d", "r", state.now()), "extract", 0)
+        told: list[Mapping[int, str]] = []
         for number in ("M-1", "M-2"):
-            assert publisher.take("S1", [ReadOrder(order(2, mp_order_number=number), T0)]) == {}
+            one = ReadOrder(order(2, mp_order_number=number), T0)
+            publisher.take("S1", [one], 0, lambda _, misfits: told.append(misfits))
+        publisher.write()
+        assert told == [{}, {}]
         written = other.submit(publisher.publish)
         assert lake.began.wait(30)
         with state.begin() as connection:
