@@ -97,8 +97,8 @@ def test_every_column_says_what_it_means(table: Table) -> None:
 
 @pytest.mark.parametrize("table", LAKE_TABLES.values(), ids=LAKE_TABLES)
 def test_a_lake_file_holds_the_columns_and_every_row_has_key_and_moment(table: Table) -> None:
-    read_with = ["snapshot_hash"] if table in CHILDREN else []
-    assert table.lake_schema.names == [*table.names, *read_with]
+    of_the_lake = ["made_by"] if table is ORDERS else ["snapshot_hash"] if table in CHILDREN else []
+    assert table.lake_schema.names == [*table.names, *of_the_lake]
     for name in (*table.key, RECORDED_AT):
         assert not table.lake_schema.field(name).nullable
 
