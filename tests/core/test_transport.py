@@ -388,3 +388,9 @@ async def failure(url: str, method: str, **options: float) -> Exception:
         with pytest.raises(TransientError) as caught:
             await transport.send(method, "/orders/M-1", headers=BEARER)
     return caught.value
+
+
+def test_no_session_begins_where_aiohttp_sends_by_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("aiohttp.ClientRequest.send")
+    with pytest.raises(AttributeError, match="send"):
+        transport_module._request_class.__wrapped__()
