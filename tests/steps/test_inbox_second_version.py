@@ -113,6 +113,35 @@ def test_a_difference_on_record_stays_while_its_row_is_in_the_file(env: Env) -> 
     assert env.rejects() == []
 
 
+@pytest.mark.parametrize("state", ["AWAITING_SHIPMENT", "CANCELLED"])
+def test_a_difference_on_record_follows_its_row_to_another_place(env: Env, state: str) -> None:
+    env.placed("M-1")
+    differs, other = env.body("M-1", units=3, marketplace_state=state), env.body("M-2")
+    drop_bytes(env, "2.jsonl", jsonl([differs]))
+    env.intake()
+    [before] = env.rejects()
+    for place, rows in ((2, [other, differs]), (1, [differs, other]), (2, [other, differs, differs])):
+        env.clock.skip(minutes=1)
+        drop_bytes(env, "2.jsonl", jsonl(rows))
+        env.intake()
+        assert env.rejects() == [replace(before, row_number=place)]
+    drop_bytes(env, "2.jsonl", jsonl([other]))
+    env.intake()
+    assert env.rejects() == []
+
+
+def test_a_dismissed_difference_stays_dismissed_in_another_place(env: Env) -> None:
+    env.placed("M-1")
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-1", units=3)]))
+    env.intake()
+    with env.state.begin() as connection:
+        rejects.dismiss(connection, env.rejects()[0], "known", now=env.state.now())
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-2"), env.body("M-1", units=3)]))
+    env.intake()
+    left = [r for r in env.rejects(everything=True) if r.superseded_at is None]
+    assert [(r.row_number, r.dismiss_reason) for r in left] == [(2, "known")]
+
+
 def test_a_row_corrected_by_a_later_one_is_not_rejected_by_another_read(env: Env) -> None:
     rows = [env.body("M-1", currency="Dollars"), env.body("M-1")]
     drop_bytes(env, "1.jsonl", jsonl(rows))

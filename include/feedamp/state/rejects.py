@@ -169,6 +169,12 @@ def hand_on(connection: Connection, dismissed: Rejected, key: Key, *, now: datet
         write(connection, replace(rejected, dismissed_at=moment, dismiss_reason=reason), now=now)
 
 
+def record_elsewhere(connection: Connection, moved: Rejected, row_number: int, *, now: datetime) -> None:
+    """Stores a reject for the place where its row stands now, dismissed if it was. Safe to repeat."""
+    for rejected in find(connection, [moved.key]):
+        write(connection, replace(rejected, row_number=row_number, superseded_at=None), now=now)
+
+
 def not_superseded(connection: Connection, source: str) -> list[Rejected]:
     """Rejects of stage `inbox` of one source that are not superseded, also dismissed ones, without their raw row."""
     columns = [column for column in rejected_orders.c if column is not rejected_orders.c.raw]

@@ -122,6 +122,9 @@ class _FilePass:
         # By content, since a row has another number once one before it is removed; not if one of the same text is open.
         is_open = {reject.row_hash for reject in open_rejects if reject.dismissed_at is None}
         self._dismissed = {r.row_hash: r for r in open_rejects if r.row_hash not in is_open}
+        # Differences that are on record, by content; and where a row stands that repeats one and changes nothing.
+        self._differences = {r.row_hash for r in open_rejects if _is_a_difference(r)}
+        self._repeats: dict[str, int] = {}
         self._rejected_orders: set[tuple[str, str]] = set()
         self._seen: set[int] = set()  # of a dry run: hashes of the orders that the file has delivered
 
@@ -177,7 +180,9 @@ class _FilePass:
             now = self._resources.state.now()
             for rejected in self._unmatched.values():
                 if self.fault is None or rejected.row_number == 0:
-                    rejects.supersede_row(connection, rejected, now=now)
+                    ended = rejects.supersede_row(connection, rejected, now=now)
+                    if ended and (place := self._repeats.get(rejected.row_hash)):
+                        rejects.record_elsewhere(connection, rejected, place, now=now)
             version = (self._file.name, self._file.size, self._file.checksum, self._file.stamp)
             if inbox_files.is_taken(connection, version, since=self._since):
                 log.info("%s: another run has taken it meanwhile, and counts its rows.", self._file.name)
@@ -211,8 +216,10 @@ class _FilePass:
         if before is not None and admission.order is None:
             if _reasons(admission) == before.reasons:
                 return  # the same reject
-            if not admission.reasons and all(reason["code"] == BODY_CHANGED for reason in before.reasons):
+            if not admission.reasons and _is_a_difference(before):
                 return  # the order was taken with this difference, which is recorded already
+        elif admission.order is None and not admission.reasons and row.row_hash in self._differences:
+            self._repeats.setdefault(row.row_hash, row.row_number)
         rows.write(row, admission)
         now = self._resources.state.now()
         if admission.reasons:
@@ -225,6 +232,11 @@ class _FilePass:
             rejects.supersede_earlier(
                 connection, row.source, row.seller_id, row.mp_order_number, row.row_number, now=now
             )
+
+
+def _is_a_difference(reject: Rejected) -> bool:
+    """Whether the row was taken, or said nothing but what differs."""
+    return all(reason["code"] == BODY_CHANGED for reason in reject.reasons)
 
 
 def _reasons(admission: Admission) -> tuple[dict[str, Any], ...]:
