@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from order_samples import good_order
+import pytest
+from order_samples import good_line, good_order
 
 from feedamp.inbox import OrderRow
 from feedamp.rules.intake import (
@@ -114,6 +116,20 @@ def test_every_changed_field_of_a_body_is_named() -> None:
     address = good_order()["shipping_address"] | {"city": "Salem"}
     admission = admit(row(currency="EUR", shipping_address=address), placed(), NOTHING_SEEN, now=NOW)
     assert [reason.field for reason in admission.reasons] == ["currency", "shipping_address.city"]
+
+
+@pytest.mark.parametrize("known", [taken, placed])
+def test_lines_in_another_order_are_no_difference(known: Callable[..., LedgerOrder]) -> None:
+    lines = [good_line(mp_line_number=number, quantity=at) for at, number in enumerate("abc", 1)]
+    before = known(body={**taken().body, "order_lines": lines})
+    assert admit(row(order_lines=lines[::-1]), before, NOTHING_SEEN, now=NOW).reasons == ()
+    for differing in (
+        lines[:2],
+        [*lines[::-1], good_line(mp_line_number="d")],
+        [lines[1], lines[1], lines[2]],
+    ):
+        [reason] = admit(row(order_lines=differing), before, NOTHING_SEEN, now=NOW).reasons
+        assert (reason.field, reason.code) == ("order_lines", "body_changed")
 
 
 def test_a_repeat_of_an_older_delivery_changes_nothing() -> None:

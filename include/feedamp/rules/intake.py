@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from feedamp.codec import content_hash
@@ -194,13 +195,18 @@ def _differences(
     found = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if old == new:
+        if old == new or (key == "order_lines" and _by_number(old) == _by_number(new)):
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, message, f"{path}{key}.")
         else:
             found.append(Reason(f"{path}{key}", "body_changed", message))
     return found
+
+
+def _by_number(lines: Any) -> list[Any]:
+    """Lines of a body by their numbers: rows of a file may come in any order."""
+    return sorted(lines, key=itemgetter("mp_line_number"))
 
 
 def _illegal(message: str) -> Reason:
