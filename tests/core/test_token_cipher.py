@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import stat
 import traceback
 
@@ -167,6 +168,19 @@ def test_a_fingerprint_recognizes_a_value_and_shows_nothing_of_it():
     assert fingerprint == TokenCipher(KEY).fingerprint("token", "rt-0001")
     assert len(fingerprint) == 32
     assert "rt-0001" not in fingerprint
+
+
+@pytest.mark.parametrize("value", ["rt-0001", "", "é☃", "x" * 5000])
+def test_a_fingerprint_of_many_values_is_that_of_each(value):
+    cipher = TokenCipher(KEY)
+    known = hmac.digest(cipher.derived_key("tracking"), value.encode(), "sha256").hex()[:32]
+    assert cipher.fingerprint("tracking", value) == known
+    [fingerprint] = cipher.fingerprints("tracking")
+    assert [fingerprint(value), fingerprint("another"), fingerprint(value)] == [
+        known,
+        cipher.fingerprint("tracking", "another"),
+        known,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ ONE_DAY = timedelta(days=1)
 HASH_MARK = "2:"
 
 _Fault = tuple[Kind, str, str]
+_Part = tuple[str, str, int]  # the line, `shipment` or `cancellation`, and which of them, from 1
 
 
 @dataclass(frozen=True)
@@ -147,76 +148,85 @@ def _check_line(
 ) -> list[tuple[_Fault, list[Any], Shipment]]:
     """The faults of one line, each with what it is about, and its shipment; an empty one if it is about none.
 
-    Nearly all lines have none, so that no check is a generator: to begin one takes longer than to see that all is well.
+    Nearly all lines have none, so that no check is a generator or writes a place before it has a fault: either takes
+    longer than to see that all is well.
     """
     found: list[tuple[_Fault, list[Any], Shipment]] = []
     for entry in entries:
         for index, shipment in enumerate(entry.shipments, start=1):
-            place = f"shipment {index}"
-            where = f"Line {line}, {place}"
+            part = line, "shipment", index
             faults = (
-                _check_quantity(shipment.quantity, where, place)
-                + _check_parcel(shipment, where, place, shared, untracked)
-                + _check_day(shipment.shipped_date, where, *usual_days)
+                *_check_quantity(shipment.quantity, part),
+                *_check_parcel(shipment, part, shared, untracked),
+                *_check_day(shipment.shipped_date, part, *usual_days),
             )
             if faults:
                 about = [shipment.quantity, shipment.carrier, shipment.tracking_number]
                 found += [(fault, about, shipment) for fault in faults]
         for index, cancellation in enumerate(entry.cancellations, start=1):
-            place = f"cancellation {index}"
-            for fault in _check_quantity(cancellation.quantity, f"Line {line}, {place}", place):
+            for fault in _check_quantity(cancellation.quantity, (line, "cancellation", index)):
                 found.append((fault, [cancellation.quantity], Shipment()))
     return found
 
 
-def _check_quantity(quantity: int | None, where: str, place: str) -> list[_Fault]:
+def _place(part: _Part) -> str:
+    _, name, index = part
+    return f"{name} {index}"
+
+
+def _where(part: _Part) -> str:
+    return f"Line {part[0]}, {_place(part)}"
+
+
+def _check_quantity(quantity: int | None, part: _Part) -> Sequence[_Fault]:
     if quantity is None:
-        wrong = f"{where}: the quantity is not a whole number; enter how many units."
-        return [(Kind.BAD_QUANTITY, f"{place}: none", wrong)]
+        wrong = f"{_where(part)}: the quantity is not a whole number; enter how many units."
+        return [(Kind.BAD_QUANTITY, f"{_place(part)}: none", wrong)]
     if quantity <= 0:
-        wrong = f"{where}: the quantity is {quantity}; enter how many units, at least 1."
-        return [(Kind.BAD_QUANTITY, f"{place}: {quantity}", wrong)]
-    return []
+        wrong = f"{_where(part)}: the quantity is {quantity}; enter how many units, at least 1."
+        return [(Kind.BAD_QUANTITY, f"{_place(part)}: {quantity}", wrong)]
+    return ()
 
 
 def _check_parcel(
-    shipment: Shipment, where: str, place: str, shared: Collection[str], untracked: Collection[str]
+    shipment: Shipment, part: _Part, shared: Collection[str], untracked: Collection[str]
 ) -> list[_Fault]:
     faults: list[_Fault] = []
     carrier = (shipment.carrier or "").strip()
     number = (shipment.tracking_number or "").strip()
     if not carrier:
-        message = f"{where}: the carrier is missing; enter who carries the parcel."
-        faults.append((Kind.MISSING_CARRIER, place, message))
+        message = f"{_where(part)}: the carrier is missing; enter who carries the parcel."
+        faults.append((Kind.MISSING_CARRIER, _place(part), message))
     if not number:
         if not carriers.is_one_of(carrier, untracked):
-            message = f"{where}: the tracking number is missing; enter it."
-            faults.append((Kind.MISSING_TRACKING, place, message))
+            message = f"{_where(part)}: the tracking number is missing; enter it."
+            faults.append((Kind.MISSING_TRACKING, _place(part), message))
         return faults
     verdict = carriers.check(carrier or None, number)
     if verdict.status is carriers.Status.INVALID:
-        message = (
-            f"{where}: {number} cannot be a tracking number of {carrier or 'any carrier'}: {verdict.reason}"
-        )
+        of = carrier or "any carrier"
+        message = f"{_where(part)}: {number} cannot be a tracking number of {of}: {verdict.reason}"
         faults.append((Kind.INVALID_TRACKING, f"{carrier} {number}", message))
     if shared and comparable(number) in shared:
         message = (
-            f"{where}: {number} was also given for another recipient within {SHARED_WITHIN.days} days; "
+            f"{_where(part)}: {number} was also given for another recipient within {SHARED_WITHIN.days} days; "
             "check which one is right."
         )
         faults.append((Kind.SHARED_TRACKING, comparable(number), message))
     return faults
 
 
-def _check_day(day: date | None, where: str, first: date, last: date) -> list[_Fault]:
+def _check_day(day: date | None, part: _Part, first: date, last: date) -> Sequence[_Fault]:
     """`first` and `last` are the day before the purchase and tomorrow."""
+    if day is None or first <= day <= last:
+        return ()
     faults: list[_Fault] = []
-    if day is None:
-        return faults
     if day < first:
-        message = f"{where}: shipped on {day}, before the order of {first + ONE_DAY}; correct the date."
+        message = (
+            f"{_where(part)}: shipped on {day}, before the order of {first + ONE_DAY}; correct the date."
+        )
         faults.append((Kind.SHIPPED_BEFORE_PURCHASE, day.isoformat(), message))
     if day > last:
-        message = f"{where}: shipped on {day}, which is in the future; correct the date."
+        message = f"{_where(part)}: shipped on {day}, which is in the future; correct the date."
         faults.append((Kind.SHIPPED_IN_FUTURE, day.isoformat(), message))
     return faults

@@ -1,7 +1,6 @@
 """PURE: decides whether an order can be closed, in which state, or what it is waiting for (contract 7.1)."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,15 +13,13 @@ MISSING = "FeedAMP does not have it"
 REMOVED = "the seller was removed: no one reads it"
 
 
-@dataclass(frozen=True)
-class Close:
+class Close(msgspec.Struct, frozen=True):
     """The order can be closed in this state."""
 
     marketplace_state: MarketplaceState
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """The order stays open for this reason; `needs_person`: it stays open until someone acts."""
 
     reason: str
@@ -62,15 +59,16 @@ def decide_close(order: OpenOrder) -> Close | Wait:
         return Wait("the marketplace ships this order itself")
     if order.snapshot.is_marketplace_fulfilled is None:
         return Wait("FeedAMP does not say who ships this order")
-    if order.marketplace_state in FINAL_STATES or order.snapshot.is_final:
+    state = order.marketplace_state
+    if state in FINAL_STATES or order.snapshot.is_final:
         return Wait("closed already")
     if not order.has_body:
         return Wait(
             "the order's body was never delivered here: deliver it to the inbox as it was placed",
             needs_person=True,
         )
-    if order.marketplace_state != AWAITING_SHIPMENT:
-        if order.marketplace_state == PENDING:
+    if state != AWAITING_SHIPMENT:
+        if state == PENDING:
             return Wait("not released for shipping")
         return Wait("FeedAMP shows a marketplace_state that is not known", needs_person=True)
     if order.open_errors:

@@ -84,9 +84,13 @@ def evaluate(
         if faults or findings:
             look = ErrorListing(snapshot.errors, read.read_at, listing_works)
             changed = follow_up(*order.key, faults, findings, look, error_codes=error_codes, now=now)
-    current = {finding.finding_id: finding for finding in (*findings, *changed)}.values()
-    explained = [finding.listed_as for finding in current if may_be_listed(finding)]
-    lingering = unexplained_errors(snapshot.errors, explained)
+    current: Collection[StoredFinding] = ()
+    if findings or changed:
+        current = {finding.finding_id: finding for finding in (*findings, *changed)}.values()
+    lingering = 0
+    if snapshot.errors:
+        explained = [finding.listed_as for finding in current if may_be_listed(finding)]
+        lingering = len(unexplained_errors(snapshot.errors, explained))
     since = (read.error_lingers_since or now) if lingering else None
     decision = decide_close(
         OpenOrder(
@@ -95,8 +99,8 @@ def evaluate(
             snapshot=snapshot,
             accepted_state=order.accepted_state or order.desired_state,
             has_body=order.has_body,
-            open_errors=sum(finding.blocks_closing for finding in current),
-            lingering_errors=len(lingering),
+            open_errors=sum([finding.blocks_closing for finding in current]),
+            lingering_errors=lingering,
             lingering_too_long=since is not None and now - since >= error_clear,
         )
     )

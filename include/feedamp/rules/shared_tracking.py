@@ -17,7 +17,7 @@ RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "countr
 def recipient_of(body: Mapping[str, Any]) -> str:
     """The recipient of an order body, in the form in which recipients are compared; holds customer fields."""
     address = body.get("shipping_address") or {}
-    return "\x1f".join([str(address.get(name) or "").strip().casefold() for name in RECIPIENT])
+    return "\x1f".join([str(address.get(name) or "").strip() for name in RECIPIENT]).casefold()
 
 
 def tracking_numbers(snapshot: Snapshot) -> list[str]:

@@ -26,7 +26,6 @@ from feedamp.state.statements import (
     as_list,
     by_seller,
     change_order,
-    change_orders,
     in_parts,
     insert,
     is_any_order,
@@ -47,6 +46,13 @@ _INVALIDATE = (
         is_listed((snapshots.c.seller_id, snapshots.c.mp_order_number)),
     )
     .values(validated_hash=None)
+)
+# What a validation finds. Its snapshot is the stored one, since it was read in the same transaction.
+_RESULT = ("closable", "waits_for", "needs_person", "error_lingers_since")
+_VALIDATED = (
+    sa.update(snapshots)
+    .where(is_listed((snapshots.c.seller_id, snapshots.c.mp_order_number)))
+    .values(validated_hash=snapshots.c.snapshot_hash, **{name: sa.bindparam(name) for name in _RESULT})
 )
 # Of a wait that needs no person: they are in an index, in which Postgres takes 2,704 bytes.
 LONGEST_INDEXED_REASON = 500
@@ -309,11 +315,11 @@ def read_all(
     found: dict[tuple[str, str], StoredSnapshot | UnreadableError] = {}
     for part in in_parts(dict.fromkeys(keys)):
         columns = columns_of(connection, snapshots, part)
-        for row in zip(*columns.values(), strict=True):
-            values = dict(zip(columns, row, strict=True))
-            key = values["seller_id"], values["mp_order_number"]
+        keys_of_rows = zip(columns["seller_id"], columns["mp_order_number"], strict=True)
+        fields = zip(*(columns[name] for name in StoredSnapshot.__struct_fields__), strict=True)
+        for key, (text, *others) in zip(keys_of_rows, fields, strict=True):  # the snapshot is the first field
             try:
-                found[key] = _stored(values)
+                found[key] = StoredSnapshot(decode_stored(*key, text), *others)
             except UnreadableError as error:
                 found[key] = error
     return found
@@ -367,11 +373,14 @@ def record_validations(
     connection: Connection, validated: Iterable[tuple[StoredSnapshot, Mapping[str, Any]]]
 ) -> None:
     """Stores results of validations, of snapshots that were read in the same transaction."""
-    changes = (
-        ((stored.seller_id, stored.mp_order_number), {**values, "validated_hash": stored.snapshot_hash})
-        for stored, values in validated
-    )
-    change_orders(connection, snapshots, changes)
+    of_result: dict[tuple[Any, ...], list[tuple[str, str]]] = {}  # most orders wait for the same
+    for stored, values in validated:
+        result = tuple([values[name] for name in _RESULT])
+        of_result.setdefault(result, []).append((stored.seller_id, stored.mp_order_number))
+    for result, keys in of_result.items():
+        for part in in_parts(keys):
+            given = {"listed": as_list(part), **dict(zip(_RESULT, result, strict=True))}
+            connection.execute(_VALIDATED, given)
 
 
 def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import glob
+import hashlib
 import hmac
 import os
 import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -181,7 +181,7 @@ class TokenCipher:
     def fingerprints(self, purpose: str) -> list[Callable[[str], str]]:
         """What makes a keyed hash with each data key, that of `fingerprint` first: a value is known by any of them."""
         keys = [self.derived_key(purpose), *(other.key_for(purpose) for other in self._others)]
-        return [partial(_fingerprint, key) for key in keys]
+        return [_fingerprints(key) for key in keys]
 
     def derived_key(self, purpose: str) -> bytes:
         """A key of the data key for one purpose; ConfigurationError if this process cannot read the data key."""
@@ -202,6 +202,23 @@ def split_keys(keys: str) -> list[str]:
 
 def _fingerprint(key: bytes, value: str) -> str:
     return _hmac(key, value).hex()[:32]
+
+
+def _fingerprints(key: bytes) -> Callable[[str], str]:
+    """What makes the `_fingerprint` of many values with one key, of 32 bytes, in less than half the time.
+
+    An HMAC is a hash of a hash (RFC 2104); what both begin with is the same for all values.
+    """
+    block = key.ljust(hashlib.sha256().block_size, b"\0")
+    begun = [hashlib.sha256(bytes(byte ^ mask for byte in block)) for mask in (0x36, 0x5C)]
+
+    def fingerprint(value: str) -> str:
+        inner, outer = [one.copy() for one in begun]
+        inner.update(value.encode())
+        outer.update(inner.digest())
+        return outer.hexdigest()[:32]
+
+    return fingerprint
 
 
 def _hmac(key: bytes, text: str) -> bytes:
