@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff]+")
+_IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u202a-\u202e\u2060-\u206f\u2212\ufeff]+")
 _AROUND = "?!:;,*/\\|<>{}_"
 _EXPONENT = re.compile(r"\d(?:[.,]\d*)?E[+-]?\d{1,3}", re.ASCII)
 _SHORT_EXPONENT = re.compile(r"\dE[1-3]\d", re.ASCII)
