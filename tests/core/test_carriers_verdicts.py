@@ -224,6 +224,11 @@ def test_what_a_spreadsheet_did_is_named(carrier, number, said):
     pytest.param("TEST123", "placeholder", id="a test"),
     pytest.param("Order # 4711", "placeholder", id="the number of an order"),
     pytest.param("N/A", "placeholder", id="not available"),
+    pytest.param("'1.23457E+15", "scientific notation", id="behind the sign of a text"),
+    pytest.param('="5.20113E+23"', "scientific notation", id="in a formula that keeps a text"),
+    pytest.param("\u202d2026-03-01\u202c", "a date", id="a date between marks of direction"),
+    pytest.param("(14:30)", "a time", id="a time in brackets"),
+    pytest.param('"$12.99"', "a price", id="a price in quotes"),
     pytest.param("https://track.example/1Z999AA10123456784", "a link", id="a link"),
     pytest.param("me2@example.com", "a link", id="an address"),
 ])  # fmt: skip

@@ -85,6 +85,8 @@ def normalize(carrier: str | None, *, url: str | None = None) -> str | None:
 
 def _never_issued(stated: Carrier | None, typed: str, number: str) -> tuple[str, str] | None:
     """Why no carrier can have issued the number, as a text of `verdicts` and its detail; None if one can."""
+    if not typed.isalnum():
+        typed = typed_numbers.unwrapped(typed)
     if not (typed.isalnum() or typed_numbers.is_in_groups(typed)):
         if damage := typed_numbers.spreadsheet_damage(typed):
             return verdicts.DAMAGED, damage

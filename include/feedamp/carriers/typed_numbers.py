@@ -3,7 +3,9 @@
 import re
 import unicodedata
 
-_IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u202a-\u202e\u2060-\u206f\u2212\ufeff]+")
+_WRAPPED_IN = r"\s'\"`=()\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+_IGNORED = re.compile(rf"[{_WRAPPED_IN}\-.#\u2010-\u2015\u2212]+")
+_WRAPPING = re.compile(rf"\A[{_WRAPPED_IN}]+|[{_WRAPPED_IN}]+\Z")
 _AROUND = "?!:;,*/\\|<>{}_"
 _EXPONENT = re.compile(r"\d(?:[.,]\d*)?E[+-]?\d{1,3}", re.ASCII)
 _SHORT_EXPONENT = re.compile(r"\dE[1-3]\d", re.ASCII)
@@ -111,6 +113,11 @@ def clean(number: str) -> str:
             number = number[scanned.end() :]
         number = _IGNORED.sub("", number).strip(_AROUND)
     return number.upper()
+
+
+def unwrapped(typed: str) -> str:
+    """The text without blanks, quotes, brackets, `=` and invisible characters around it."""
+    return _WRAPPING.sub("", typed)
 
 
 def is_in_groups(typed: str) -> bool:
