@@ -8,7 +8,7 @@ import io
 import pytest
 from order_samples import CSV_ROW, csv_line, csv_text, good_order
 
-from feedamp.inbox import BadRow, OrderRow
+from feedamp.inbox import BadRow, OrderRow, read_again
 from feedamp.inbox.flat_csv import read_csv
 from feedamp.inbox.streams import HashedStream, TextStream
 from feedamp.order_body import BodyRules, check_body
@@ -118,6 +118,33 @@ def test_an_identifier_that_only_looks_unusual_is_accepted(value):
     (row,) = read(csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS, value)))
     assert isinstance(row, OrderRow)
     assert row.body["order_lines"][0]["sku"] == value
+
+
+@pytest.mark.parametrize("value", ["01220", "+49 170 1234567", "-22"])
+def test_an_apostrophe_that_keeps_an_identifier_as_text_is_left_out(value):
+    content = csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS.keys() - {"mp_order_number"}, f"'{value}"))
+    (row,) = read(content)
+    assert isinstance(row, OrderRow)
+    address, line = row.body["shipping_address"], row.body["order_lines"][0]
+    assert [row.seller_id, address["postal_code"], address["phone"], line["sku"]] == [value] * 4
+    assert read_again("a.csv", row.row_number, row.raw, RULES) == row
+
+
+def test_an_apostrophe_in_other_text_stays():
+    names = {
+        "customer.full_name": "'t Hooft",
+        "shipping_address.address1": "'68 Way",
+        "order_lines.sku": "'A",
+    }
+    (row,) = read(csv_text(CSV_ROW | names))
+    assert isinstance(row, OrderRow)
+    found = row.body["customer"]["full_name"], row.body["shipping_address"]["address1"]
+    assert (*found, row.body["order_lines"][0]["sku"]) == tuple(names.values())
+
+
+def test_damage_behind_an_apostrophe_is_rejected():
+    (row,) = read(csv_text(CSV_ROW | {"order_lines.sku": "'1.23457E+14"}))
+    assert [reason.code for reason in row.reasons] == ["spreadsheet_damage"]
 
 
 @pytest.mark.parametrize("sku", ["#12", "#A1", "#RED", "#Sale!", "#A!", "00:00"])

@@ -5,11 +5,12 @@ order several times: `deliveries` separates the deliveries.
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import chain, groupby, repeat
 from operator import itemgetter
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from feedamp.inbox.csv_records import Record, records
 from feedamp.inbox.streams import MAX_UNPACKED_BYTES, TextStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, is_storable
 from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject, reject_file, sha256
+from feedamp.order_body.shape import IDENTIFIERS
 from feedamp.order_body.values import trimmed
 
 # A stored row: its non-empty cells by column. If the row is damaged: the two ids as far as they are known, and under
@@ -25,6 +27,7 @@ from feedamp.order_body.values import trimmed
 Cells = Mapping[str, Any]
 Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
+_KEPT_AS_TEXT = re.compile("'[0-9+=@-]")
 MAX_ROWS_BYTES = 4 * MAX_ORDER_BYTES  # each row repeats the names and the order-level cells
 
 MISFIT = "does not fit the header: it has more or fewer cells, or a quote is stray or not closed"
@@ -208,7 +211,7 @@ def _kept_rows(
     for record in found:
         if record.is_blank or record.cells == header:  # where two files were joined, the header comes again
             continue
-        cells = [_unwrapped(cell) for cell in record.cells]
+        cells = [_unwrapped(*one) for one in zip(chain(names, repeat("")), record.cells, strict=False)]
         if not any(map(str.strip, cells[len(names) :])):
             cells = cells[: len(names)]
         if not record.has_end and (record.fault or len(cells) < len(names)):
@@ -221,9 +224,14 @@ def _kept_rows(
             yield record.row_number, {name: cell for name, cell in kept_cells.items() if cell.strip()}
 
 
-def _unwrapped(cell: str) -> str:
-    """The text in `="01220"`, which is how a CSV file tells a spreadsheet to leave it as it is."""
-    return cell[2:-1].replace('""', '"') if cell.startswith('="') and cell.endswith('"') else cell
+def _unwrapped(name: str, cell: str) -> str:
+    """The text in `="01220"`, or in an identifier behind the apostrophe of `'01220`.
+
+    Both tell a spreadsheet to leave the text as it is; some exports put the apostrophe in front of each `+` or digit.
+    """
+    if cell.startswith('="') and cell.endswith('"'):
+        return cell[2:-1].replace('""', '"')
+    return cell[1:] if name in IDENTIFIERS and _KEPT_AS_TEXT.match(cell) else cell
 
 
 def _stored(number: int, cells: Cells) -> tuple[int, str, str, int, str]:
