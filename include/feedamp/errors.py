@@ -94,7 +94,7 @@ class BeingLoadedError(BusyError):
 
 
 class StoreAwayError(TransientError):
-    """The database server of the state or the warehouse cannot be reached, or the connection to it broke."""
+    """The database of the state or the warehouse cannot be reached, its connection broke, or its disk takes no more."""
 
 
 class OvertakenError(TransientError):

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from feedamp import warehouse as warehouse_package
-from feedamp.errors import BusyError, ConfigurationError, FeedAmpError
+from feedamp.errors import BusyError, ConfigurationError, FeedAmpError, StoreAwayError
 from feedamp.file_modes import made_with
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
@@ -268,3 +268,22 @@ def test_a_disk_that_is_full_amid_an_erasure_is_named_with_the_room_it_needs(pat
         Full(str(path)).erase("S1")
     assert list(path.parent.glob("*.rebuilding*")) == []
     assert DuckDbWarehouse(str(path)).erase("S1") == {}
+
+
+def test_a_disk_that_is_full_amid_a_load_is_named_and_stores_nothing(path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = {"seller_id": ["S1"], "name": [os.urandom(500_000).hex()]}
+    stores = "CREATE TABLE feedamp_notes AS SELECT * FROM feedamp_staged"
+
+    def load() -> None:
+        with DuckDbWarehouse(str(path)).session() as session, session._engine.transaction():
+            session._engine.stage("feedamp_staged", TABLES["sellers"], pa.table(rows).to_reader())
+            session._engine.execute(stores)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+    try:
+        with pytest.raises(StoreAwayError, match=rf"{path} cannot be written .* room on its disk"):
+            load()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    load()  # the table does not exist: nothing of the first try is there

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from feedamp.errors import BeingLoadedError, BusyError, ConfigurationError, FeedAmpError
+from feedamp.errors import BeingLoadedError, BusyError, ConfigurationError, FeedAmpError, StoreAwayError
 from feedamp.file_modes import FILE_MODE, folder_mode, made_with, make_file, open_folder
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
@@ -45,6 +45,7 @@ ENOUGH_BYTES = 128_000_000
 TEMPORARY = READ, VERIFY = "feedamp-read-", "feedamp-verify-"
 LONGEST_READ_S = 86_400.0
 _Result = TypeVar("_Result")
+_CANNOT_WRITE = re.compile("could not write|no space left", re.IGNORECASE)
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
 
@@ -177,7 +178,7 @@ class DuckDbWarehouse:
     def _opened(self, path: Path, give_up_at: float) -> Iterator[Session]:
         """A session on a file; it, its write-ahead log and what DuckDB spills to disk meanwhile have `file_mode`."""
         spill = Path(f"{path}.tmp")
-        with made_with(self._file_mode):
+        with made_with(self._file_mode), _told_if_full(path):
             connection = self._patiently(lambda: self._connect(path), give_up_at)
             try:
                 # Of a killed load: no other process has the file open now.
@@ -281,6 +282,22 @@ class DuckDbWarehouse:
         return f"{self.path} is held by {who}; close it there, and the next run continues."
 
 
+@contextmanager
+def _told_if_full(path: Path) -> Iterator[None]:
+    """Says in words that the disk of the file takes no more. DuckDB has no error type of its own for it."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if not _CANNOT_WRITE.search(str(error)):
+            raise
+        raise StoreAwayError(
+            f"{path} cannot be written ({error}): is there room on its disk? Nothing of this transaction is stored.",
+            retry_after_s=60,
+        ) from error
+
+
 class DuckDbEngine:
     """An open DuckDB file; Arrow is read without a copy.
 
@@ -338,12 +355,15 @@ class DuckDbEngine:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
+        import duckdb
+
         self._connection.begin()
         try:
             yield
             self._connection.commit()
         except BaseException:
-            self._connection.rollback()
+            with suppress(duckdb.Error):  # a COMMIT that fails, as on a full disk, has ended the transaction
+                self._connection.rollback()
             raise
 
     def refuses_value(self, error: Exception) -> bool:
