@@ -19,8 +19,9 @@ from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.state import HEAD, State, data_key, erasures, grants, inbox_files, sellers, step_runs
-from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
+from feedamp.state.database import STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
+from feedamp.state.transaction_locks import LOCK_WAIT_S
 from feedamp.storage import shown_url
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse

@@ -21,7 +21,7 @@ from consenting import consent
 from console import SELLER
 
 from feedamp.errors import BusyError
-from feedamp.state import State, database
+from feedamp.state import State, database_engine
 from feedamp.state.schema import grants
 from feedamp_airflow.hook import FeedAmpHook
 from feedamp_airflow.pages import page as pages
@@ -221,7 +221,7 @@ MOMENTS = [
 def back(console, state_on_postgres, monkeypatch):
     """The address to which FeedAMP sends a seller who has consented."""
     monkeypatch.setattr(pages, "CONSENT_PATIENCE_S", 0.5)
-    monkeypatch.setattr(database, "_LATE_ANSWER_S", 1.0)
+    monkeypatch.setattr(database_engine, "LATE_ANSWER_S", 1.0)
     extra = {"allow_http": True, "callback_url": "http://testserver/feedamp/callback"}
     console.env.set_connection(extra=json.dumps(extra))
     console.run("sellers", "add", SELLER)

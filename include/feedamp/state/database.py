@@ -1,12 +1,8 @@
-"""Opens the state database: engine, upgrades, short transactions, and the clock that every process uses."""
+"""Opens the state database: upgrades, short transactions, and the clock that every process uses."""
 
 import asyncio
 import fcntl
-import logging
-import math
-import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,89 +12,39 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError, StoreAwayError
+from feedamp.state.database_engine import is_full, make_engine
 from feedamp.state.leases import Leases, LeaseTimes, elapsed_s
 from feedamp.state.rate_leases import RateLeases
 from feedamp.state.reconnect import (
-    MARK_COMMIT,
     OUTAGES,
     LastingTransaction,
     Patience,
     Writers,
     connect,
-    connection_that_answers_within,
     is_lock_timeout,
+)
+from feedamp.state.transaction_locks import (
+    LOCK_WAIT_S,
+    MOST_SELLER_LOCKS,
+    QUICK,
+    TAKE_FREE_SELLER_LOCKS,
+    TAKE_SELLER_LOCKS,
+    TAKE_WRITER_LOCK,
+    UPGRADE_LOCK,
+    lock_timeout,
+    seller_keys,
 )
 from feedamp.state.upgrade import HEAD, revision_of, upgrade
 
-_UPGRADE_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
-_WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
-_SELLER_LOCKS = 7_236_043  # the first half of the lock of a seller; the second is a digest of its id
-# A server has room for some thousand locks of all its transactions; one for more sellers takes the lock of all.
-MOST_SELLER_LOCKS = 100
 _CLOCK_CHECK_S = 60.0
-LOCK_WAIT_S = 60
-_QUICK_S = 5
 _UPGRADE_WAIT_S = 3
 # How long a transaction waits for a server that is away: longer than a restart or a failover takes.
 STORE_AWAY_S = 120.0
-# By how much a server may answer later than a lock may take, where a person waits for it.
-_LATE_ANSWER_S = 2.0
 _SLOW_ANSWER_S = 1.0  # the clock is asked again if the answer took longer
-
-
-def _begins_with(*locks: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Takes locks, in this order, in one round trip; the timeouts apply to this transaction only.
-
-    If a machine is lost in the middle of a transaction, the others can continue after the timeout. The last value is the
-    transaction's id.
-    """
-    return sa.select(
-        sa.func.set_config("lock_timeout", sa.bindparam("lock_timeout", type_=sa.Text), True),
-        sa.func.set_config("idle_in_transaction_session_timeout", f"{LOCK_WAIT_S}s", True),
-        *locks,
-        sa.cast(sa.func.pg_current_xact_id(), sa.Text),
-    ).add_cte(MARK_COMMIT)
-
-
-# A process that stands still between such a statement and its commit would keep its rows for as long as it stands still.
-_QUICK = sa.select(
-    sa.func.set_config("idle_in_transaction_session_timeout", f"{_QUICK_S}s", True),
-    sa.cast(None, sa.Text),
-)
-_KEYS = sa.func.unnest(sa.bindparam("keys", type_=postgresql.ARRAY(sa.Integer))).column_valued("key")
-_TAKE_WRITER_LOCK = _begins_with(sa.func.pg_advisory_xact_lock(_WRITER_LOCK))
-_SHARED = sa.func.pg_advisory_xact_lock_shared(_WRITER_LOCK)
-_TAKE_SELLER_LOCKS = _begins_with(
-    _SHARED,
-    sa.select(sa.func.count(sa.func.pg_advisory_xact_lock(_SELLER_LOCKS, _KEYS))).scalar_subquery(),
-)
-_TAKE_FREE_SELLER_LOCKS = _begins_with(
-    _SHARED,
-    sa.select(sa.func.array_agg(_KEYS))
-    .where(sa.func.pg_try_advisory_xact_lock(_SELLER_LOCKS, _KEYS))
-    .scalar_subquery(),
-)
-# A server whose machine is lost is noticed after a minute instead of the system's default of two hours.
-_LIBPQ_TIMEOUTS = {
-    "connect_timeout": 10,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,  # milliseconds; the keepalives stop while a statement is on its way
-}
-# At DEBUG, SQLAlchemy logs the rows that it reads, order bodies among them, although parameters are hidden.
-_LOGGED_AS = "feedamp"
-logging.getLogger(f"sqlalchemy.engine.Engine.{_LOGGED_AS}").addFilter(
-    lambda record: record.levelno > logging.DEBUG
-)
-# More than the threads that use the database at the same time: refreshes, their stores, heartbeats, the step, and those
-# that wait for a lock.
-_CONNECTIONS_AT_MOST = 60
 _WAITING_AT_ONCE = 20
 _T = TypeVar("_T")
 
@@ -131,7 +77,7 @@ class State:
             opening_patience_s: how long to wait for its server now; 0 raises the driver's error at once.
             lock_wait_s: how long a transaction waits for another writer. On a server, it waits again unless this is less
                 than by default. If it is less, a person waits: no statement waits longer for a locked table, not even of a
-                reader; a server that is silent for `_LATE_ANSWER_S` longer counts as away; a reader does not wait for
+                reader; a server that is silent for `LATE_ANSWER_S` longer counts as away; a reader does not wait for
                 one that is away, and a writer no longer than this.
             before_new: called before the schema of a new database is created; may raise to prevent that.
         """
@@ -147,9 +93,9 @@ class State:
             raise ConfigurationError(
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
-        self.engine = _make_engine(self.url, lock_wait_s)
-        self._lock_timeout = _milliseconds(lock_wait_s)
-        self._takes_lock = _TAKE_WRITER_LOCK.params(lock_timeout=self._lock_timeout)
+        self.engine = make_engine(self.url, lock_wait_s)
+        self._lock_timeout = lock_timeout(lock_wait_s)
+        self._takes_lock = TAKE_WRITER_LOCK.params(lock_timeout=self._lock_timeout)
         self._lock_wait_s, self._is_hurried = lock_wait_s, lock_wait_s < LOCK_WAIT_S
         self._before_new = before_new
         self._writers, self._outage = Writers(), OUTAGES[self.url]
@@ -185,10 +131,10 @@ class State:
             return
         takes_lock = self._takes_lock
         if 0 < len(of) <= MOST_SELLER_LOCKS:
-            keys = _seller_keys(of)
-            takes_lock = _TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
+            keys = seller_keys(of)
+            takes_lock = TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
         transaction = self._lasting(
-            begins_with=takes_lock if alone else _QUICK,
+            begins_with=takes_lock if alone else QUICK,
             is_marked=alone,
             is_lock_awaited=not self._is_hurried,
         )
@@ -209,18 +155,18 @@ class State:
             with self.begin(of=seller_ids) as connection:
                 yield connection, seller_ids
             return
-        begins_with = {"lock_timeout": self._lock_timeout, "keys": _seller_keys(seller_ids)}
+        begins_with = {"lock_timeout": self._lock_timeout, "keys": seller_keys(seller_ids)}
         transaction = self._lasting(
-            begins_with=_TAKE_FREE_SELLER_LOCKS.params(begins_with),
+            begins_with=TAKE_FREE_SELLER_LOCKS.params(begins_with),
             is_marked=True,
             is_lock_awaited=not self._is_hurried,
         )
         try:
             taken = set(transaction.begun[-1] or ())
-            free = [seller_id for seller_id in seller_ids if taken.issuperset(_seller_keys([seller_id]))]
+            free = [seller_id for seller_id in seller_ids if taken.issuperset(seller_keys([seller_id]))]
             # Should the connection break, it is of the same sellers, and others may have been before it.
-            begins_with["keys"] = _seller_keys(free)
-            transaction.begins_again_with(_TAKE_SELLER_LOCKS.params(begins_with))
+            begins_with["keys"] = seller_keys(free)
+            transaction.begins_again_with(TAKE_SELLER_LOCKS.params(begins_with))
             yield cast("Connection", transaction), free
             if free:
                 transaction.commit()
@@ -329,7 +275,7 @@ class State:
         try:
             yield
         except OperationalError as error:
-            if not _is_full(error.orig):
+            if not is_full(error.orig):
                 raise
             raise StoreAwayError(
                 f"The state database {self.url.database} cannot be written ({error.orig}): is there room on its disk? Nothing "
@@ -356,7 +302,7 @@ class State:
             with (
                 self.engine.connect() as connection
             ):  # the lock ends with this transaction, also behind a pooler
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
                 yield
 
     def _take(self, file: TextIO) -> None:
@@ -375,117 +321,3 @@ class State:
             else:
                 return
         fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _seller_keys(seller_ids: Collection[str]) -> list[int]:
-    """The locks of sellers, in the order that all transactions take them in; two sellers may have the same one."""
-    return sorted({zlib.crc32(seller_id.encode()) - 2**31 for seller_id in seller_ids})
-
-
-def _is_full(error: BaseException | None) -> bool:
-    return getattr(error, "sqlite_errorcode", None) in (
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR_WRITE,
-        sqlite3.SQLITE_IOERR_FSYNC,
-        sqlite3.SQLITE_IOERR_SHMSIZE,
-    )
-
-
-def _use_write_ahead_log(cursor: sqlite3.Cursor, lock_wait_s: float) -> None:
-    """Switches to WAL. Retries while other processes open a new file: SQLite then fails without waiting."""
-    give_up_at = time.monotonic() + lock_wait_s
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if _is_full(error) or time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.01)
-
-
-def _milliseconds(lock_wait_s: float) -> str:
-    """A `lock_timeout` of Postgres, where 0 would mean no limit."""
-    return f"{max(1, int(1000 * lock_wait_s))}ms"
-
-
-def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
-    # SQLAlchemy's errors quote statements and end up in logs; parameters may be tokens and customer data (promise 9).
-    if url.get_backend_name() != "sqlite":
-        timeouts: dict[str, int | None] = {}
-        if url.get_driver_name() in ("psycopg", "psycopg2"):
-            timeouts = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
-        if url.get_driver_name() == "psycopg":
-            # A pooler in transaction mode shares sessions, and with them their prepared statements.
-            timeouts["prepare_threshold"] = None
-        if lock_wait_s < LOCK_WAIT_S and "connect_timeout" in timeouts:
-            timeouts["connect_timeout"] = max(2, math.ceil(lock_wait_s))  # libpq takes no less than 2
-        server = sa.create_engine(
-            url,
-            pool_pre_ping=True,
-            max_overflow=_CONNECTIONS_AT_MOST,
-            hide_parameters=True,
-            logging_name=_LOGGED_AS,
-            connect_args=timeouts,
-        )
-        if lock_wait_s < LOCK_WAIT_S:
-
-            @sa.event.listens_for(server, "begin")
-            def _limit_waits(connection: Connection) -> None:
-                # Of the transaction, not of the session, which a pooler would give to others with it.
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_milliseconds(lock_wait_s)}'")
-
-            if url.get_driver_name() == "psycopg":
-                kind = connection_that_answers_within(lock_wait_s + _LATE_ANSWER_S)
-                sa.event.listen(
-                    server, "do_connect", lambda _, __, given, named: kind.connect(*given, **named)
-                )
-
-        return _escape_nul(server)
-    engine = sa.create_engine(
-        url,
-        max_overflow=_CONNECTIONS_AT_MOST,
-        connect_args={"timeout": lock_wait_s},
-        hide_parameters=True,
-        logging_name=_LOGGED_AS,
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is sent below
-        cursor = connection.cursor()
-        _use_write_ahead_log(cursor, lock_wait_s)
-        # A commit survives any crash of a process; a refresh token that FeedAMP rotated must also
-        # survive a power cut, so nothing weaker than FULL.
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute(f"PRAGMA busy_timeout={int(1000 * lock_wait_s)}")
-        cursor.close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("feedamp_reading")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _escape_nul(engine: Engine) -> Engine:
-    """Stores NUL characters as an escape: FeedAMP may send them, and Postgres cannot store them."""
-
-    @sa.event.listens_for(engine, "before_cursor_execute", retval=True)
-    def _on_execute(
-        _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
-    ) -> tuple[str, Any]:
-        return statement, _without_nul(parameters)
-
-    return engine
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\x00", "\\x00")
-    if isinstance(value, dict):
-        return {name: _without_nul(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nul(item) for item in value]
-    return value

@@ -11,10 +11,10 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -24,9 +24,6 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from feedamp.errors import OvertakenError, StoreAwayError, TransientError
 from feedamp.state.schema import commit_marks
-
-if TYPE_CHECKING:
-    import psycopg
 
 log = logging.getLogger(__name__)
 # What a transaction raises if the database does not do its work now: an error of the driver, or one of this module.
@@ -125,33 +122,6 @@ def connect(engine: Engine, patience: Patience, **options: Any) -> Connection:
             patience.wait_after(error)
         else:
             return connection
-
-
-def connection_that_answers_within(seconds: float) -> type[psycopg.Connection[Any]]:
-    """A connection of psycopg that breaks if one exchange with the server takes longer.
-
-    No timeout of Postgres or of TCP does that: those of the server do not reach a client behind a proxy that stands still,
-    and TCP is content while the proxy's machine confirms what it receives.
-    """
-    import psycopg
-
-    class Hurried(psycopg.Connection[Any]):
-        def wait(self, gen: Any, *how: Any, **named: Any) -> Any:
-            return super().wait(self._until(time.monotonic() + seconds, gen), *how, **named)
-
-        def _until(self, ends_at: float, exchange: Any) -> Generator[Any, Any, Any]:
-            try:
-                awaited = next(exchange)
-                while True:
-                    is_ready = yield awaited  # psycopg resumes this ten times a second
-                    if not is_ready and time.monotonic() >= ends_at:
-                        self.pgconn.finish()
-                        raise psycopg.OperationalError(f"the server has not answered for {seconds:.0f} s")
-                    awaited = exchange.send(is_ready)
-            except StopIteration as end:
-                return end.value
-
-    return Hurried
 
 
 @dataclass(frozen=True)
