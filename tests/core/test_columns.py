@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from wire import opened_state
 
-from crashes.clock import NOON
+from crashes.clock import NOON, Clock
 from feedamp.state.columns import columns_of
 from feedamp.state.schema import UtcTime, findings, orders, snapshots, tracking_uses
 
@@ -30,15 +31,26 @@ def row(table, seller_id, number):
     return {**values, "seller_id": seller_id, "mp_order_number": f"MP-{number}"}
 
 
+TABLES = [orders, snapshots, findings, tracking_uses]
+
+
+@pytest.fixture(scope="module")
+def filled_state():
+    """Rows of two sellers in each table, for tests that only read them."""
+    with opened_state(Clock(keeps_still=True)) as state:
+        with state.begin() as connection:
+            for table in TABLES:
+                rows = [row(table, ("S1", "S2")[number % 2], number) for number in range(KEPT)]
+                connection.execute(sa.insert(table), rows)
+        yield state
+
+
 @pytest.mark.parametrize("asked", [0, 1, 2, 3, 5, 129, 500])
 @pytest.mark.parametrize("sellers", [["S1"], ["S1", "S2"]], ids=["of one seller", "of two sellers"])
-@pytest.mark.parametrize("table", [orders, snapshots, findings, tracking_uses], ids=lambda table: table.name)
-def test_rows_by_column_are_those_of_sqlalchemy(state, table, sellers, asked):
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_rows_by_column_are_those_of_sqlalchemy(filled_state, table, sellers, asked):
     keys = [(sellers[number % len(sellers)], f"MP-{number}") for number in range(asked)]
-    with state.begin() as connection:
-        for seller_id in ("S1", "S2"):
-            rows = [row(table, seller_id, 2 * number + (seller_id == "S2")) for number in range(KEPT // 2)]
-            connection.execute(sa.insert(table), rows)
+    with filled_state.read() as connection:
         found = columns_of(connection, table, keys)
         of_keys = [one for one in connection.execute(sa.select(table)) if one[:2] in keys or one[1:3] in keys]
     assert list(found) == table.c.keys()
