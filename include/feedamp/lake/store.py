@@ -68,15 +68,9 @@ class Lake:
     writer brings an erased order back.
     """
 
-    def __init__(
-        self,
-        where: str | Storage,
-        *,
-        storage_options: dict[str, Any] | None = None,
-        file_mode: int = FILE_MODE,
-    ) -> None:
+    def __init__(self, where: str | Storage, *, file_mode: int = FILE_MODE) -> None:
         if isinstance(where, str):
-            where = open_storage("lake_url", where, **(storage_options or {}))
+            where = open_storage("lake_url", where)
         self.storage = where
         self.fs, self.root, self.is_local = where.fs, where.root, where.is_local
         self._file_mode = file_mode

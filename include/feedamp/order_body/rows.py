@@ -96,11 +96,9 @@ def unreadable(error: Exception) -> Reason:
     return Reason("", "unreadable", f"the row holds a value that cannot be read ({type(error).__name__})")
 
 
-def reject_file(
-    source: str, message: str, code: ReasonCode = "unreadable", *, rows: int = 0, raw: str = ""
-) -> BadRow:
+def reject_file(source: str, message: str, code: ReasonCode = "unreadable", *, rows: int = 0) -> BadRow:
     """The reject of a file that could not be read to its end; `rows` is the number of lost rows."""
-    origin = Origin(source, 0, rows, sha256(message), raw)
+    origin = Origin(source, 0, rows, sha256(message), "")
     return replace(reject(origin, Reason("", code, message)), file_fault=message)
 
 

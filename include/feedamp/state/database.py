@@ -66,7 +66,6 @@ class State:
         *,
         clock: Callable[[], datetime] | None = None,
         upgrade: bool = True,
-        lease_times: LeaseTimes = LeaseTimes(),  # noqa: B008 - frozen
         opening_patience_s: float = STORE_AWAY_S,
         before_new: Callable[[], None] = lambda: None,
         lock_wait_s: float = LOCK_WAIT_S,
@@ -85,7 +84,7 @@ class State:
         self._clock = clock
         self._offset = timedelta()
         self._offset_until = 0.0
-        self.leases = Leases(self.begin, self.now, lease_times)
+        self.leases = Leases(self.begin, self.now, LeaseTimes())
         self.rates = RateLeases(self, elapsed_s if clock is None else lambda: clock().timestamp())
         if self.url.get_backend_name() == "sqlite":
             self._prepare_file()

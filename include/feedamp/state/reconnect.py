@@ -11,8 +11,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,7 +169,6 @@ class LastingTransaction:
         self._rows = 0
         self._is_repeatable = True
         self._failure: BaseException | None = None  # once set, nothing more is executed or committed
-        self._savepoints = 0
         self.begun: list[Any] = []  # what the first statement answered, without the id
         self._connection = self._opened()
 
@@ -205,22 +203,6 @@ class LastingTransaction:
     def begins_again_with(self, statement: sa.Executable) -> None:
         """What is executed first on each new connection from now on, which is not compared."""
         self._begins_with = statement
-
-    @contextmanager
-    def begin_nested(self) -> Iterator[None]:
-        """A savepoint: rolls back to it on an exception."""
-        self._savepoints += 1
-        name = f"feedamp_{self._savepoints}"
-        self.execute(sa.text(f"SAVEPOINT {name}"))
-        begun = len(self._played)
-        try:
-            yield
-        except BaseException:
-            if self._failure is None:
-                del self._played[begun:]
-                self.execute(sa.text(f"ROLLBACK TO SAVEPOINT {name}"))
-            raise
-        self.execute(sa.text(f"RELEASE SAVEPOINT {name}"))
 
     def commit(self) -> None:
         """Commits. If the answer is lost, asks the server whether the transaction was committed; if not, repeats it."""

@@ -79,21 +79,19 @@ _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def find_differences(
-    resources: Resources, found: FoundDifferences, *, with_lake: bool = False, wait_s: float | None = None
-) -> None:
+def find_differences(resources: Resources, found: FoundDifferences, *, with_lake: bool = False) -> None:
     """Compares the state with the warehouse, and manifests with their files; adds the differences to `found`.
 
     `with_lake` also builds a warehouse from the lake alone, in a temporary folder, and compares it: rows that are
     missing there would be lost in the next rebuild, and rows that are only there are missing in the warehouse. It opens
-    every file of the lake. Waits up to `wait_s` seconds for the warehouse, the configured time if None. Changes nothing.
-    Memory does not grow with the orders. Raises a BusyError if another process holds the warehouse.
+    every file of the lake. Changes nothing. Memory does not grow with the orders. Raises a BusyError if another process
+    holds the warehouse.
     """
     since = None if with_lake else resources.state.now() - FILES_OPENED_DAILY
-    with _comparing(resources, resources.warehouse, found, files_since=since, wait_s=wait_s) as session:
+    with _comparing(resources, resources.warehouse, found, files_since=since) as session:
         _compare(resources, session, found, WAREHOUSE, events_since=since)
     if with_lake:
-        _compare_lake(resources, found, wait_s)
+        _compare_lake(resources, found)
 
 
 def find_quickly(
@@ -134,7 +132,7 @@ def _comparing(
     found: FoundDifferences,
     *,
     files_since: datetime | None,
-    wait_s: float | None,
+    wait_s: float | None = None,
 ) -> Iterator[Session]:
     """Opens the warehouse for a comparison; then drops differences that have an explanation and compares manifests."""
     known = known_manifests(resources)
@@ -190,7 +188,7 @@ def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict
     return sorted(fewer)
 
 
-def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float | None) -> None:
+def _compare_lake(resources: Resources, found: FoundDifferences) -> None:
     # Imported here, because an installation with a Postgres warehouse needs DuckDB only for this.
     from feedamp.warehouse.duckdb import VERIFY, DuckDbWarehouse
 
@@ -207,7 +205,7 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
             _compare(resources, session, found, LAKE)
             _settle(resources, found, in_scratch=session.loaded_manifests())
             _explain(session, found)
-            with resources.warehouse.session(wait_s=wait_s) as warehouse:
+            with resources.warehouse.session() as warehouse:
                 moments = warehouse.full_snapshots().items() & session.full_snapshots().items()
                 same = [
                     table
