@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from contextlib import aclosing
 
 import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
+from feedamp.api import client as client_module
+from feedamp.api import pagination
+from feedamp.api.decoding import read_page
 from feedamp.api.pages import Filters
 from feedamp.api.pagination import NULL_PAGE_REPEATS, RESTARTS, OrderPages
 from feedamp.errors import AuthorizationError, BrokenAnswerError, RejectedError, UnclearError
@@ -34,10 +38,15 @@ async def numbers_of(sweep):
     return read
 
 
-@pytest.fixture(params=[pytest.param(False, id="one by one"), pytest.param(True, id="ahead")], autouse=True)
+ONE_BY_ONE, AHEAD, OF_SLOW_PAGES = "one by one", "ahead", "ahead of pages that are slow"
+
+
+@pytest.fixture(params=[ONE_BY_ONE, AHEAD, OF_SLOW_PAGES], autouse=True)
 def asking(request, monkeypatch):
-    """Each test of this module is also true of pages that are asked for ahead."""
-    monkeypatch.setitem(OrderPages.__init__.__kwdefaults__, "asks_ahead", request.param)
+    """Each test of this module is also true of pages that are asked for ahead, be they slow or not."""
+    monkeypatch.setitem(OrderPages.__init__.__kwdefaults__, "asks_ahead", request.param != ONE_BY_ONE)
+    monkeypatch.setattr(pagination, "SLOW_S", 0 if request.param == OF_SLOW_PAGES else 60)
+    monkeypatch.setattr(pagination, "LEAVES_WITHIN_S", 5)
 
 
 @pytest.fixture
@@ -277,7 +286,7 @@ async def test_a_grant_that_ends_in_the_middle_leaves_the_sweep_incomplete(wire)
     assert not sweep.complete
 
 
-@pytest.mark.parametrize("asking", [True], indirect=True)
+@pytest.mark.parametrize("asking", [AHEAD, OF_SLOW_PAGES], indirect=True)
 async def test_only_the_next_page_is_requested_while_a_page_is_worked_on(wire):
     def requested():
         return sum(request.path.endswith("/orders") for request in wire.sandbox.requests)
@@ -294,7 +303,43 @@ async def test_only_the_next_page_is_requested_while_a_page_is_worked_on(wire):
             assert requested() == number
 
 
-@pytest.mark.parametrize("asking", [True], indirect=True)
+@pytest.mark.parametrize("asking", [OF_SLOW_PAGES], indirect=True)
+async def test_a_slow_page_is_asked_for_before_the_one_before_it_is_decoded(wire, monkeypatch):
+    def requested():
+        return sum(request.path.endswith("/orders") for request in wire.sandbox.requests)
+
+    def read_late(*page):
+        until = time.monotonic() + 1
+        while known and requested() < len(known) + 2 and time.monotonic() < until:
+            time.sleep(0.01)  # nothing else is done in this thread meanwhile
+        known.append(requested())
+        return read_page(*page)
+
+    known = []
+    monkeypatch.setattr(client_module, "read_page", read_late)
+    place_many(wire, 91)
+    await numbers_of(OrderPages(wire.client(), TEN))
+    # Not of the first page, of which it is not known yet whether pages are slow, nor of one that came before it was waited for.
+    assert any(asked == number + 2 for number, asked in enumerate(known))
+
+
+@pytest.mark.parametrize("asking", [OF_SLOW_PAGES], indirect=True)
+async def test_a_page_that_was_asked_for_in_vain_is_left_out():
+    nul = b'{"orders":[{"mp_order_number":"M-2"}],"next_cursor":"a\\u0000"}'  # read as U+FFFD
+    answers = [
+        answer({"orders": [M1], "next_cursor": "b"}),
+        answer(nul),
+        answer({"orders": [{"mp_order_number": "M-3"}]}),  # to both cursors
+    ]
+    async with speaking(*answers) as (client, script):
+        sweep = OrderPages(client, TEN)
+        found = await numbers_of(sweep)
+    assert (found, sweep.complete) == (["M-1", "M-2", "M-3"], True)
+    cursors = [head.split()[1].partition("cursor=")[2] for head in script.heads[1:]]
+    assert cursors[-1] == "a%EF%BF%BD"
+
+
+@pytest.mark.parametrize("asking", [AHEAD, OF_SLOW_PAGES], indirect=True)
 @pytest.mark.parametrize("status", [200, 503])
 async def test_a_page_that_is_no_longer_wanted_ends_without_a_trace(status, caplog):
     gc.freeze()  # the search for garbage at the end looks at what this test made alone
@@ -303,8 +348,10 @@ async def test_a_page_that_is_no_longer_wanted_ends_without_a_trace(status, capl
         sweep = OrderPages(client, TEN)
         async with aclosing(sweep.pages()) as pages:
             await anext(pages)
+    found = sweep.complete, sweep.next_cursor
+    del sweep, pages
     gc.collect()
-    assert (sweep.complete, sweep.next_cursor, caplog.text) == (False, "a", "")
+    assert (*found, caplog.text) == (False, "a", "")
 
 
 async def test_the_filters_are_repeated_with_every_cursor(wire):

@@ -8,7 +8,7 @@ If the answer to a POST is lost, `UnclearError` is raised: read the order before
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -20,10 +20,17 @@ from multidict import CIMultiDict
 
 from feedamp.api.bad_answers import raise_for_status, without
 from feedamp.api.clock_check import ClockCheck
-from feedamp.api.decoding import number_of, read_fulfillments, read_order, read_page, salvage_page
+from feedamp.api.decoding import (
+    cursor_of,
+    number_of,
+    read_fulfillments,
+    read_order,
+    read_page,
+    salvage_page,
+)
 from feedamp.api.json_fields import Coercions
 from feedamp.api.pages import BROKEN, SMALLEST_PAGE, Filters, OrderPage, UnreadableOrder
-from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter, Sleep, quick_pause_s
+from feedamp.api.rate_limit import QUICK_RETRIES, Departure, RateLimiter, Sleep, quick_pause_s
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import MAX_BODY_BYTES, Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
@@ -44,6 +51,7 @@ from feedamp.models import ErrorReport, LineFulfillment, Order, ReadOrder
 from feedamp.rules.cancelling import STILL_FRESH_S, is_fresh
 
 Check = Callable[[], None]
+OnCursor = Callable[[str], Awaitable[None]]
 LONGEST_QUICK_WAIT_S = 20.0
 # Larger answers are not decoded: the decoded values need about twenty times as much memory.
 PAGE_BYTES, ORDER_BYTES = 8 << 20, 16 << 20
@@ -64,7 +72,8 @@ class Request:
 
     `timeout_s` and `max_bytes`: as for `Transport.send`. `decode` raises `UnreadableError`. `right_after`, `waiting_since` and
     `before_sending`: as for `put_order`.
-    What `smaller` makes is sent instead of a repeat after a broken answer.
+    What `smaller` makes is sent instead of a repeat after a broken answer. `on_leaving` is called each time it was sent, and
+    `before_decoding` with the body of a 2xx answer.
     """
 
     method: str
@@ -78,6 +87,8 @@ class Request:
     waiting_since: datetime | None = None
     before_sending: Check = no_check
     smaller: Callable[[], Request] | None = None
+    on_leaving: Check | None = None
+    before_decoding: Callable[[bytes], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,16 +135,36 @@ class FeedAmpClient:
         self._now = now
         self._sleep = sleep
 
-    async def list_orders(self, filters: Filters, cursor: str | None = None) -> OrderPage:
+    async def list_orders(
+        self,
+        filters: Filters,
+        cursor: str | None = None,
+        *,
+        on_leaving: Check | None = None,
+        on_cursor: OnCursor | None = None,
+    ) -> OrderPage:
         """One page (contract 3.1). Raises as `_ask` does; a 400 is `RejectedError`.
 
         A page that is too large or not JSON is requested again with half as many orders, down to ten. If that one is broken
         too, its orders are unreadable, so that the caller requests them one by one.
 
+        `on_leaving` is called when a request was sent, and `on_cursor` with the next cursor before the orders of a page are
+        decoded, where it can be told by then; another page may be returned than that one.
+
         Raises:
             BrokenAnswerError: no page could be read, and the last one does not even show its orders' numbers.
         """
-        reply = await self._ask(self._list_request(filters, cursor))
+
+        async def tell_cursor(body: bytes) -> None:
+            if on_cursor is not None and (found := cursor_of(body)) is not None:
+                await on_cursor(found)
+
+        request = replace(
+            self._list_request(filters, cursor),
+            on_leaving=on_leaving,
+            before_decoding=None if on_cursor is None else tell_cursor,
+        )
+        reply = await self._ask(request)
         items, next_cursor, numbers = reply.value
         orders: list[Order] = []
         unread = [UnreadableOrder(number, BROKEN) for number in numbers]
@@ -291,6 +322,8 @@ class FeedAmpClient:
         # The bodies of answers to PUT and POST are not documented (Q7) and are ignored.
         if request.decode is None:
             return Reply(answer, sent_at, None)
+        if request.before_decoding is not None:
+            await request.before_decoding(answer.body)
         try:
             return Reply(answer, sent_at, request.decode(answer.body))
         except UnreadableError as error:
@@ -369,6 +402,12 @@ class FeedAmpClient:
                         )
                     request.before_sending()
                     self.counts.requests[self.seller_id] += 1
+
+                    def has_left(moment: float, left: Departure = left) -> None:
+                        left(moment)
+                        if request.on_leaving is not None:
+                            request.on_leaving()
+
                     answer = await self._transport.send(
                         request.method,
                         request.path,
@@ -377,7 +416,7 @@ class FeedAmpClient:
                         timeout_s=request.timeout_s,
                         max_bytes=request.max_bytes,
                         before_leaving=left.require_prompt,
-                        on_leaving=left,
+                        on_leaving=has_left,
                         in_room=True,
                     )
                     self._clock.raise_if_refused()

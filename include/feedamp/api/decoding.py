@@ -64,7 +64,12 @@ class _Page(msgspec.Struct):
     next_cursor: str | None = None
 
 
-_PLAIN_PAGE = decoder_of(_Page)
+class _Ends(msgspec.Struct):
+    orders: msgspec.Raw
+    next_cursor: str | None = None
+
+
+_PLAIN_PAGE, _ENDS = decoder_of(_Page), decoder_of(_Ends)
 _PLAIN = PlainOrders()
 
 
@@ -88,6 +93,15 @@ def read_page(body: bytes, coercions: Coercions) -> tuple[Sequence[Any] | None, 
     if "orders" not in fields.values:
         raise UnreadableError("The page has no orders.", where="orders")
     return fields.items("orders", {"mp_order_number"}), fields.text("next_cursor") or None
+
+
+def cursor_of(body: bytes) -> str | None:
+    """The next cursor of a page without its orders being decoded; None if it has none, or no orders, or is not plain."""
+    try:
+        ends = _ENDS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return (ends.next_cursor or None) if bytes(memoryview(ends.orders)[:1]) == b"[" else None
 
 
 def salvage_page(body: bytes) -> tuple[list[str], str | None]:

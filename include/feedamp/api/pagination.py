@@ -1,8 +1,12 @@
 """Reads all pages of a filter without losing any: guards cursors, and asks for a page without orders again."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
@@ -22,6 +26,20 @@ page of other orders is updated during that read.
 """
 INDEX_LAG = timedelta(minutes=1)
 """How much later than its time stamp an update may reach FeedAMP's index and move the order."""
+SLOW_S, LEAVES_WITHIN_S = 0.005, 0.01
+"""A page is slow if it is waited for so long, and the work on one waits so long for the next request to be sent.
+
+Python runs one thread at a time: while this one works, the one that sends would wait up to 5 ms for each of its steps. A request
+that waits for a slot is sent later.
+"""
+
+
+class _Ahead(NamedTuple):
+    """A page that was asked for before it is needed; `has_left` once its request was sent."""
+
+    cursor: str
+    page: asyncio.Task[OrderPage]
+    has_left: asyncio.Event
 
 
 class OrderPages:
@@ -43,13 +61,18 @@ class OrderPages:
     ) -> None:
         """`start` is the cursor of the first page that the first read asks for; None: the beginning of the list.
 
-        With `asks_ahead`, the next page is requested before a page is yielded, so that FeedAMP makes it while the page is
-        worked on. No more than these two are held. Close the generator, or that request goes on after it.
+        With `asks_ahead`, the next page is requested before a page is yielded, or even decoded if pages are slow, so that
+        FeedAMP makes it while the page is worked on. No more than these two are held. Close the generator, or that request
+        goes on after it.
         """
         self._client = client
         self._filters = filters
         self._start = start
         self._asks_ahead = asks_ahead
+        self._ahead: _Ahead | None = None
+        self._waited_for: tuple[str | None] | None = None  # the cursor of that page
+        self._are_slow = False
+        self._seen = set[str]()
         self._most = PAGES_BY_NUMBER if filters.mp_order_numbers else None
         self.next_cursor: str | None = None
         self.complete = False
@@ -66,14 +89,13 @@ class OrderPages:
         self.complete, self.missing = False, "the end was not reached"
         cursor, self._start = self._start, None
         for _ in range(RESTARTS + 1):
-            seen: set[str] = set()
+            seen = self._seen = set[str]()
             lost_page = False
             fruitless, numbers = 0, set[str | None]()
-            ahead: asyncio.Task[OrderPage] | None = None
             try:
                 while True:
                     try:
-                        page = await (self._page(cursor) if ahead is None else ahead)
+                        page = await self._next(cursor)
                     except RejectedError as error:
                         if cursor is None or error.status != 400:
                             raise
@@ -90,9 +112,7 @@ class OrderPages:
                     fruitless = fruitless + 1 if numbers <= before else 0
                     is_endless = fruitless >= FRUITLESS_PAGES or bool(self._most and len(seen) >= self._most)
                     repeats = cursor in seen
-                    if self._asks_ahead and cursor is not None and not repeats and not is_endless:
-                        ahead = asyncio.create_task(self._page(cursor))
-                        await asyncio.sleep(0)  # the request is on its way before the page is worked on
+                    await self._ask_ahead(None if repeats or is_endless else cursor)
                     yield page
                     # Still null after it was requested again: its orders are not read (promise 3).
                     lost_page = lost_page or (page.was_null and cursor is not None)
@@ -105,17 +125,60 @@ class OrderPages:
                         return
                     seen.add(cursor)
             finally:
-                if ahead is not None:
-                    await _end(ahead)
+                await self._ask_ahead(None)
 
-    async def _page(self, cursor: str | None) -> OrderPage:
+    async def _next(self, cursor: str | None) -> OrderPage:
+        """The page of a cursor, which may have been asked for by now."""
+        ahead, self._ahead = self._ahead, None
+        self._waited_for = (cursor,)
+        began = time.monotonic()
+        try:
+            return await (self._page(cursor) if ahead is None else ahead.page)
+        finally:
+            self._waited_for = None
+            self._are_slow = time.monotonic() - began > SLOW_S
+
+    async def _page(self, cursor: str | None, has_left: asyncio.Event | None = None) -> OrderPage:
         """A page; one with `"orders": null` is requested again, up to twice, before it is accepted."""
-        page = await self._client.list_orders(self._filters, cursor)
+
+        async def go_on(next_cursor: str) -> None:
+            # Only if this page is waited for, or a third one would be held.
+            if self._waited_for == (cursor,) and next_cursor not in self._seen:
+                await self._ask_ahead(next_cursor)
+
+        request = partial(
+            self._client.list_orders,
+            self._filters,
+            cursor,
+            on_leaving=None if has_left is None else has_left.set,
+            on_cursor=go_on if self._asks_ahead and self._are_slow else None,
+        )
+        page = await request()
         for _ in range(NULL_PAGE_REPEATS):
             if not page.was_null:
                 break
-            page = await self._client.list_orders(self._filters, cursor)
+            page = await request()
         return page
+
+    async def _ask_ahead(self, cursor: str | None) -> None:
+        """Asks for this page, unless that was done, and for no other one; returns when the request is on its way."""
+        ahead = self._ahead
+        if ahead is not None and ahead.cursor != cursor:
+            self._ahead = None
+            await _end(ahead.page)
+        if cursor is None or not self._asks_ahead:
+            return
+        if self._ahead is None:
+            has_left = asyncio.Event()
+            page = asyncio.create_task(self._page(cursor, has_left))
+            page.add_done_callback(lambda _: has_left.set())
+            self._ahead = _Ahead(cursor, page, has_left)
+        if not self._are_slow:
+            await asyncio.sleep(0)  # the request is handed over before the page is worked on
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVES_WITHIN_S):
+                await self._ahead.has_left.wait()
 
 
 async def _end(request: asyncio.Task[OrderPage]) -> None:
