@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import product
 
 import pytest
 
-from feedamp.carriers import Status, check, identify, normalize
+from feedamp.carriers import Status, check, check_all, identify, normalize
 from feedamp.carriers.names import LONGEST_READ
 
 
@@ -426,3 +427,12 @@ def test_a_link_changes_nothing_about_a_stated_carrier():
 
 def test_what_no_carrier_can_issue_is_refused_beside_a_link_too():
     assert check("Other", "N/A", url="https://www.ups.com/track").status is Status.INVALID
+
+
+def test_numbers_that_are_checked_at_once_have_the_verdict_of_each_alone():
+    names = ("UPS", "UPS Ground", "FedEx", "Other", "", None, "UPS" + " " * LONGEST_READ)
+    numbers = ("1Z999AA10123456784", "1Z999AA10123456785", "TEST", "", None, "1Z999AA10123456784" + " " * 600)
+    links = ("https://www.ups.com/track", "https://example.net/", None)
+    asked = list(product(names, numbers, links)) * 2
+    assert check_all(*zip(*asked, strict=True)) == [check(*one[:2], url=one[2]) for one in asked]
+    assert check_all([], [], []) == []

@@ -46,7 +46,7 @@ def ups(number: str) -> bool:
     digits.
     """
     values = number.encode().translate(_VALUES)
-    return (sum(values[:-1:2]) + 2 * sum(values[1:-1:2]) + values[-1]) % 10 == 0
+    return (sum(values) + sum(values[1:-1:2])) % 10 == 0
 
 
 def fedex(number: str) -> bool:

@@ -1,7 +1,7 @@
 """Checks a tracking number against the carrier that was stated with it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from feedamp.carriers import typed_numbers, verdicts
@@ -35,6 +35,30 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
                 _newest.clear()
             _newest[key] = verdict
     return verdict
+
+
+def check_all(
+    carriers: Sequence[str | None], tracking_numbers: Sequence[str | None], urls: Sequence[str | None]
+) -> list[Verdict]:
+    """As `check`, of the shipments of many orders, by column: each number of a carrier is judged once."""
+    stated = {name: resolve(name) if name else None for name in set(carriers)}
+    known = {name: _Verdicts(carrier, name) for name, carrier in stated.items() if name and carrier}
+    return [
+        known[name][number] if name in known else check(name, number, url=url)
+        for name, number, url in zip(carriers, tracking_numbers, urls, strict=True)
+    ]
+
+
+class _Verdicts(dict[str | None, Verdict]):
+    """The verdicts on numbers of a carrier that is stated by a name of its own, so that no link counts."""
+
+    def __init__(self, stated: Carrier, name: str) -> None:
+        self._stated, self._name, self._valid = stated, name[:LONGEST_READ], valid(stated)
+
+    def __missing__(self, number: str | None) -> Verdict:
+        fits = number and _fits_as_typed(self._stated, number)
+        verdict = self[number] = self._valid if fits else _check(self._name, number, None)
+        return verdict
 
 
 def _check(carrier: str | None, tracking_number: str | None, url: str | None) -> Verdict:

@@ -44,9 +44,9 @@ _REPEATED_THRICE = frozenset(3 * character for character in "0123456789ABCDEFGHI
 # Behind these, the digits from 1 upwards are a placeholder; behind others, a carrier uses them as an example.
 _OF_A_CARRIER = re.compile(r"1Z|1LS|TB[A-Z]|SF|YT|GFUS|J?JD")
 _RUNS = ("1234567890" * 5, "0123456789" * 5, "123456789" * 5)
-# How no placeholder ends, for a quick first test: two digits that neither repeat nor follow each other.
-_ORDINARY_ENDS = {f"{n:02}" for n in range(100)} - {f"{n}{n}" for n in range(10)}
-_ORDINARY_ENDS -= {run[at : at + 2] for run in _RUNS for at in range(11)}
+# How no placeholder ends, for a quick first test: three digits that neither repeat nor follow each other.
+_ORDINARY_ENDS = {f"{n:03}" for n in range(1000)} - {f"{n}{n}{n}" for n in range(10)}
+_ORDINARY_ENDS -= {run[at : at + 3] for run in _RUNS for at in range(11)}
 _UNLIKE_GROUPS = re.compile(r"[^A-Za-z0-9 ]|[A-Za-z]{3}")  # what no number has that is only printed in groups
 _SHORTEST_RUN, _SHORTEST_REPETITION, _SHORTEST_ZEROS, _SHORTEST_BEHIND_LETTERS = 5, 4, 6, 8
 
@@ -187,7 +187,7 @@ def is_placeholder(number: str) -> bool:
     if number[-7:-4] in _REPEATED_THRICE and _REPEATED_AND_CHECKED.fullmatch(number):
         return True
     is_short = len(number) <= _LONGEST_FILLER
-    if number[-2:] in _ORDINARY_ENDS and not (is_short and number[:1].isalpha()):
+    if number[-3:] in _ORDINARY_ENDS and not (is_short and number[:1].isalpha()):
         return False
     if is_short and _FILLER.fullmatch(number):
         return True

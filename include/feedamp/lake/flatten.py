@@ -115,7 +115,7 @@ def order_columns(sellers: Sequence[str], read: Sequence[ReadOrder]) -> OrderCol
     found.tables[ORDERS.name] |= {"extracted_at": read_at, MADE_BY: [_MADE_BY] * len(orders)}
     _add_parts(found, CANCELLATIONS.name, lines, lines.cancellations, Cancellation)
     _add_parts(found, SHIPMENTS.name, lines, lines.shipments, Shipment)
-    found.tables[SHIPMENTS.name] |= _verdicts(lines.shipments)
+    found.tables[SHIPMENTS.name] |= _verdicts(found.tables[SHIPMENTS.name])
     snapshots = [encode(order.snapshot()) for order in orders]
     found.tables[SNAPSHOTS.name] = {
         SNAPSHOT_HASH: list(map(encoded_hash, snapshots)),
@@ -317,8 +317,9 @@ def _add_parts(
     }
 
 
-def _verdicts(shipments: Sequence[Shipment]) -> Columns:
-    verdicts = [carriers.check(one.carrier, one.tracking_number, url=one.tracking_url) for one in shipments]
+def _verdicts(shipments: Columns) -> Columns:
+    stated, numbers, links = (shipments[name] for name in ("carrier", "tracking_number", "tracking_url"))
+    verdicts = carriers.check_all(stated, numbers, links)
     return {
         "carrier_id": [verdict.carrier_id for verdict in verdicts],
         # `_value_` is what `str` gives, which takes ten times as long.
