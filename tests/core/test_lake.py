@@ -250,6 +250,16 @@ def test_files_are_zstd_and_name_table_and_writer_version(lake: Lake) -> None:
     assert file.schema_arrow.metadata[b"feedamp_writer"] == str(WRITER_VERSION).encode()
 
 
+def test_a_file_tells_the_least_and_greatest_of_keys_and_of_no_other_text(lake: Lake) -> None:
+    published(lake, LINE | {"sku": "LAMP"})
+    group = pq.read_metadata(parquet_files(lake)[0]).row_group(0)
+    told = {
+        column.path_in_schema: column.statistics for column in map(group.column, range(group.num_columns))
+    }
+    assert (told["mp_order_number"].min, told["unit_price"].max) == ("M-1", Decimal("25.5000"))
+    assert told["sku"] is None
+
+
 def test_pandas_reads_decimals_and_zones(lake: Lake) -> None:
     published(lake, LINE)
     frame = pd.read_parquet(parquet_files(lake)[0])
