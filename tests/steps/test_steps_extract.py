@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -249,12 +250,39 @@ def test_pages_that_come_fast_are_taken_in_together_within_bounds(
         groups = extract._in_groups(
             pages(),
             of_sellers=sellers_at_once,
+            held=extract.HELD,
             now=lambda: NOON,
             ends_at=NOON + timedelta(hours=1),
         )
         return [len(group) async for group in groups]
 
     assert asyncio.run(sizes()) == [pages_together, pages_together, 1]
+
+
+@pytest.mark.parametrize(("held_ms", "together"), [(0, 1), (100, 3), (1_000, 7)])
+def test_pages_that_come_slowly_are_taken_in_when_the_first_was_held_so_long(
+    held_ms: int, together: int
+) -> None:
+    came = 0
+
+    async def pages() -> AsyncIterator[OrderPage]:
+        nonlocal came
+        while came < 7:
+            yield OrderPage((Order(mp_order_number="M-1"),), (), "more", NOON, None, size=1_000)
+            came += 1
+
+    async def first() -> int:
+        groups = extract._in_groups(
+            pages(),
+            of_sellers=1,
+            held=timedelta(milliseconds=held_ms),
+            now=lambda: NOON + came * timedelta(milliseconds=50),
+            ends_at=NOON + timedelta(hours=1),
+        )
+        async with aclosing(groups):
+            return len(await anext(groups))
+
+    assert asyncio.run(first()) == together
 
 
 def test_a_seller_without_orders_makes_the_run_no_poorer(env: Env) -> None:

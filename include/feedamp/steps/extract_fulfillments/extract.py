@@ -49,9 +49,11 @@ OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 # With more of them side by side FeedAMP makes the pages of others meanwhile, and each would hold a second page.
 MOST_SELLERS_ASKING_AHEAD = 8
 # What is asked of the state for a page is asked for several at once if they come so fast: that takes as long as to decode
-# them. All sellers of a task share so many orders and bytes, of which none has more than a third. What a page of 20 ms
-# brings is stored within the 20 ms of a later one: with five of them at once, no request waits for that.
-HELD, ORDERS_HELD, BYTES_HELD, FEWEST_SHARES = timedelta(seconds=0.1), 3_000, 6 << 20, 3
+# them. All sellers of a task share so many orders and bytes, of which none has more than a third.
+ORDERS_HELD, BYTES_HELD, FEWEST_SHARES = 3_000, 6 << 20, 3
+# Where the next page is asked for ahead, what pages of 20 ms bring is stored within the 20 ms of a later one: with five of
+# them at once, no request waits for that. Of many sellers side by side, each has a page less often.
+HELD, HELD_OF_MANY = timedelta(seconds=0.1), timedelta(seconds=1)
 
 
 def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -150,7 +152,12 @@ def _paused(connection: Connection, seller_ids: list[str]) -> dict[str, bool]:
 
 
 async def _in_groups(
-    pages: AsyncIterator[OrderPage], *, of_sellers: int, now: Callable[[], datetime], ends_at: datetime
+    pages: AsyncIterator[OrderPage],
+    *,
+    of_sellers: int,
+    held: timedelta,
+    now: Callable[[], datetime],
+    ends_at: datetime,
 ) -> AsyncGenerator[Sequence[OrderPage], None]:
     """The pages, several at once if they come fast, as many as fit into the share of one of so many sellers.
 
@@ -163,7 +170,7 @@ async def _in_groups(
     try:
         async for page in pages:
             if not group:
-                held_until = min(now() + HELD, ends_at)
+                held_until = min(now() + held, ends_at)
             group.append(page)
             # If the next one is as large.
             orders = len(page.items) + sum(len(one.items) for one in group)
@@ -316,7 +323,13 @@ class _SellerReader(SellerJob):
         async with (
             aclosing(pages.pages()) as read,
             aclosing(
-                _in_groups(read, of_sellers=self._sellers_at_once, now=self._state.now, ends_at=self._ends_at)
+                _in_groups(
+                    read,
+                    of_sellers=self._sellers_at_once,
+                    held=HELD if self._asks_ahead else HELD_OF_MANY,
+                    now=self._state.now,
+                    ends_at=self._ends_at,
+                )
             ) as groups,
         ):
             async for group in groups:
