@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -17,13 +16,13 @@ from sqlalchemy.exc import OperationalError
 
 from crashes.clock import Clock
 from feedamp.errors import BusyError
-from feedamp.state import leases
+from feedamp.state import lease_owner
 from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.leases import Leases, LeaseTimes
 from feedamp.state.schema import leases as table
 
-INCLUDE = Path(leases.__file__).parents[2]
-HOLD = "import sys\nfrom feedamp.state.lease_owner import new_owner\nprint(new_owner(), flush=True)\nsys.stdin.read()\n"
+# The file alone: the rest of the package would take half a second to import.
+HOLD = "import runpy, sys\nprint(runpy.run_path(sys.argv[1])['new_owner'](), flush=True)\nsys.stdin.read()\n"
 NAME = "close/S1/M-1"
 TIMES = LeaseTimes()
 
@@ -56,8 +55,7 @@ def watch(of: Leases, seconds: Clock, span: float) -> bool:
 def owner_elsewhere() -> Iterator[str]:
     """The name under which another process owns a lease; the process is killed in the end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD],
-        env={"PYTHONPATH": str(INCLUDE)},
+        [sys.executable, "-c", HOLD, lease_owner.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -164,7 +164,7 @@ async def test_after_a_rate_is_given_back_the_next_request_keeps_its_distance(st
 async def test_a_held_rate_is_given_up_within_a_second_and_the_distance_is_kept(two):
     one, _ = two
     one.rates.hold([S1, S2])
-    first, second = (limiter_of(state, requests_per_second=5) for state in two)
+    first, second = (limiter_of(state) for state in two)
     moments, is_under_way, is_over = [], asyncio.Event(), asyncio.Event()
 
     async def busy():
@@ -185,7 +185,7 @@ async def test_a_held_rate_is_given_up_within_a_second_and_the_distance_is_kept(
     is_over.set()
     await working
     assert len(moments) >= 3
-    assert min(after - before for before, after in pairwise(sorted(moments))) >= 1 / 5
+    assert min(after - before for before, after in pairwise(sorted(moments))) >= 1 / RATE
     assert row_of(one).held_by is None
     assert row_of(one, S2).held_by is not None  # no one wants that one
 
