@@ -52,7 +52,8 @@ _ORDER = ", ".join(_ORDER_KEY)
 _TOUCHED = "feedamp_touched"
 # The keys of so few rows are compared as they pass: a query takes longer than all that is done with the rows.
 ROWS_COMPARED_IN_PASSING = 1_000
-_DECIDING = (ORDERS.name, PLACEMENTS.name, CLOSURES.name)  # whose rows decide what `orders` shows of an order
+_DECIDED_BY = (PLACEMENTS.name, CLOSURES.name)
+_DECIDING = (ORDERS.name, *_DECIDED_BY)  # whose rows decide what `orders` shows of an order
 _COMPARABLE = {
     Type.TEXT: "coalesce({}, '') COLLATE \"C\"",
     Type.TIMESTAMP: "coalesce({}, TIMESTAMP WITH TIME ZONE '-infinity')",
@@ -105,7 +106,8 @@ def merge_files(
             ", ".join(paths),
             ", ".join(orphaned),
         )
-    if any(name in files for name in _DECIDING):
+    decide = _DECIDING if shows_news else _DECIDED_BY  # what was decided on unchanged orders is in their rows
+    if any(name in files for name in decide):
         _apply_decisions(engine)
     listed = ", ".join(f"(${at})" for at in range(1, len(paths) + 1))
     engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES {listed}", paths)
@@ -176,7 +178,6 @@ def _merge_orders(engine: Engine, orders: Table, children: list[Table], staged: 
     remember_makers(engine, read)
     if unchanged:
         move_moments(engine, children)
-        engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {UNCHANGED}")
         [rows] = engine.rows(f"SELECT count(*) AS orders FROM {read}")
         if rows["orders"] == unchanged:
             return False
