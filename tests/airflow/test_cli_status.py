@@ -499,6 +499,16 @@ def test_the_doctor_says_which_key_is_wrong(feedamp_env):
     assert (code, "former key" in checks["encryption key"][1]) == (2, True)
 
 
+def test_the_doctor_blames_no_key_for_a_lake_that_is_a_file(feedamp_env, tmp_path):
+    lake = tmp_path / "a-file"
+    lake.touch()
+    feedamp_env.env.set_options(lake_url=str(lake), journal_url=str(lake / "_journal"))
+    code, checks = examined(feedamp_env)
+    assert (code, checks["encryption key"][0]) == (1, "ok")
+    for check, option in (("lake", "lake_url"), ("token journal", "journal_url")):
+        assert (checks[check][0], f"[feedamp] {option}" in checks[check][1]) == ("problem", True)
+
+
 def test_the_doctor_tells_a_wrong_connection_from_one_that_fails(feedamp_env):
     feedamp_env.env.set_connection(login="")
     code, checks = examined(feedamp_env)

@@ -309,7 +309,7 @@ def test_missing_and_overtaken_orders_are_told(tmp_path, url):
         assert env.order("M-1").missing_since is not None
         depart.remove(env.resources, SELLER)
         with env.state.read() as connection:
-            assert overview.waits_of_settled(connection) == [(REMOVED, 1)]
+            assert overview.waits_of_settled(connection, 1) == [(REMOVED, 1)]
 
 
 @pytest.fixture
@@ -360,7 +360,9 @@ def answers(state, now):
     with state.read() as connection:
         return {
             "reasons": sorted(overview.reasons_by_phase(connection), key=repr),
-            "waits": sorted(overview.waits_of_settled(connection)),
+            "waits": sorted(
+                overview.waits_of_settled(connection, overview.count_by_phase(connection)["settled"])
+            ),
             "waiting": overview.waiting_by_seller(connection),
             "grants": overview.grant_times(connection),
             "watermarks": overview.seller_watermarks(connection),

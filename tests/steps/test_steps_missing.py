@@ -11,6 +11,7 @@ import pytest
 from env import BAD_NUMBER, SELLER, Env, shipment
 
 from feedamp.rules.closing import MISSING
+from feedamp.rules.order import Phase
 from feedamp.state import ledger, overview
 from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.step_end import finish
@@ -41,7 +42,8 @@ def missing(env: Env) -> list[str]:
 
 def waits(env: Env) -> dict[str, int]:
     with env.state.read() as connection:
-        return dict(overview.waits_of_settled(connection))
+        settled = overview.count_by_phase(connection).get(Phase.SETTLED, 0)
+        return dict(overview.waits_of_settled(connection, settled))
 
 
 def alone(env: Env) -> int:

@@ -101,10 +101,10 @@ def reasons_by_phase(connection: Connection) -> list[tuple[str, str, int]]:
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
-def waits_of_settled(connection: Connection, settled: int | None = None) -> list[tuple[str, int]]:
+def waits_of_settled(connection: Connection, settled: int) -> list[tuple[str, int]]:
     """(what settled orders wait for before they can be closed, number of orders), largest number first.
 
-    `settled` is their number, if `count_by_phase` has just told it.
+    `settled` is their number, as `count_by_phase` tells it in the same transaction.
 
     Nearly all of them are validated, so these are counted in an index of their snapshots, without a look at the order. Only
     those for which that is not right, or not enough, are looked up with their order.
@@ -113,8 +113,6 @@ def waits_of_settled(connection: Connection, settled: int | None = None) -> list
     erasure is unfinished, too few count as not read yet, and as many too many wait for something else.
     """
     is_settled = orders.c.phase == Phase.SETTLED
-    if settled is None:
-        settled = count_rows(connection, orders, is_settled)
     waits: Counter[str] = Counter()
     by_reason = sa.select(snapshots.c.waits_for, sa.func.count()).where(sa.text(IS_WAITING))
     for reason, count in connection.execute(by_reason.group_by(snapshots.c.waits_for)):

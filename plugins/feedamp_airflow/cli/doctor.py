@@ -207,7 +207,9 @@ def _key(resources: Resources) -> str:
         has_grants = grants.is_any(connection)
         grants.check_key(connection, cipher)
     cipher.fingerprint("doctor", "")  # raises without the data key
-    use, (_, older_pairs, _) = encrypted_values.examine(state, cipher), resources.journal.under_keys()
+    use, older_pairs = encrypted_values.examine(state, cipher), 0
+    with contextlib.suppress(OSError, FeedAmpError):  # `token journal` says why it cannot be read
+        _, older_pairs, _ = resources.journal.under_keys()
     if use.unreadable:
         raise FeedAmpError(
             f"{counted(len(use.unreadable), 'grant')} cannot be decrypted ({named(sorted(use.unreadable))}): connect these sellers "
