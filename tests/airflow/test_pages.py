@@ -136,11 +136,11 @@ def test_a_chart_of_nothing_is_a_word(browse, feedamp_env):
     assert (shown.count("nothing yet"), shown.count('class="axis"')) == (2, 0)
 
 
-def test_a_rejected_row_leads_to_its_order_and_seller(browse, filled):
+@pytest.mark.parametrize("page", ["rejected", ""])
+def test_a_rejected_row_leads_to_its_order_and_seller(page, browse, filled):
     for role in ("op", "viewer"):
-        links = re.findall(
-            'href="(/feedamp/(?:orders|sellers)/[^"]+)"', browse("/feedamp/rejected", role).text
-        )
+        shown = browse(f"/feedamp/{page}", role).text
+        links = re.findall('href="(/feedamp/(?:orders|sellers)/[^"]+)"', shown)
         assert links == [f"/feedamp/sellers/{SELLER}", f"/feedamp/orders/{SELLER}/M-3"]
         assert {browse(link, role).status_code for link in links} == {200}
 
@@ -543,6 +543,21 @@ def test_a_day_that_is_not_over_was_not_found_empty(browse, filled):
         assert ("no order of that day to compare" in shown) is (status == "empty")
 
 
+def test_a_later_month_leads_to_the_first_orders(browse, feedamp_env):
+    page, words = "/feedamp/reconciliation?month=2026-11", "the first orders are of"
+    assert words not in browse(page).text
+    feedamp_env.deliver("a.jsonl", "M-1", purchase_date="2026-03-02T10:00:00Z")
+    link = re.search(f'{words} <a href="([^"]+)">March 2026</a>', browse(page).text)[1]
+    first = browse(f"/feedamp/reconciliation{link}").text
+    assert "<strong>March 2026</strong>" in first
+    assert words not in first
+
+
+def test_the_name_of_a_run_breaks_behind_its_underscores():
+    shown = pages._breakable("place_orders/manual__2026-03-07T00:00:00")
+    assert shown == 'place_<wbr>orders/manual__<wbr><span class="when">2026-03-07</span><wbr>T00:00:00'
+
+
 def test_pages_do_not_wait_for_who_writes(browse, filled):
     with filled.resources.state.begin():
         for path in PAGES:
@@ -704,11 +719,11 @@ def test_late_orders_and_rates_are_beside_the_limits_of_marketplaces(browse, fee
     feedamp_env.place()
     feedamp_env.read()
     for path in ("/feedamp/sellers?sort=late_orders&down=true", page):
-        shown = re.sub(r"\s+", " ", browse(path, "viewer").text)
-        assert "Amazon below 4 %, Walmart on time 90 % or more" in shown
+        shown = re.sub("[ \n]+", " ", browse(path, "viewer").text)
+        assert "Amazon below 4\N{NO-BREAK SPACE}%, Walmart on time 90\N{NO-BREAK SPACE}% or more" in shown
         assert '<td class="number bad" data-title="Late orders">1</td>' in shown
-        assert '100.00 %<br><span class="bad">beyond both</span>' in shown
-        assert shown.count("0.00 %") == 2  # late and cancelled, which is within both limits
+        assert '100.00\N{NO-BREAK SPACE}%<br><span class="bad">beyond both</span>' in shown
+        assert shown.count("0.00\N{NO-BREAK SPACE}%") == 2  # late and cancelled, which is within both limits
         assert shown.count("beyond") == 1
     listed = browse("/feedamp/sellers?sort=late_orders&down=true").text
     assert re.findall('<option value="([a-z_]+)" selected', listed) == [

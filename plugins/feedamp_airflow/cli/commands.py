@@ -397,6 +397,6 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
     )
     verify.add_argument("--repair", action="store_true", help="restore what is missing")
     _does(verify, "lake:verify_lake", listing=True)
-    verbs = _verbs(nouns, "db", "upgrade or check the state database")
+    verbs = _verbs(nouns, "db", "upgrade the state database, or print its revision")
     _does(verbs.add_parser("upgrade", help="upgrade its schema"), "database:upgrade")
     _does(verbs.add_parser("current", help="print its schema revision; changes nothing"), "database:current")

@@ -71,6 +71,8 @@ def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
             "per_day": flow(read, "day", 30),
             "runs": _last_runs(page_lists.last_runs(read.connection), reader),
         }
+        named = (row for some in document["needs_person"].values() for row in some["items"][:ROWS_OF_EACH])
+        registered = read.registered(row for row in named if "seller_id" in row)
     base = request.scope.get("root_path", "")
 
     def connect_link(row: Mapping[str, Any]) -> str:
@@ -84,7 +86,7 @@ def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
                 for name in reader.columns(status.columns(some["items"]))
             ],
             "rows": Shown(some["items"][:ROWS_OF_EACH]),
-            "seller_link": connect_link if name == "sellers_to_connect" else None,
+            "to_connect": connect_link if name == "sellers_to_connect" else None,
             "more": MORE.get(name) if some["count"] > ROWS_OF_EACH else None,
             "left_out": some["count"] - len(some["items"][:ROWS_OF_EACH]),
         }
@@ -94,6 +96,7 @@ def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
     on_the_way = document["on_the_way_to_the_warehouse"]
     return shown | {
         "document": document,
+        "registered": registered,
         "needed": needed,
         "stop": document["read_only"],
         "marks": _marks(document, read.now),

@@ -20,7 +20,7 @@ from airflow.configuration import conf
 from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from itsdangerous import URLSafeTimedSerializer
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.failure_summary import counted
@@ -179,7 +179,7 @@ def _shown(value: object) -> str:
 
 
 def _percent(rate: float | None) -> str:
-    return "–" if rate is None else f"{100 * rate:.2f} %"
+    return "–" if rate is None else f"{100 * rate:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _moment(value: datetime) -> Markup:
@@ -193,7 +193,7 @@ def _breakable(name: str) -> Markup:
     shown = [
         Markup('<span class="when">{}</span><wbr>').format(part)
         if n % 2
-        else escape(part).replace("_", Markup("_<wbr>"))
+        else Markup("<wbr>").join(re.split("(?<=_)(?!_)", part))
         for n, part in enumerate(parts)
     ]
     return Markup().join(shown)

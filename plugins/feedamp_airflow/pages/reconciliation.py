@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.reconciliation_report import ReportedDay
-from feedamp.state import page_lists
+from feedamp.state import ledger, page_lists
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp_airflow.cli.reconciliation import LEFT_OUT_SHOWN, days_reported, figures
@@ -31,6 +31,7 @@ from feedamp_airflow.pages.page import (
 
 router = APIRouter()
 NOT_OVER = "not over"
+FIRST_YEAR = 2000  # of which there are pages
 
 
 @router.get("/reconciliation", response_class=HTMLResponse)
@@ -59,11 +60,13 @@ def calendar(
         found = reader.counted(read.connection, found)
         rows = reader.rows(read.connection, [] if chosen is None else _by_seller(chosen))
         registered = read.registered([*rows, *found.items, *without])
+        oldest = ledger.first_day(read.connection, date(FIRST_YEAR, 1, 1))
     weeks = Calendar().monthdatescalendar(first.year, first.month)
     return render(
         request,
         "reconciliation.html",
         first=first,
+        oldest=oldest.replace(day=1) if oldest else None,
         earlier=f"{first - timedelta(days=1):%Y-%m}",
         later=f"{last + timedelta(days=1):%Y-%m}",
         dates=[date for week in weeks for date in week],
@@ -98,7 +101,7 @@ def _date(text: str) -> date:
         found = date.fromisoformat(text)
     except ValueError:
         found = date.min
-    if not 2000 <= found.year <= 2200:
+    if not FIRST_YEAR <= found.year <= 2200:
         raise Refused(404, "There is no such day.")
     return found
 
