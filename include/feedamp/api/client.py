@@ -318,7 +318,8 @@ class FeedAmpClient:
 
     async def _ask_once(self, request: Request) -> Reply:
         answer, sent_at = await self.exchange(request)
-        raise_for_status(answer, request.method, now=self._now(), seller_id=self.seller_id)
+        if not 200 <= answer.status < 300:
+            raise_for_status(answer, request.method, now=self._now(), seller_id=self.seller_id)
         # The bodies of answers to PUT and POST are not documented (Q7) and are ignored.
         if request.decode is None:
             return Reply(answer, sent_at, None)
@@ -350,8 +351,7 @@ class FeedAmpClient:
             answer, sent_at, token = await self._send(request, await self._token(stale=token))
             if answer.status == 401:
                 self._tokens.disowned(self.seller_id, token)
-        pause_s = answer.retry_after_s(self._now())
-        if pause_s is not None:
+        if "Retry-After" in answer.headers and (pause_s := answer.retry_after_s(self._now())) is not None:
             self._rate_limiter.pause(self.seller_id, pause_s)
         answer = _without_token(answer, token.value)
         if 200 <= answer.status < 300:
@@ -417,6 +417,7 @@ class FeedAmpClient:
                         max_bytes=request.max_bytes,
                         before_leaving=left.require_prompt,
                         on_leaving=has_left,
+                        quickly=left.quickly if request.on_leaving is None else None,
                         in_room=True,
                     )
                     self._clock.raise_if_refused()
@@ -436,7 +437,7 @@ def _without_token(answer: Answer, token: str) -> Answer:
     """An answer that does not repeat the token of its request, neither in a header nor in the body."""
     if token.encode() in answer.body:
         answer = replace(answer, body=answer.body.replace(token.encode(), b"***"))
-    if any(token in value for value in answer.headers.values()):
+    if token in "\n".join(answer.headers.values()):
         headers = [(name, value.replace(token, "***")) for name, value in answer.headers.items()]
         answer = replace(answer, headers=CIMultiDict(headers))
     return answer

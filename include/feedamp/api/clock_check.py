@@ -68,4 +68,4 @@ class ClockCheck:
         There, nothing backs the clock, and what was read by one that is ahead would make later reads count as older. Any
         other moment is returned as it is.
         """
-        return moment - timedelta(seconds=self._ahead_s)
+        return moment - timedelta(seconds=self._ahead_s) if self._ahead_s else moment

@@ -72,9 +72,19 @@ class Departure:
             self._room.release()
 
     def __call__(self, left_at: float) -> None:
-        self._has_left = True
-        self._after_last = self._limiter.left(self._seller_id, self._slot_at, left_at)
+        if not self.quickly(left_at):
+            self._limiter.left_late(self._seller_id)
+            self._let_next()
+
+    def quickly(self, left_at: float) -> bool:
+        """As a call, in a callback of the event loop; False if it must be called, because that waits for the state."""
+        if not self._has_left:
+            self._has_left = True
+            self._after_last = self._limiter.left(self._seller_id, left_at)
+        if self._after_last is None and left_at - self._slot_at > LATE:
+            return False
         self._let_next()
+        return True
 
     def _let_next(self) -> None:
         while self._held:
@@ -164,18 +174,19 @@ class RateLimiter:
                 )
             await self._sleep(wait_s)
 
-    def left(self, seller_id: str, slot_at: float, left_at: float) -> float | None:
-        """Postpones the next slot if this request was sent late; what `answered` takes, if the rate is held here."""
+    def left(self, seller_id: str, left_at: float) -> float | None:
+        """Tells when a request was sent; what `answered` takes, None if the rate is not held here."""
         ago_s = max(0.0, self._monotonic() - left_at)
-        after_last = self._rates.left(
+        return self._rates.left(
             seller_id,
             self._rates.elapsed_s() - ago_s,
             interval_s=self._interval_s,
             shortest_s=self._shortest_s,
         )
-        if after_last is None and left_at - slot_at > LATE:
-            self.pause(seller_id, self._interval_s)
-        return after_last
+
+    def left_late(self, seller_id: str) -> None:
+        """Postpones the next slot, since a request was sent long after its own."""
+        self.pause(seller_id, self._interval_s)
 
     def not_left(self, seller_id: str) -> None:
         """Tells that a request that had a slot was not sent."""

@@ -404,5 +404,8 @@ class LedgerOrder:
         return self._with({"phase": phase, **ended, **changes})
 
     def _with(self, changes: Mapping[str, Any]) -> LedgerOrder:
-        values = {**self.__dict__, **changes}
-        return self.of(values, [values.values()])[0]
+        if not changes.keys() <= self.__dataclass_fields__.keys():
+            raise TypeError("an order of the ledger has other fields")
+        order = object.__new__(LedgerOrder)
+        order.__dict__.update(self.__dict__, **changes)
+        return order

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
@@ -111,7 +112,7 @@ class State:
             raise
         self._patience_s = lock_wait_s if self._is_hurried else STORE_AWAY_S
 
-    @property
+    @cached_property
     def is_sqlite(self) -> bool:
         """Whether the state is a file on this machine."""
         return self.engine.dialect.name == "sqlite"

@@ -37,15 +37,12 @@ class _Wanted(Generic[_Item]):
     """An item, and what its task waits for."""
 
     item: _Item
+    seller_id: str
     done: asyncio.Future[None]
     is_taken: bool = False  # by the thread that waited for its seller
     is_withdrawn: bool = False  # its task has been cancelled
     is_told: bool = False
     failure: BaseException | None = None
-
-    @property
-    def seller_id(self) -> str:
-        return self.item.key[0]
 
 
 class GroupCommit(Generic[_Item]):
@@ -86,7 +83,7 @@ class GroupCommit(Generic[_Item]):
             StoreAwayError: also if others have been before it with transactions of its seller for too long.
         """
         loop = asyncio.get_running_loop()
-        wanted = _Wanted(item, loop.create_future())
+        wanted = _Wanted(item, item.key[0], loop.create_future())
         self._waiting.append(wanted)
         if len(self._waiting) == 1:
             loop.call_soon(self._commit_after, loop, ROUNDS)

@@ -6,6 +6,7 @@ What a delivery changes is decided in `rules/intake.py`, what may be sent in `ru
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -66,6 +67,8 @@ _SAVE_ACCEPTED = (
     )
     .values({name: sa.bindparam(name) for name in CHANGED_BY_ACCEPTED})
 )
+_SAVED = (*CHANGED_BY_ACCEPTED, *(f"was_{name}" for name in ACCEPTED_BY), "of_seller", "of_number")
+_changed, _was = attrgetter(*CHANGED_BY_ACCEPTED), attrgetter(*ACCEPTED_BY)
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
@@ -153,9 +156,7 @@ def save_accepted(
     """
     changes = [(order, accept(order)) for order, accept in sent]
     rows = [
-        {name: getattr(after, name) for name in CHANGED_BY_ACCEPTED}
-        | {f"was_{name}": getattr(before, name) for name in ACCEPTED_BY}
-        | {"of_seller": after.seller_id, "of_number": after.mp_order_number}
+        dict(zip(_SAVED, (*_changed(after), *_was(before), *after.key), strict=True))
         for before, after in changes
     ]
     if execute_many(connection, _SAVE_ACCEPTED, rows) == len(rows):

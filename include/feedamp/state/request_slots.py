@@ -250,13 +250,15 @@ def take_over(
     connection.execute(_give_back(("next_at",), "used_by"), row)
 
 
+# Asked several times a second.
+_WANTED = sa.select(slots.c.seller_id, slots.c.wanted_at).where(
+    slots.c.held_by == sa.bindparam("process"), slots.c.wanted_at > 0
+)
+
+
 def wanted(connection: Connection, process: str) -> dict[str, float]:
     """Of the sellers whose rate this process holds, those that another process wants to send requests for, and since when."""
-    rows = connection.execute(
-        sa.select(slots.c.seller_id, slots.c.wanted_at).where(
-            slots.c.held_by == process, slots.c.wanted_at > 0
-        )
-    )
+    rows = connection.execute(_WANTED, {"process": process})
     return {row.seller_id: row.wanted_at for row in rows}
 
 

@@ -27,7 +27,7 @@ class UtcTime(TypeDecorator[datetime]):
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
         """As `process_bind_param`. Rows that are stored together share moments, and to write one as text takes the longest."""
         usual = super().bind_processor(dialect)
-        return None if usual is None else lru_cache(maxsize=16)(usual)
+        return None if usual is None else lru_cache(maxsize=1024)(usual)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """The moment in UTC."""

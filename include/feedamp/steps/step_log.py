@@ -27,7 +27,9 @@ class SellerCounts:
 
     def add(self, name: str, counts: Mapping[str, int]) -> None:
         """Adds to the counts of one seller."""
-        self._counts.setdefault(name, Counter()).update(counts)
+        of_name = self._counts.setdefault(name, Counter())
+        for what, count in counts.items():  # `update` takes several times as long
+            of_name[what] += count
 
     def line(self, name: str, *, requests: int) -> str | None:
         """What was done for one seller; None if there was nothing to do."""

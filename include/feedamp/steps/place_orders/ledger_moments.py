@@ -5,8 +5,7 @@ transaction costs as much as some dozens of orders.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import methodcaller
@@ -49,26 +48,20 @@ class Begun:
 @dataclass
 class _Intent:
     key: _Key
+    lease_name: str
     begun: Begun = Begun()
-
-    @property
-    def lease_name(self) -> str:
-        return leases.of_order("place", *self.key)
 
 
 @dataclass
 class _Acceptance:
     """A PUT that FeedAMP accepted; `was_placed`: it was not the order's first one."""
 
+    key: _Key
     order: LedgerOrder
     state: str
     sent_at: datetime
     lease: Lease
     was_placed: bool = False
-
-    @property
-    def key(self) -> _Key:
-        return self.order.key
 
 
 class LedgerMoments:
@@ -82,30 +75,35 @@ class LedgerMoments:
             state, self._work, expects_more=lambda: self._sending > 0
         )
 
-    @asynccontextmanager
-    async def intent(self, seller_id: str, mp_order_number: str) -> AsyncIterator[Begun]:
-        """Takes an order's lease, which ends with the block, and records the intent to send it, if it is to be sent.
+    async def begin(self, seller_id: str, mp_order_number: str) -> Begun:
+        """Takes an order's lease and records the intent to send it, if it is to be sent; `end` it, whatever happens.
 
         Raises:
             PausedError: the seller is paused.
         """
-        intent = _Intent((seller_id, mp_order_number))
+        intent = _Intent((seller_id, mp_order_number), leases.of_order("place", seller_id, mp_order_number))
         try:
             await self._commit.do(intent)
             if intent.begun.is_paused:
                 raise sellers.paused_error(seller_id)
-            self._sending += 1
-            try:
-                yield intent.begun
-            finally:
-                self._sending -= 1
-        finally:
-            if intent.begun.lease is not None:
-                self._state.leases.end(intent.begun.lease)
+        except BaseException:
+            self._end_lease(intent.begun)
+            raise
+        self._sending += 1
+        return intent.begun
+
+    def end(self, begun: Begun) -> None:
+        """Ends the lease of an order, unless it was left with its result."""
+        self._sending -= 1
+        self._end_lease(begun)
+
+    def _end_lease(self, begun: Begun) -> None:
+        if begun.lease is not None:
+            self._state.leases.end(begun.lease)
 
     async def accepted(self, order: LedgerOrder, state: str, *, sent_at: datetime, lease: Lease) -> bool:
         """Records that FeedAMP accepted an order, and releases its lease; returns whether it was placed before."""
-        acceptance = _Acceptance(order, state, sent_at, lease)
+        acceptance = _Acceptance(order.key, order, state, sent_at, lease)
         self._sending -= 1  # what is still to come is counted, not what waits
         try:
             await self._commit.do(acceptance, even_if_cancelled=True)
@@ -187,18 +185,18 @@ class LedgerMoments:
             ],
         )
         # The ledger no longer has an order that was erased since it was sent; nothing more is recorded of it.
-        stored = {after.key for _, after in changes}
-        accepted = {acceptance.key: acceptance for acceptance in acceptances if acceptance.key in stored}
+        changed = {after.key: (before, after) for before, after in changes}
+        accepted = {acceptance.key: acceptance for acceptance in acceptances if acceptance.key in changed}
         events: list[order_story.Event] = []
-        for before, after in changes:
-            acceptance = accepted[after.key]
+        for key, (before, after) in changed.items():
+            acceptance = accepted[key]
             events += order_story.of_ledger(before, after, now=now)
             events.append(order_story.placed(after, acceptance.state, sent_at=acceptance.sent_at))
-        open_orders.remove(connection, [after.key for _, after in changes if after.phase == Phase.CLOSED])
+        closed = [key for key, (_, after) in changed.items() if after.phase == Phase.CLOSED]
+        open_orders.remove(connection, closed)
         # Decisions made before FeedAMP confirmed the state are made again.
-        still_open = [after.key for _, after in changes if after.phase != Phase.CLOSED]
-        open_orders.invalidate_validations(connection, still_open)
-        placed_before = {before.key for before, _ in changes if before.placed_at is not None}
+        open_orders.invalidate_validations(connection, changed.keys() - closed)
+        placed_before = {key for key, (before, _) in changed.items() if before.placed_at is not None}
         rows: defaultdict[_Key, list[tuple[str, Row]]] = defaultdict(list)
         for table, row in order_events.store(connection, events, run_id=self._run_id):
             rows[row["seller_id"], row["mp_order_number"]].append((table, row))

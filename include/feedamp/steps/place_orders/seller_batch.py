@@ -91,12 +91,15 @@ class SellerBatch(SellerJob):
         Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one.
         """
         self._resources.read_only.check()
-        async with self._moments.intent(self._seller_id, number) as begun:
+        begun = await self._moments.begin(self._seller_id, number)
+        try:
             if begun.note is not None:
                 self._warn(begun.note)
             if begun.order is not None and begun.lease is not None:
                 await self._place(begun.order, begun.lease)
             return not begun.is_busy
+        finally:
+            self._moments.end(begun)
 
     async def _place(self, order: LedgerOrder, lease: Lease) -> None:
         try:
@@ -121,9 +124,12 @@ class SellerBatch(SellerJob):
     async def _send(self, order: LedgerOrder, lease: Lease) -> datetime | None:
         """PUTs the order and returns when it was sent; None if it is to be cancelled but CANCELLED must not be sent."""
         number, body = order.mp_order_number, order.put_body(order.next_state)
-        put = partial(
-            self._client.put_order, number, body, before_sending=partial(lease.require, _busy(number))
-        )
+
+        def still_held() -> None:
+            if not lease.is_held():
+                raise _busy(number)
+
+        put = partial(self._client.put_order, number, body, before_sending=still_held)
         if order.desired_state != CANCELLED:
             return await put()
         return await self._right_after_reading(partial(self._may_cancel, order, lease), put)
