@@ -29,10 +29,11 @@ from feedamp.errors import BusyError
 from feedamp.state.lease_owner import is_dead, new_owners
 from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.schema import leases
-from feedamp.state.statements import as_list, insert, is_listed
+from feedamp.state.statements import as_list, execute_many, insert, is_listed
 
 log = logging.getLogger(__name__)
 _ENDS_WITHIN_S = 1.0
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 _DROP = sa.delete(leases).where(leases.c.name == sa.bindparam("of_name"))
 _ARE_HELD = is_listed([leases.c.name, leases.c.owner])
@@ -95,6 +96,9 @@ def _listed(held: Collection[Lease]) -> str:
     return as_list((lease.name, lease.owner) for lease in held)
 
 
+_TAKE_FREE = insert("sqlite", leases).on_conflict_do_nothing()
+
+
 @cache
 def _take(dialect: str) -> ReturningInsert[Any]:
     statement = insert(dialect, leases)
@@ -104,8 +108,7 @@ def _take(dialect: str) -> ReturningInsert[Any]:
 
 def elapsed_s() -> float:
     """A monotonic clock that, on Linux, also counts the time in which the machine was suspended."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 class Lease:
@@ -210,9 +213,12 @@ class Leases:
             return {}
         _lock(connection, names)
         # Where a row exists, it is locked by this, so that its holder cannot renew it meanwhile.
-        new = [{"name": name, "owner": owner, "beat": 0} for name, owner in owners.items()]
-        rows = connection.execute(_take(connection.dialect.name), new).all()
-        left = {row.name: row for row in rows if row.owner != owners[row.name]}
+        new = [{"name": name, "owner": owner, "beat": 0, "until": None} for name, owner in owners.items()]
+        left: dict[str, sa.Row[Any]] = {}
+        # Nearly always all are free, and to return a row takes SQLAlchemy longer than it takes SQLite to store it.
+        if connection.dialect.name != "sqlite" or execute_many(connection, _TAKE_FREE, new) < len(new):
+            rows = connection.execute(_take(connection.dialect.name), new).all()
+            left = {row.name: row for row in rows if row.owner != owners[row.name]}
         busy = {name for name, row in left.items() if not self._is_free(row, began=asked_at)}
         mine = [name for name in owners if name not in busy]
         for name in mine:

@@ -15,7 +15,7 @@ from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, Kind, of_ledger
 from feedamp.state import ledger, outbox
 from feedamp.state.schema import order_events
-from feedamp.state.statements import insert, is_any_of, is_order
+from feedamp.state.statements import Insert, execute_many, insert, is_any_of, is_order
 from feedamp.tables import ORDER_EVENTS, RECORDED_AT, Row
 
 _NO_ORDER = ("", "")
@@ -46,14 +46,30 @@ def store(connection: Connection, events: Iterable[Event], *, run_id: str | None
     }
     if not rows:
         return []
-    added = connection.execute(_add(connection.dialect.name), list(rows.values()))
-    return [_for_outbox(rows[key]) for key in sorted(tuple(row) for row in added)]
+    return [_for_outbox(rows[key]) for key in sorted(_add(connection, rows))]
+
+
+def _add(connection: Connection, rows: dict[tuple[Any, ...], Row]) -> Iterable[tuple[Any, ...]]:
+    """Stores rows by their keys; returns the keys that are new."""
+    dialect, to_add = connection.dialect.name, list(rows.values())
+    if dialect == "sqlite":
+        # Nearly always all are new, and to return a row takes SQLAlchemy longer than it takes SQLite to store it.
+        unless_some_are_stored = connection.begin_nested()
+        if execute_many(connection, _adding(dialect), to_add) == len(to_add):
+            unless_some_are_stored.commit()
+            return rows
+        unless_some_are_stored.rollback()
+    return [tuple(row) for row in connection.execute(_adding_new(dialect), to_add)]
 
 
 @cache
-def _add(dialect: str) -> ReturningInsert[Any]:
-    statement = insert(dialect, order_events).on_conflict_do_nothing()
-    return statement.returning(*order_events.primary_key.columns)
+def _adding(dialect: str) -> Insert:
+    return insert(dialect, order_events).on_conflict_do_nothing()
+
+
+@cache
+def _adding_new(dialect: str) -> ReturningInsert[Any]:
+    return _adding(dialect).returning(*order_events.primary_key.columns)
 
 
 def put_again(connection: Connection, keys: Iterable[Sequence[str]]) -> int:
