@@ -41,10 +41,10 @@ def test_all_end_up_with_one_data_key(four, url, is_earlier):
 
 def test_all_processes_together_keep_to_the_rate(four, url):
     State(url).close()
-    came = sorted(moment for moments in four.run(take_turns, url, 8) for moment in moments)
-    assert len(came) == 8 * four.count
+    came = sorted(moment for moments in four.run(take_turns, url, 4) for moment in moments)
+    assert len(came) == 4 * four.count
     # A process may be delayed between its slot and its clock, so the total is measured and not each gap.
-    assert came[-1] - came[0] >= (len(came) - four.count) * 0.01 * SPACING
+    assert came[-1] - came[0] >= (len(came) - four.count) * 0.1 * SPACING
 
 
 def test_each_expiry_is_refreshed_exactly_once(four, url):

@@ -119,10 +119,10 @@ def rotate_once(url: str, keys: str, folder: str, pipe: Any) -> None:
 
 
 def take_turns(_number: int, url: str, turns: int) -> list[float]:
-    """The moment of each slot, by this machine's clock."""
+    """The moment of each slot, ten of which come in a second, by this machine's clock."""
 
     async def work(state: State) -> list[float]:
-        rate_limiter, came = RateLimiter(state, requests_per_second=100, sleep=asyncio.sleep), []
+        rate_limiter, came = RateLimiter(state, requests_per_second=10, sleep=asyncio.sleep), []
         for _ in range(turns):
             async with rate_limiter.leaving("S1", asyncio.Semaphore()):
                 came.append(datetime.now(UTC).timestamp())
