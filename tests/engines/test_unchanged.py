@@ -60,6 +60,12 @@ def test_nothing_but_the_moments_is_read_and_written_of_an_unchanged_order(loade
     assert loader.query(f"SELECT reported_at FROM {META}.first_reports") == [(at(1),)]
 
 
+def test_what_was_decided_on_an_unchanged_order_comes_with_it(loader: Loader) -> None:
+    loader.load(snapshot(order(1), 1))
+    loader.load(snapshot(order(1), 2) | closure(3))
+    assert loader.query("SELECT extracted_at, closed_at FROM orders") == [(at(2), at(3))]
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [
