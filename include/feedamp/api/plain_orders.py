@@ -27,7 +27,7 @@ from feedamp.api.json_fields import (
     is_too_deep,
     moment_in,
 )
-from feedamp.codec import decode_json, decoder_of, encode, remembers_short
+from feedamp.codec import decoder_of, encode, remembers_short
 from feedamp.errors import UnreadableError
 from feedamp.models import (
     Address,
@@ -54,7 +54,6 @@ _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_IDENT
 _Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
 
 _Part = TypeVar("_Part", Shipment, Cancellation)
-_ABSENT = msgspec.Raw(b"null")
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -62,8 +61,8 @@ class _Line(msgspec.Struct, gc=False):
     sku: str | None = None
     product_name: str | None = None
     quantity: _Whole | None = None
-    unit_price: msgspec.Raw = _ABSENT
-    shipping_price: msgspec.Raw = _ABSENT
+    unit_price: Any = None
+    shipping_price: Any = None
 
 
 class _Entry(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -75,7 +74,7 @@ class _Entry(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class _Order(msgspec.Struct, gc=False):
-    """An order as the contract shows it; every member may be null, and times and amounts are still text."""
+    """An order as the contract shows it; every member may be null, times are still text, and amounts as they were sent."""
 
     mp_order_number: _Identifier
     sales_channel: str | None = None
@@ -176,7 +175,7 @@ class _Form:
 
     def orders(self, plain: Sequence[Any], coercions: Coercions) -> list[Order]:
         """The orders in the types of `models`; adds to `coercions` what was counted, if nothing is raised."""
-        counted = _Counted()
+        counted = _Counted(plain)
         read = [self._order(one, counted) for one in plain]
         if counted.amounts_as_text:
             coercions["number_as_text"] += counted.amounts_as_text
@@ -188,15 +187,15 @@ class _Form:
         extra: JsonObject = {}
         if self._of_order:
             _keep(extra, plain, self._of_order)
-        amount, moment, of_line = counted.amount, counted.moment, self._of_line
+        amounts, moment, of_line = counted.amounts, counted.moment, self._of_line
         lines = [
             OrderLine(
                 line.mp_line_number,
                 line.sku,
                 line.product_name,
                 line.quantity,
-                amount(line.unit_price),
-                amount(line.shipping_price),
+                amounts[id(line.unit_price)],
+                amounts[id(line.shipping_price)],
                 _keep({}, line, of_line) if of_line else {},
             )
             for line in plain.order_lines or ()
@@ -249,15 +248,19 @@ _form = lru_cache(maxsize=64)(_Form)
 class _Counted:
     """Reads values that have another type than the contract says, but only one meaning."""
 
-    def __init__(self) -> None:
-        self.amounts_as_text = self.times_without_zone = 0
-
-    def amount(self, text: msgspec.Raw) -> Decimal | None:
-        if text is _ABSENT:
-            return None
-        amount, is_text = _amount_in(bytes(text))
-        self.amounts_as_text += is_text
-        return amount
+    def __init__(self, plain: Sequence[Any]) -> None:
+        sent = [
+            amount
+            for one in plain
+            for line in one.order_lines or ()
+            for amount in (line.unit_price, line.shipping_price)
+        ]
+        # Nearly all lines share theirs with others: the decoder gives one object for each fraction.
+        different = dict(zip(map(id, sent), sent, strict=True))
+        self.amounts = {key: _amount_in(amount) for key, amount in different.items()}
+        texts = {key for key, amount in different.items() if type(amount) is str}
+        self.amounts_as_text = sum(id(amount) in texts for amount in sent) if texts else 0
+        self.times_without_zone = 0
 
     def moment(self, text: str | None) -> datetime | None:
         if text is None:
@@ -267,18 +270,24 @@ class _Counted:
         return moment
 
 
-# Of one page, most times and many amounts are equal.
-@remembers_short(1024)
-def _amount_in(text: bytes) -> tuple[Decimal | None, bool]:
-    """The amount that a JSON value means, and whether it is text."""
-    value = decode_json(text)
-    if value is None:
-        return None, False
-    kind = type(value)
-    amount = decimal_in(value) if kind is str else Decimal(value) if kind in (int, Decimal) else None
+def _amount_in(sent: Any) -> Decimal | None:
+    """The amount that a JSON value means."""
+    kind = type(sent)
+    if kind is str:
+        return _amount_in_text(sent)
+    if sent is None:
+        return None
+    if kind not in (int, Decimal):
+        raise _NotPlainError
+    return _exactly(Decimal(sent))
+
+
+@remembers_short(1024)  # of one page, many are equal
+def _amount_in_text(text: str) -> Decimal:
+    amount = decimal_in(text)
     if amount is None:
         raise _NotPlainError
-    return _exactly(amount), kind is str
+    return _exactly(amount)
 
 
 def _exactly(amount: Decimal) -> Decimal:
@@ -288,7 +297,7 @@ def _exactly(amount: Decimal) -> Decimal:
     return held
 
 
-@remembers_short(1024)
+@remembers_short(1024)  # likewise
 def _moment_in(text: str) -> tuple[datetime, bool]:
     return moment_in(text.strip())
 
