@@ -201,7 +201,8 @@ def take(page: Page, name: str, path: str) -> None:
         height = min(HEIGHT, page.evaluate("document.querySelector('main').getBoundingClientRect().bottom"))
         taken = page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height}, full_page=True)
     IMAGES.mkdir(exist_ok=True)
-    picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(64)
+    # The default method turns colors of few pixels gray, such as that of a word.
+    picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE)
     picture.save(IMAGES / f"{name}.png", optimize=True)
     print(f"docs/images/{name}.png: {(IMAGES / f'{name}.png').stat().st_size // 1024} kB")
 
