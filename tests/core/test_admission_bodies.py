@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from order_samples import good_line, good_order
 
+from feedamp.codec import content_hash
 from feedamp.inbox import OrderRow
 from feedamp.rules.intake import (
     MAX_DELIVERIES,
@@ -23,6 +24,7 @@ from feedamp.rules.order import (
     PENDING,
     LedgerOrder,
 )
+from feedamp.rules.stored_body import REDACTED
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
@@ -130,6 +132,33 @@ def test_lines_in_another_order_are_no_difference(known: Callable[..., LedgerOrd
     ):
         [reason] = admit(row(order_lines=differing), before, NOTHING_SEEN, now=NOW).reasons
         assert (reason.field, reason.code) == ("order_lines", "body_changed")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"phase": "refused"}, id="of an order that FeedAMP refused"),
+        pytest.param({"phase": "closed", "body_kind": REDACTED}, id="of an order whose body is removed"),
+        pytest.param({"phase": "settled", "body_kind": REDACTED}, id="of an order that waits for its body"),
+    ],
+)
+def test_lines_in_another_order_are_a_repeat(change: dict[str, Any]) -> None:
+    lines = [good_line(mp_line_number=number) for number in "ab"]
+    order = admit(row(order_lines=lines), None, NOTHING_SEEN, now=EARLIER).order
+    assert order is not None
+    known = replace(order, first_put_at=EARLIER, **change)
+    same, turned = (admit(row(order_lines=ls), known, NOTHING_SEEN, now=NOW) for ls in (lines, lines[::-1]))
+    assert not same.reasons
+    assert (turned.rejected, turned.reasons, turned.order is None) == (False, (), same.order is None)
+
+
+def test_a_hash_of_unsorted_lines_by_an_earlier_version_is_recognized() -> None:
+    lines = [good_line(mp_line_number=number) for number in "ba"]
+    body = {**taken().body, "order_lines": lines}
+    for phase in ("settled", "closed"):
+        known = placed(body=body, body_hash=content_hash(body), body_kind=REDACTED, phase=phase, delivered=())
+        admission = admit(row(order_lines=lines), known, NOTHING_SEEN, now=NOW)
+        assert (admission.rejected, admission.reasons) == (False, ())
 
 
 def test_a_repeat_of_an_older_delivery_changes_nothing() -> None:

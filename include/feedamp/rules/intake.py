@@ -61,7 +61,7 @@ class _Delivery:
     def __init__(self, row: OrderRow) -> None:
         self.body = {key: value for key, value in row.body.items() if key != "marketplace_state"}
         self.state = MarketplaceState(row.body["marketplace_state"])
-        self.body_hash = content_hash(self.body)
+        self.body_hash = content_hash(_by_line(self.body))
         self.hash = content_hash([self.body_hash, self.state])
         # The columns that name the row's source; a later placement or reject refers to them.
         self.origin: dict[str, Any] = {
@@ -71,6 +71,10 @@ class _Delivery:
         }
         self.with_body: dict[str, Any] = {"body": self.body, "body_hash": self.body_hash, **self.origin}
         self.purchase_date = datetime.fromisoformat(self.body["purchase_date"])
+
+    def has(self, body_hash: str) -> bool:
+        """Whether its body has this hash; earlier versions made it of the lines as they came."""
+        return body_hash in (self.body_hash, content_hash(self.body))
 
 
 def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now: datetime) -> Admission:
@@ -84,12 +88,12 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now:
         return Admission()
     order = known.but(delivered=_delivered(known, new))
     reasons: tuple[Reason, ...] = ()
-    if new.body_hash != known.body_hash:
+    if not new.has(known.body_hash):
         if _is_replaceable(known):
             if known.phase != Phase.REFUSED and row.source != known.source:
                 # Recorded because an order split over two files would otherwise silently lose the lines of the first.
                 said = f"replaces what {known.source} row {known.source_row} said, which was not sent yet"
-                reasons = capped(_differences(known.body, new.body, said))
+                reasons = capped(_differences(_by_line(known.body), _by_line(new.body), said))
             order = order.but(purchase_date=new.purchase_date, **new.with_body)
         else:
             reasons = capped(_body_changed(known, new.body))
@@ -104,7 +108,7 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now:
 def _attach_body(known: LedgerOrder, new: _Delivery, seen: ObservedState, now: datetime) -> Admission:
     """Adds the delivered body, if it fits, to an open order without one (adopted, or reopened after redaction)."""
     wrong = tuple(contradictions(known.body, new.body))
-    if not wrong and known.body_hash and known.body_hash != new.body_hash:
+    if not wrong and known.body_hash and not new.has(known.body_hash):
         wrong = capped(_body_changed(known, new.body))
     if wrong:
         return Admission(None, wrong, rejected=True)
@@ -182,7 +186,7 @@ def _body_changed(known: LedgerOrder, body: Mapping[str, Any]) -> list[Reason]:
     If the placed body is no longer stored, one reason without a field; if there never was one, none.
     """
     if known.has_body:
-        return _differences(known.body, body, _NOT_UPDATABLE)
+        return _differences(_by_line(known.body), _by_line(body), _NOT_UPDATABLE)
     if not known.body_hash:
         return []
     message = "differs from the placed order, whose body is no longer stored, so its fields cannot be named"
@@ -195,7 +199,7 @@ def _differences(
     found = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if old == new or (key == "order_lines" and _by_number(old) == _by_number(new)):
+        if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, message, f"{path}{key}.")
@@ -204,9 +208,9 @@ def _differences(
     return found
 
 
-def _by_number(lines: Any) -> list[Any]:
-    """Lines of a body by their numbers: rows of a file may come in any order."""
-    return sorted(lines, key=itemgetter("mp_line_number"))
+def _by_line(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A body with its lines by number, as rows of a file may come in any order."""
+    return {**body, "order_lines": sorted(body["order_lines"], key=itemgetter("mp_line_number"))}
 
 
 def _illegal(message: str) -> Reason:
