@@ -130,6 +130,16 @@ def test_a_difference_on_record_follows_its_row_to_another_place(env: Env, state
     assert env.rejects() == []
 
 
+def test_a_difference_on_record_is_not_lost_behind_a_bad_row_of_its_order(env: Env) -> None:
+    env.placed("M-1")
+    differs = env.body("M-1", units=3)
+    drop_bytes(env, "2.jsonl", jsonl([differs]))
+    env.intake()
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-1", currency="Dollars"), differs]))
+    env.intake()
+    assert [reject.reasons[0]["field"] for reject in env.rejects()] == ["currency", "order_lines"]
+
+
 def test_a_dismissed_difference_stays_dismissed_in_another_place(env: Env) -> None:
     env.placed("M-1")
     drop_bytes(env, "2.jsonl", jsonl([env.body("M-1", units=3)]))

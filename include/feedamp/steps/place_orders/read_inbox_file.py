@@ -220,6 +220,7 @@ class _FilePass:
                 return  # the order was taken with this difference, which is recorded already
         elif admission.order is None and not admission.reasons and row.row_hash in self._differences:
             self._repeats.setdefault(row.row_hash, row.row_number)
+            return
         rows.write(row, admission)
         now = self._resources.state.now()
         if admission.reasons:
