@@ -287,3 +287,8 @@ def test_a_disk_that_is_full_amid_a_load_is_named_and_stores_nothing(path: Path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     load()  # the table does not exist: nothing of the first try is there
+
+
+def test_a_cell_that_speaks_of_a_full_disk_is_not_taken_for_one(path: Path) -> None:
+    with pytest.raises(duckdb.ConversionException), DuckDbWarehouse(str(path)).session() as session:
+        session._engine.execute("SELECT CAST('no space left' AS INTEGER)")

@@ -289,7 +289,10 @@ def _told_if_full(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except duckdb.Error as error:
+    except (
+        duckdb.OperationalError,
+        duckdb.FatalException,
+    ) as error:  # the messages of others may quote a cell
         if not _CANNOT_WRITE.search(str(error)):
             raise
         raise StoreAwayError(
