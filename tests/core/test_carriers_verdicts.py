@@ -19,6 +19,7 @@ from feedamp.carriers.names import LONGEST_READ
     pytest.param("UPS", " 1z-999-aa1 01 2345 6784\n", id="lower case, dashes and spaces"),
     pytest.param("UPS", "\u202d1Z999AA1 0123456784\u202c", id="marks of its direction, as phones copy it"),
     pytest.param("FedEx", "\u2066986578788855\u2069", id="newer marks of its direction"),
+    pytest.param("FedEx", "\u061c986578788855", id="the mark of a direction in Arabic"),
     pytest.param("FedEx", "986578788855", id="FedEx Express"),
     pytest.param("FedEx Ground", "0414 4176 0228 964", id="FedEx Ground with its leading zero"),
     pytest.param("FedEx", "9611020987654312345672", id="FedEx Ground 96"),

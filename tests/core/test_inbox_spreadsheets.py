@@ -120,7 +120,7 @@ def test_an_identifier_that_only_looks_unusual_is_accepted(value):
     assert row.body["order_lines"][0]["sku"] == value
 
 
-@pytest.mark.parametrize("value", ["01220", "+49 170 1234567", "-22"])
+@pytest.mark.parametrize("value", ["01220", "+49 170 1234567", "-22", "@22", "=22"])
 def test_an_apostrophe_that_keeps_an_identifier_as_text_is_left_out(value):
     content = csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS.keys() - {"mp_order_number"}, f"'{value}"))
     (row,) = read(content)
@@ -140,6 +140,11 @@ def test_an_apostrophe_in_other_text_stays():
     assert isinstance(row, OrderRow)
     found = row.body["customer"]["full_name"], row.body["shipping_address"]["address1"]
     assert (*found, row.body["order_lines"][0]["sku"]) == tuple(names.values())
+
+
+def test_an_apostrophe_in_a_formula_that_keeps_a_text_stays():
+    (row,) = read(csv_text(CSV_ROW | {"order_lines.sku": '="\'47-CAP"'}))
+    assert row.body["order_lines"][0]["sku"] == "'47-CAP"
 
 
 def test_damage_behind_an_apostrophe_is_rejected():

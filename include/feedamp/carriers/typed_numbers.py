@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_WRAPPED_IN = r"\s'\"`=()\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+_WRAPPED_IN = r"\s'\"`=()\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
 _IGNORED = re.compile(rf"[{_WRAPPED_IN}\-.#\u2010-\u2015\u2212]+")
 _WRAPPING = re.compile(rf"\A[{_WRAPPED_IN}]+|[{_WRAPPED_IN}]+\Z")
 _AROUND = "?!:;,*/\\|<>{}_"
