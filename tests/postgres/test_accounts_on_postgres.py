@@ -36,3 +36,14 @@ def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url
             [start] = extraction_start.read_all(connection, [SELLER], now=env.state.now()).values()
             assert start.is_marked
         assert seen() == [(True, "active", True), (True, "active", True)]
+
+
+def test_orders_that_two_accounts_show_are_noticed(tmp_path, url):
+    with open_env(tmp_path, state_url=url, keep_older_grants=True) as env:
+        with env.state.begin() as connection:
+            token = env.sandbox.consent(SELLER)
+            grants.put_grant(connection, env.cipher, OTHER, "feedamp", token, now=env.state.now())
+        env.stock(1)
+        env.extract()
+        with env.state.read() as connection:
+            assert [one.mixed_with for one in sellers.find(connection)] == [OTHER, SELLER]

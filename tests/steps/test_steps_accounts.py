@@ -14,11 +14,13 @@ from env import OTHER, SELLER, Env, open_env, shipment
 from crashes.clock import NOON
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.pages import Filters
+from feedamp.models import Order, OrderLine
 from feedamp.run import Run
 from feedamp.state import consents, grants, manifests, sellers
 from feedamp.state.schema import grants as grants_table
 from feedamp.state.schema import sellers as sellers_table
 from feedamp.steps import depart
+from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.load import load_what_is_whole
 from feedamp.steps.lost_manifests import give_up_manifest
 
@@ -409,6 +411,22 @@ def test_two_tokens_for_one_account_are_noticed_by_orders_that_both_show(env):
             sellers.pause(connection, seller, paused=False, now=env.state.now())
     env.extract(since=NOON - timedelta(days=1))
     assert [the(env, seller).mixed_with for seller in (SELLER, OTHER)] == [None, None]
+
+
+def test_an_order_of_another_account_is_known_on_a_later_page_too(env):
+    def look(watch: AccountWatch, *numbers: str, sku: str = "SKU-A") -> str | None:
+        lines = (OrderLine(mp_line_number="1", sku=sku),)
+        shown = [Order(mp_order_number=one, purchase_date=NOON, order_lines=lines) for one in numbers]
+        with env.state.read() as connection:
+            seen = watch.look(connection, shown)
+        watch.judge(seen)
+        return the(env, SELLER).mixed_with
+
+    one, other = (AccountWatch(env.resources, the(env, it), is_marked=False) for it in (SELLER, OTHER))
+    assert look(one, "1001") is None
+    assert look(other, "1002") is None
+    assert look(other, "1001", "1003", sku="SKU-B") is None
+    assert look(other, "1004", "1001") == OTHER
 
 
 def test_foreign_orders_of_two_accounts_are_no_mix_up(env):

@@ -27,7 +27,7 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.rules.account_evidence import KnownOrder, contradicts
-from feedamp.state import State, consents, known_orders
+from feedamp.state import State, consents, known_orders, seller_facts
 from feedamp.state.sellers import Seller
 from feedamp.state.token_cipher import TokenCipher
 
@@ -153,8 +153,9 @@ async def _what_is_wrong(
     if others_are_known:
         page = await _first_page(client, Filters(page_size=_PAGE_SIZE))
         with state.read() as connection:
-            strangers = known_orders.strangers_among(connection, cipher, seller.seller_id, page.orders)
-            foreign = known_orders.foreign_order(connection, seller, strangers)
+            facts = seller_facts.read(connection, seller.seller_id)
+            strangers = known_orders.strangers_among(connection, cipher, facts, seller.seller_id, page.orders)
+            foreign = known_orders.foreign_order(connection, facts, seller, strangers)
         if foreign is not None and not foreign.is_forced:
             other_id = foreign.other_id
             what.append(

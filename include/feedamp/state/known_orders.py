@@ -16,10 +16,11 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json
 from feedamp.models import Order
 from feedamp.rules.account_evidence import KnownOrder, mark, proves
-from feedamp.state import erasures, ledger
+from feedamp.state import erasures
 from feedamp.state.schema import account_marks, grants, orders, sellers
+from feedamp.state.seller_facts import SellerFacts
 from feedamp.state.sellers import Seller
-from feedamp.state.statements import in_parts, insert, is_order
+from feedamp.state.statements import as_list_of_texts, in_parts, insert, is_order, listed_texts
 from feedamp.state.token_cipher import TokenCipher
 
 MARKS_PER_SELLER = 20
@@ -34,9 +35,6 @@ _SELLER_ID: sa.BindParameter[str] = sa.bindparam("seller_id")
 _IS_OTHER = sa.and_(sellers.c.conn_id == sa.bindparam("conn_id"), sellers.c.seller_id != _SELLER_ID)
 _OWN = sa.select(orders.c.mp_order_number, orders.c.purchase_date).where(
     orders.c.seller_id == _SELLER_ID, orders.c.mp_order_number.in_(_NUMBERS)
-)
-_GRANT = sa.select(grants.c.account_forced, grants.c.others_known_until).where(
-    grants.c.seller_id == _SELLER_ID
 )
 _OF_OTHERS = (
     sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.purchase_date, grants.c.account_forced)
@@ -57,11 +55,14 @@ _SHARED = (
     .where(account_marks.c.mark.in_(sa.bindparam("marks", expanding=True)), _IS_OTHER)
     .order_by(account_marks.c.seller_id, account_marks.c.mp_order_number)
 )
-_OTHERS_ARE_MARKED = (
-    sa.select(sa.literal(1))
-    .select_from(sellers)
-    .where(_IS_OTHER, sa.exists().where(account_marks.c.seller_id == sellers.c.seller_id))
-    .limit(1)
+# Each number once, however many sellers have marks of an order with it.
+_LISTED = listed_texts()
+_MARKED_NUMBERS = sa.select(_LISTED.c.value).where(
+    sa.exists().where(
+        account_marks.c.mp_order_number == _LISTED.c.value,
+        account_marks.c.seller_id == sellers.c.seller_id,
+        _IS_OTHER,
+    )
 )
 
 
@@ -111,40 +112,42 @@ def nothing_to_compare(connection: Connection) -> list[str]:
 
 
 def foreign_order(
-    connection: Connection, seller: Seller, strangers: Mapping[str, Order]
+    connection: Connection, facts: SellerFacts, seller: Seller, strangers: Mapping[str, Order]
 ) -> ForeignOrder | None:
     """The first order in a seller's account that was placed for another seller, proven by its date and lines.
 
     `strangers` is the result of `strangers_among`. If there are several, an order for which `--force` was used for neither
     of the two sellers takes precedence. Orders that were placed before a person resumed this seller do not count.
     """
-    grant = _grant(connection, seller) if strangers else None
-    if grant is None or not ledger.have_others_orders(connection, seller.seller_id):
+    if not (facts.has_grant and facts.others_have_orders):
         return None
     forced: ForeignOrder | None = None
     for known, is_forced in _of_others(connection, seller, strangers):
-        is_new = grant.others_known_until is None or known.placed_at > grant.others_known_until
+        is_new = facts.others_known_until is None or known.placed_at > facts.others_known_until
         if is_new and proves(strangers[known.mp_order_number], known):
-            if not (is_forced or grant.account_forced):
+            if not (is_forced or facts.account_forced):
                 return ForeignOrder(known.seller_id, known.mp_order_number)
             forced = forced or ForeignOrder(known.seller_id, known.mp_order_number, is_forced=True)
     return forced
 
 
-def shared_order(connection: Connection, seller: Seller, marked: Mapping[str, str]) -> ForeignOrder | None:
-    """The first order that another seller's account has shown as well; `marked` is the result of `marks_of`.
+def shared_order(
+    connection: Connection, facts: SellerFacts, seller: Seller, strangers: Mapping[str, Order]
+) -> ForeignOrder | None:
+    """The first order that another seller's account has shown as well; `strangers` is the result of `strangers_among`.
 
     None if a person has resumed the seller.
     """
-    grant = _grant(connection, seller) if marked else None
-    if grant is None or grant.others_known_until is not None:
+    if not facts.has_grant or facts.others_known_until is not None:
         return None
-    row = connection.execute(_SHARED, {**_named(seller), "marks": list(marked)}).first()
+    # The number is part of a mark, and found in much less time than a mark is made.
+    wanted = {**_named(seller), "listed": as_list_of_texts(strangers)}
+    numbers = connection.execute(_MARKED_NUMBERS, wanted).scalars().all()
+    marks = [digest for digest, _ in marks_of(strangers[number] for number in numbers)]
+    if not marks:
+        return None
+    row = connection.execute(_SHARED, {**_named(seller), "marks": marks}).first()
     return None if row is None else ForeignOrder(row.seller_id, row.mp_order_number)
-
-
-def _grant(connection: Connection, seller: Seller) -> Any:
-    return connection.execute(_GRANT, {"seller_id": seller.seller_id}).first()
 
 
 def _of_others(
@@ -170,36 +173,30 @@ def _of_others(
             yield _order(connection.execute(one).one()), bool(row.account_forced)
 
 
-def marks_of(strangers: Mapping[str, Order]) -> dict[str, str]:
-    """Mark -> order number of the result of `strangers_among`."""
-    return {digest: number for number, order in strangers.items() if (digest := mark(order)) is not None}
+def marks_of(shown: Iterable[Order]) -> Iterator[tuple[str, str]]:
+    """Mark and number of those of the orders that show enough of themselves."""
+    return ((digest, order.mp_order_number) for order in shown if (digest := mark(order)) is not None)
 
 
-def keep_marks(connection: Connection, seller_id: str, marked: Mapping[str, str]) -> None:
-    """Stores up to 20 marks of orders in a seller's account; `marked` is the result of `marks_of`. Safe to repeat."""
-    rows = [
-        {"mark": digest, "seller_id": seller_id, "mp_order_number": number}
-        for digest, number in list(marked.items())[:MARKS_PER_SELLER]
-    ]
+def keep_marks(connection: Connection, seller_id: str, marked: Iterable[tuple[str, str]]) -> None:
+    """Stores marks of orders in a seller's account; `marked` is of `marks_of`. Safe to repeat."""
+    rows = [{"mark": digest, "seller_id": seller_id, "mp_order_number": number} for digest, number in marked]
     if rows:
         connection.execute(insert(connection, account_marks).on_conflict_do_nothing(), rows)
 
 
-def others_are_marked(connection: Connection, seller: Seller) -> bool:
-    """Whether marks of orders in other sellers' accounts are stored."""
-    return connection.execute(_OTHERS_ARE_MARKED, _named(seller)).first() is not None
-
-
 def strangers_among(
-    connection: Connection, cipher: TokenCipher, seller_id: str, shown: Iterable[Order]
+    connection: Connection, cipher: TokenCipher, facts: SellerFacts, seller_id: str, shown: Iterable[Order]
 ) -> dict[str, Order]:
     """Those of the orders, by number, that the ledger does not have as the seller's own; of erased ones it says nothing."""
     strangers = {order.mp_order_number: order for order in shown}
     own = {"seller_id": seller_id, "numbers": list(strangers)}
-    for row in connection.execute(_OWN, own) if ledger.has_orders(connection, seller_id) else ():
+    for row in connection.execute(_OWN, own) if facts.has_orders else ():
         purchased_at = strangers[row.mp_order_number].purchase_date
         if purchased_at is None or purchased_at.replace(microsecond=0) == row.purchase_date:
             del strangers[row.mp_order_number]
+    if not facts.is_any_erased:
+        return strangers
     erased = erasures.load(connection, cipher, ((seller_id, number) for number in strangers))
     return {number: order for number, order in strangers.items() if not erased.has(seller_id, number)}
 

@@ -305,12 +305,12 @@ _CLOSED_SINCE = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
 
 
 # To find out that there are none takes much less than to look for hundreds of orders by number.
-_OF_SELLER = sa.exists().where(orders.c.seller_id == sa.bindparam("of"))
-_OF_ANOTHER = sa.or_(
+OF_SELLER = sa.exists().where(orders.c.seller_id == sa.bindparam("of"))
+OF_ANOTHER = sa.or_(
     sa.exists().where(orders.c.seller_id < sa.bindparam("of")),
     sa.exists().where(orders.c.seller_id > sa.bindparam("of")),
 )
-_HAS_ORDERS, _HAVE_OTHERS_ORDERS = sa.select(_OF_SELLER), sa.select(_OF_ANOTHER)
+_HAS_ORDERS = sa.select(OF_SELLER)
 
 
 def has_orders(connection: Connection, seller_id: str) -> bool:
@@ -318,17 +318,10 @@ def has_orders(connection: Connection, seller_id: str) -> bool:
     return bool(connection.execute(_HAS_ORDERS, {"of": seller_id}).scalar_one())
 
 
-def have_others_orders(connection: Connection, seller_id: str) -> bool:
-    """Whether the ledger has any order of another seller."""
-    return bool(connection.execute(_HAVE_OTHERS_ORDERS, {"of": seller_id}).scalar_one())
-
-
 def closed_since(
     connection: Connection, seller_id: str, numbers: Iterable[str], moment: datetime
 ) -> dict[str, datetime]:
     """Closing time by number, for those of the orders that this installation closed since a moment (inclusive)."""
-    if not has_orders(connection, seller_id):
-        return {}
     wanted = {"of": seller_id, "numbers": list(numbers), "since": moment}
     return {row.mp_order_number: row.closed_at for row in connection.execute(_CLOSED_SINCE, wanted)}
 

@@ -153,6 +153,7 @@ account_marks = _table(
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("mp_order_number", _NUMBER, nullable=False),
     sa.Index("account_marks_by_seller", "seller_id"),
+    sa.Index("account_marks_by_number", "mp_order_number"),
 )
 
 token_fingerprints = _table(

@@ -128,6 +128,30 @@ def _of_json_in_sqlite(keys: _Keys, compiler: Any, **options: Any) -> str:
     return f"(SELECT {values} FROM json_each({compiler.process(listed, **options)}))"  # noqa: S608 - no value
 
 
+def listed_texts() -> sa.TableValuedAlias:
+    """A row with a `value` for each text of the parameter `listed`, which is what `as_list_of_texts` gives."""
+    return _Texts(sa.bindparam("listed", type_=sa.Text)).table_valued(sa.Column("value", sa.Text))
+
+
+def as_list_of_texts(texts: Iterable[str]) -> str:
+    """The texts as the parameter of `listed_texts` holds them."""
+    return msgspec.json.encode(list(texts)).decode()
+
+
+class _Texts(FunctionElement[Any]):
+    inherit_cache = True
+
+
+@compiles(_Texts)
+def _texts_of_json(texts: _Texts, compiler: Any, **options: Any) -> str:
+    return f"json_array_elements_text(CAST({compiler.process(texts.clauses, **options)} AS json))"
+
+
+@compiles(_Texts, "sqlite")
+def _texts_of_json_in_sqlite(texts: _Texts, compiler: Any, **options: Any) -> str:
+    return f"json_each({compiler.process(texts.clauses, **options)})"
+
+
 def is_same_order(one: sa.Table, other: sa.Table) -> sa.ColumnElement[bool]:
     """The join condition of two tables by order."""
     return is_order(one, other.c.seller_id, other.c.mp_order_number)

@@ -5,6 +5,7 @@ If the grant of one of the two was accepted with `--force`, such orders are list
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
@@ -12,18 +13,22 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import AuthorizationError
 from feedamp.models import Order
 from feedamp.resources import Resources
-from feedamp.state import known_orders, sellers
-from feedamp.state.known_orders import ForeignOrder
+from feedamp.state import known_orders, seller_facts, sellers
+from feedamp.state.known_orders import MARKS_PER_SELLER, ForeignOrder
+from feedamp.state.seller_facts import SellerFacts
 from feedamp.state.sellers import Seller
 
 log = logging.getLogger(__name__)
 
 
 class Evidence(NamedTuple):
-    """Of the orders of pages, those that the ledger does not have as the seller's own, and one that is another seller's."""
+    """Of the orders of pages, those that the ledger does not have as the seller's own, one that is another seller's, and one
+    that another account has shown."""
 
+    facts: SellerFacts
     strangers: Mapping[str, Order]
     foreign: ForeignOrder | None
+    shared: ForeignOrder | None
 
 
 class AccountWatch:
@@ -36,11 +41,25 @@ class AccountWatch:
         self._has_warned = False
 
     def look(self, connection: Connection, remote_orders: Sequence[Order]) -> Evidence:
-        """What the state knows of the orders of pages; give it to `judge` before any of them is stored."""
+        """What the state knows of the orders of pages; give it to `judge` before any of them is stored.
+
+        Raises a PausedError if the seller is paused, or was removed since the work began.
+        """
+        facts = seller_facts.read(connection, self._seller.seller_id)
+        if not facts.is_served:
+            raise sellers.paused_error(self._seller.seller_id)
         strangers = known_orders.strangers_among(
-            connection, self._resources.cipher, self._seller.seller_id, remote_orders
+            connection, self._resources.cipher, facts, self._seller.seller_id, remote_orders
         )
-        return Evidence(strangers, known_orders.foreign_order(connection, self._seller, strangers))
+        return Evidence(
+            facts,
+            strangers,
+            known_orders.foreign_order(connection, facts, self._seller, strangers),
+            # Without marks of its own it could be that neither of two sellers finds the other's: first they are kept.
+            known_orders.shared_order(connection, facts, self._seller, strangers)
+            if self._is_first_check and self._is_marked
+            else None,
+        )
 
     def judge(self, seen: Evidence) -> None:
         """Pauses both sellers if pages contain an order that was placed for another seller.
@@ -55,7 +74,13 @@ class AccountWatch:
         if seen.foreign is not None:
             self._handle_foreign(seen.foreign)
         if self._is_first_check and seen.strangers:
-            self._compare_with_other_accounts(seen.strangers)
+            shared = seen.shared if self._is_marked else self._shared_of_first(seen)
+            if shared is not None:
+                evidence = self._record_mix_up(
+                    shared, "shows the same orders as that of seller", is_proven=False
+                )
+                self._warn(evidence)
+                self._is_first_check = False
 
     def _handle_foreign(self, foreign: ForeignOrder) -> None:
         if foreign.is_forced and self._has_warned:
@@ -70,34 +95,23 @@ class AccountWatch:
             )
         self._warn(evidence)
 
-    def _compare_with_other_accounts(self, strangers: Mapping[str, Order]) -> None:
-        marked = None if self._is_marked else self._keep_marks(known_orders.marks_of(strangers))
-        with self._resources.state.read() as connection:
-            if not known_orders.others_are_marked(connection, self._seller):
-                return  # the marks of a page take a third as long as to decode it
-            if marked is None:
-                marked = known_orders.marks_of(strangers)
-            shared = known_orders.shared_order(connection, self._seller, marked)
-        if shared is not None:
-            evidence = self._record_mix_up(shared, "shows the same orders as that of seller", is_proven=False)
-            self._warn(evidence)
-            self._is_first_check = False
-
-    def _keep_marks(self, marked: Mapping[str, str]) -> Mapping[str, str]:
+    def _shared_of_first(self, seen: Evidence) -> ForeignOrder | None:
         """Stores the marks before those of other sellers are read, so that of two sellers read at the same time, at least one
-        finds the other's marks. Returns those of orders that were not erased."""
+        finds the other's marks. Orders that were erased meanwhile are left out."""
+        marked = list(islice(known_orders.marks_of(seen.strangers.values()), MARKS_PER_SELLER))
         if not marked:
-            return marked
+            return None
+        seller_id = self._seller.seller_id
         with self._resources.state.begin() as connection:
             erased = self._resources.erased(connection)
-            marked = {
-                digest: number
-                for digest, number in marked.items()
-                if not erased.has(self._seller.seller_id, number)
+            strangers = {
+                number: order for number, order in seen.strangers.items() if not erased.has(seller_id, number)
             }
-            known_orders.keep_marks(connection, self._seller.seller_id, marked)
+            kept = [one for one in marked if one[1] in strangers]
+            known_orders.keep_marks(connection, seller_id, kept)
         self._is_marked = True
-        return marked
+        with self._resources.state.read() as connection:
+            return known_orders.shared_order(connection, seen.facts, self._seller, strangers)
 
     def _warn(self, evidence: str) -> None:
         log.warning("Two sellers may hold tokens for one account: %s; see `feedamp doctor`.", evidence)

@@ -355,9 +355,9 @@ class _SellerReader(SellerJob):
         stale: set[str] = set()
         if shown:
             with self._state.read() as connection:
-                sellers.check_pause(connection, self._seller_id)
                 seen = watch.look(connection, [one.order for one in shown])
-                stale = self._possibly_stale(connection, shown)
+                if seen.facts.has_orders:
+                    stale = self._possibly_stale(connection, shown)
             watch.judge(seen)
         complete: list[ReadOrder] = []
         try:
