@@ -152,6 +152,12 @@ def test_lines_in_another_order_are_a_repeat(change: dict[str, Any]) -> None:
     assert (turned.rejected, turned.reasons, turned.order is None) == (False, (), same.order is None)
 
 
+def test_an_extra_field_named_as_the_lines_is_compared_as_any_other() -> None:
+    customer = good_order()["customer"] | {"order_lines": 5}
+    [reason] = admit(row(customer=customer), placed(), NOTHING_SEEN, now=NOW).reasons
+    assert reason.field == "customer.order_lines"
+
+
 def test_a_hash_of_unsorted_lines_by_an_earlier_version_is_recognized() -> None:
     lines = [good_line(mp_line_number=number) for number in "ba"]
     body = {**taken().body, "order_lines": lines}

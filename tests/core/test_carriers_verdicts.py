@@ -431,7 +431,7 @@ def test_what_no_carrier_can_issue_is_refused_beside_a_link_too():
 
 
 def test_numbers_that_are_checked_at_once_have_the_verdict_of_each_alone():
-    names = ("UPS", "UPS Ground", "FedEx", "Other", "", None, "UPS" + " " * LONGEST_READ)
+    names = ("UPS", "UPS Ground", "FedEx", "Other", "", None, "UPS" + " " * LONGEST_READ + "FedEx")
     numbers = ("1Z999AA10123456784", "1Z999AA10123456785", "TEST", "", None, "1Z999AA10123456784" + " " * 600)
     links = ("https://www.ups.com/track", "https://example.net/", None)
     asked = list(product(names, numbers, links)) * 2

@@ -130,6 +130,27 @@ def test_a_difference_on_record_follows_its_row_to_another_place(env: Env, state
     assert env.rejects() == []
 
 
+def test_a_difference_that_another_run_ended_meanwhile_does_not_follow_its_row(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.placed("M-1")
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-1", units=3)]))
+    env.intake()
+    goes_on = read_inbox_file.read_rows
+
+    def while_another_reads(*given: Any) -> Any:
+        rows = list(goes_on(*given))
+        monkeypatch.undo()
+        drop_bytes(env, "2.jsonl", jsonl([env.body("M-2"), env.body("M-3")]))
+        env.intake()
+        return rows
+
+    monkeypatch.setattr(read_inbox_file, "read_rows", while_another_reads)
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-2"), env.body("M-1", units=3)]))
+    env.intake()
+    assert (env.rejects(), env.order("M-3").phase) == ([], "to_place")
+
+
 def test_a_difference_on_record_is_not_lost_behind_a_bad_row_of_its_order(env: Env) -> None:
     env.placed("M-1")
     differs = env.body("M-1", units=3)
