@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from http.client import responses
 from http.cookiejar import DefaultCookiePolicy
@@ -20,11 +20,12 @@ from feedamp.api.account import FeedAmpAccount
 from feedamp.api.bad_answers import raise_for_status
 from feedamp.api.clients import Clients
 from feedamp.api.transport import READING, Answer
-from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp.errors import ConfigurationError, FeedAmpError, ThrottledError
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
+from feedamp_airflow.cli.output import moment
 from feedamp_airflow.connections import connection_by_id
 from feedamp_airflow.wiring import make_resources
 
@@ -157,7 +158,14 @@ class FeedAmpHook(HttpHook):
         sent = api.Request(self.method, request.path_url, _bytes(request.body), headers, timeout_s)
         async with self._clients(goes_first=True) as clients:
             client = await clients.for_seller(seller, via=self.feedamp_conn_id)
-            answer, _ = await client.exchange(sent)
+            try:
+                answer, _ = await client.exchange(sent)
+            except ThrottledError as error:
+                if not error.retry_after_s:
+                    raise
+                until = datetime.now(UTC) + timedelta(seconds=error.retry_after_s)
+                error.args = (f"{error} The request was not sent; the pause ends at {moment(until)}.",)
+                raise
             return answer
 
     def _check_change(self) -> None:

@@ -20,7 +20,7 @@ from feedamp.api import pair_storage
 from feedamp.api.token_journal import JournaledPair
 from feedamp.errors import StoreAwayError
 from feedamp.state import grants, overview
-from feedamp.state.schema import authorizations
+from feedamp.state.schema import authorizations, slots
 
 
 @pytest.fixture
@@ -76,6 +76,22 @@ def test_a_state_that_is_away_once_the_grant_is_stored_makes_it_no_failure(shop,
     done = authorize(shop, *code_and_state)
     assert (done.code, f"seller {SELLER}: connected" in done.out) == (0, True)
     assert "is not known (StoreAwayError)" in done.err
+
+
+def test_a_pause_that_feedamp_asks_for_spends_nothing_and_is_obeyed(shop):
+    code, state = consent(ask_for_url(shop))
+    shop.sandbox.fault("throttle", path="access_token", seconds=90)
+    first, second = authorize(shop, code, state), authorize(shop, code, state)
+    assert (first.code, second.code) == (1, 1)
+    assert "answered a token call with 429. It asks for a pause until 20" in first.err
+    assert f"asked for a pause for seller {SELLER} until 20" in second.err
+    for done in (first, second):
+        assert "Nothing was spent" in done.err
+    calls = [asked for asked in shop.sandbox.requests if asked.path.endswith("/access_token")]
+    assert len(calls) == 1
+    with shop.resources.state.begin() as connection:
+        connection.execute(sa.update(slots).values(next_at=0.0))
+    assert authorize(shop, code, state).code == 0
 
 
 def test_only_a_digest_of_the_state_is_stored(shop):

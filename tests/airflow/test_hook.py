@@ -260,6 +260,15 @@ def test_retry_after_holds_for_all_who_send_for_the_seller(env, order):
     assert (second.at - first.at).total_seconds() >= 0.9
 
 
+def test_a_request_during_a_pause_says_when_that_ends(env):
+    env.sandbox.fault("throttle", path="/orders", seconds=90)
+    with pytest.raises(ThrottledError):
+        FeedAmpHook().run("orders", seller=SELLER)
+    with pytest.raises(ThrottledError, match=r"asked for a pause.*was not sent.*ends at 20\d\d-.*Z"):
+        FeedAmpHook().run("orders", seller=SELLER)
+    assert len(env.asked()) == 1
+
+
 def test_a_date_as_retry_after_is_understood(env):
     date = {"Date": "Mon, 02 Mar 2026 10:00:00 GMT", "Retry_After": "Mon, 02 Mar 2026 10:00:30 GMT"}
     with serving(token_answer(), answer(status=429, **date)) as server:

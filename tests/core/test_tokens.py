@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 from other_leases import QUICK, leave_lease, use_quick_leases
 from scripted import answer, scripted, token_answer
-from wire import S1, S2, wired
+from wire import S1, S2, take_slot, wired
 
 from crashes.clock import NOON
 from feedamp.api import tokens as tokens_module
 from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.api.transport import Endpoint, Transport
-from feedamp.errors import AuthorizationError, BusyError, TransientError, UnclearError
+from feedamp.errors import AuthorizationError, BusyError, ThrottledError, TransientError, UnclearError
 from feedamp.state import leases
 from feedamp.state.leases import Leases
 
@@ -279,6 +279,42 @@ async def test_a_refresh_is_repeated_when_a_5xx_says_so(wire, after, slept):
                 await tokens.live(S1)
             assert caught.value.retry_after_s == 90
     assert wire.clock.slept == slept
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_pause_of_a_token_call_holds_in_every_process_of_that_seller(wire, status):
+    answers = [answer(status=status, Retry_After="90"), token_answer()]
+    async with scripted(*answers) as script, Transport(Endpoint(script.url)) as transport:
+        with pytest.raises(TransientError) as asked:
+            await wire.other_tokens(transport=transport).live(S1)
+        assert asked.value.retry_after_s == 90
+        wire.clock.skip(seconds=20)
+        with pytest.raises(ThrottledError) as told:
+            await wire.other_tokens(transport=transport).live(S1)
+        assert told.value.retry_after_s == pytest.approx(70, abs=0.1)
+        with pytest.raises(ThrottledError):  # nor is anything else sent for the seller
+            await take_slot(wire.rate_limiter, S1)
+        assert len(script.requests) == 1
+        assert wire.clock.slept == []
+
+        wire.clock.skip(seconds=20)
+        await wire.other_tokens(transport=transport).live(S1)  # less than a minute is waited for
+        assert sum(wire.clock.slept) == pytest.approx(50, abs=0.1)
+        assert len(script.requests) == 2
+
+
+async def test_a_pause_of_a_token_call_holds_for_its_seller_only(wire):
+    wire.sandbox.fault("throttle", path="access_token", seconds=90)
+    with pytest.raises(ThrottledError):
+        await wire.tokens.live(S1)
+    await wire.other_tokens().live(S2)
+    assert wire.clock.slept == []
+
+
+async def test_the_distance_between_two_requests_delays_no_refresh(wire):
+    await take_slot(wire.rate_limiter, S1)
+    await wire.tokens.live(S1)
+    assert wire.clock.slept == []
 
 
 async def test_answers_that_stay_lost_leave_the_grant_as_it_was(wire):

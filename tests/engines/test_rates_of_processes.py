@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from other_leases import use_quick_leases
-from processes import send_for
+from processes import ask_during_a_pause, send_for
 
 from crashes.fixtures import Fixtures
 from crashes.forking import CONTEXT
@@ -33,6 +33,25 @@ async def ask_once(resources, seller_id):
             await client.get_order("M-1")
         except NotFoundError:
             return time.monotonic() - began
+
+
+def test_a_pause_of_a_token_call_holds_in_the_next_process(tmp_path, url):
+    with running(SandboxOptions(sellers=1)) as sandbox:
+        fixtures = Fixtures.of(tmp_path, sandbox, state_url=url)
+        sandbox.fault("throttle", path="access_token", seconds=600)
+        told = []
+        for _ in range(2):
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(
+                target=ask_during_a_pause, args=(fixtures, sandbox.sellers[0]["seller_id"], theirs)
+            )
+            process.start()
+            told.append(ours.recv() if ours.poll(30) else None)
+            process.join()
+        (status, asked_s), (no_status, left_s) = told
+        assert (status, asked_s, no_status) == (429, 600, None)
+        assert 500 < left_s < 600
+        assert len(sandbox.requests) == 1
 
 
 def _stop(pid, goes_on):

@@ -23,7 +23,7 @@ from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.transport import Endpoint, Transport
-from feedamp.errors import NotFoundError
+from feedamp.errors import NotFoundError, ThrottledError
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import State, sellers
@@ -153,6 +153,21 @@ def send_for(fixtures: Fixtures, seconds: float, pipe: Any) -> None:
     with closing(resources.state):
         use_quick_leases(resources.state)
         pipe.send(asyncio.run(work(resources)))
+
+
+def ask_during_a_pause(fixtures: Fixtures, seller_id: str, pipe: Any) -> None:
+    """Asks for an order; sends the status and the seconds of the error that says to wait."""
+
+    async def ask(resources: Resources) -> None:
+        async with resources.clients(Run("test", f"of-{os.getpid()}", resources.state.now())) as clients:
+            await (await clients.for_seller(seller_id)).get_order("M-1")
+
+    resources = fixtures.resources()
+    with closing(resources.state):
+        try:
+            asyncio.run(ask(resources))
+        except ThrottledError as error:
+            pipe.send((error.status, error.retry_after_s))
 
 
 def ask_after_each_expiry(

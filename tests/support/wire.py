@@ -68,7 +68,8 @@ def tokens_of(
 ) -> Tokens:
     """The tokens of a run, by default one that begins now, whose clock no answer has contradicted."""
     run = run or run_from(state.now())
-    return Tokens(state, cipher, endpoint, journal, run, ClockCheck(state), sleep=sleep, **options)
+    rates = RateLimiter(state, requests_per_second=1000, sleep=sleep)
+    return Tokens(state, cipher, endpoint, journal, run, ClockCheck(state), rates, sleep=sleep, **options)
 
 
 def add_seller(state: State, cipher: TokenCipher, seller_id: str, refresh_token: str) -> None:

@@ -218,6 +218,7 @@ class Clients:
             self._journal,
             self._run,
             clock,
+            rate_limiter,
             sleep=self._sleep,
             on_secret=self._on_secret,
         )

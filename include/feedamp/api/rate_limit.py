@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from feedamp.errors import ThrottledError, TransientError
 from feedamp.state import State
 from feedamp.state.leases import elapsed_s
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+log = logging.getLogger(__name__)
 Sleep = Callable[[float], Awaitable[None]]
 # Slots are evenly spaced, but requests reach FeedAMP with network jitter: 10 % more distance keeps them within the rate.
 SPACING = 1.1
@@ -21,6 +26,7 @@ SPACING = 1.1
 SPACING_AFTER_ANSWER = 1.002
 QUICK_RETRIES = 3  # within a task, of a request that is safe to repeat
 LATE = 0.02  # seconds; how long after its slot a request may be sent without postponing the next slot
+WORTH_TELLING_S = 5.0  # a longer wait is logged
 SLOT_LASTS_S = 2.0  # a request that is about to be sent so long after it got its slot is not: others may have sent meanwhile
 
 
@@ -168,11 +174,21 @@ class RateLimiter:
                     room.release()
             if is_taken:
                 return asked_at
-            if wait_s > self._patience_s:
-                raise ThrottledError(
-                    "FeedAMP asked for a pause for this seller.", retry_after_s=wait_s, seller_id=seller_id
-                )
-            await self._sleep(wait_s)
+            await self.wait_out(seller_id, wait_s)
+
+    async def wait_out(self, seller_id: str, wait_s: float) -> None:
+        """Sleeps, unless that is too long.
+
+        Raises:
+            ThrottledError: it is longer than `patience_s`.
+        """
+        if wait_s > self._patience_s:
+            raise ThrottledError(
+                "FeedAMP asked for a pause for this seller.", retry_after_s=wait_s, seller_id=seller_id
+            )
+        if wait_s > WORTH_TELLING_S:
+            log.info("FeedAMP asked for a pause for seller %s; waiting for %.0f s.", seller_id, wait_s)
+        await self._sleep(wait_s)
 
     def left(self, seller_id: str, left_at: float) -> float | None:
         """Tells when a request was sent; what `answered` takes, None if the rate is not held here."""
@@ -195,6 +211,11 @@ class RateLimiter:
     def answered(self, seller_id: str, after_last: float) -> None:
         """Tells that the answer to a request has come; see `left`."""
         self._rates.answered(seller_id, after_last, shortest_s=self._shortest_s)
+
+    def pause_left_s(self, connection: Connection, seller_id: str) -> float:
+        """Seconds left of a pause that FeedAMP asked for; the distance between two requests is none."""
+        left_s = self._rates.seconds_left(connection, seller_id)
+        return left_s if left_s > 2 * self._interval_s else 0.0
 
     def pause(self, seller_id: str, seconds: float) -> None:
         """Postpones the seller's next slot in all processes, as Retry-After demands."""

@@ -17,10 +17,12 @@ from enum import Enum, auto
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from sqlalchemy.engine import Connection
+
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.pair_storage import ForeignPairError, PairStorage, in_daemon_thread
-from feedamp.api.rate_limit import QUICK_RETRIES, Sleep, quick_pause_s
+from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter, Sleep, quick_pause_s
 from feedamp.api.token_journal import JournaledPair, TokenJournal
 from feedamp.errors import (
     AuthorizationError,
@@ -58,6 +60,14 @@ class Token:
     good_until: datetime
 
 
+class _AskedToPauseError(Exception):
+    """FeedAMP asked for a pause of so many seconds, which are not over; nothing was sent."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class GrantMark(Enum):
     """What this process knows of a version of a grant beyond what is stored. Another version has no mark.
 
@@ -86,12 +96,14 @@ class Tokens:
         journal: TokenJournal,
         run: Run,
         clock: ClockCheck,
+        rate_limiter: RateLimiter,
         *,
         sleep: Sleep,
         on_secret: Callable[[str], None] = lambda secret: None,
     ) -> None:
         self._run = run
         self._clock = clock
+        self._rate_limiter = rate_limiter
         self._state = state
         self._cipher = cipher
         self._endpoint = endpoint
@@ -124,6 +136,7 @@ class Tokens:
         Raises:
             AuthorizationError: the grant is refused or missing; ClientRefusedError if FeedAMP refuses the client.
             ConfigurationError: the grant was issued by another server than the connection leads to, or the clock is refused.
+            ThrottledError: FeedAMP asked for a long pause for this seller before; nothing was sent.
             TransientError: no answer, or the account still has to be compared; the grant is not affected.
         """
         while True:  # first without the lock, whose turns cost as much as the rest
@@ -244,6 +257,9 @@ class Tokens:
                 )
             try:
                 token = await self._refresh(grant)
+            except _AskedToPauseError as asked:
+                await self._rate_limiter.wait_out(seller_id, asked.seconds)
+                continue
             except BusyError:
                 if elapsed_s() > give_up_at:
                     raise
@@ -262,6 +278,7 @@ class Tokens:
 
         Raises:
             BusyError: another process is refreshing this seller's token.
+            _AskedToPauseError: FeedAMP asked any process for a pause for this seller.
         """
         refresh = asyncio.get_running_loop().run_in_executor(self._threads, self._refresh_alone, grant)
         self._refreshes.add(refresh)
@@ -279,12 +296,13 @@ class Tokens:
 
     def _refresh_alone(self, grant: Grant) -> Token | None:
         """As `_refresh_and_store`, under the lease; None if another process has changed the grant before that."""
-        seller_id, stored = grant.seller_id, list[Version | None]()
-        with self._state.leases.hold(
-            leases.of_refresh(seller_id),
-            of=[seller_id],
-            once_taken=lambda connection: stored.append(grants.version_of(connection, seller_id)),
-        ) as lease:
+        seller_id, stored, pauses = grant.seller_id, list[Version | None](), list[float]()
+
+        def look(connection: Connection) -> None:
+            stored.append(grants.version_of(connection, seller_id))
+            pauses.append(self._rate_limiter.pause_left_s(connection, seller_id))
+
+        with self._state.leases.hold(leases.of_refresh(seller_id), of=[seller_id], once_taken=look) as lease:
             if lease is None:
                 raise BusyError(
                     "Another process has been refreshing this seller's token for too long.",
@@ -292,6 +310,10 @@ class Tokens:
                 )
             if stored != [grant.version]:
                 return None
+            if pauses[-1]:
+                # Whoever refreshes after the pause should know of a process that died, too.
+                lease.has_open_outcome = lease.was_left
+                raise _AskedToPauseError(pauses[-1])
             if lease.was_left:
                 self._marks[seller_id] = (GrantMark.ORPHANED, grant.version)
             # A loop for each refresh would cost as much as its requests: to close one, Python goes through all tasks of the process.
@@ -377,7 +399,9 @@ class Tokens:
         busy = BusyError("Another process may be refreshing this seller's token.", seller_id=grant.seller_id)
         require = partial(lease.require, busy)
         try:
-            return grant.refresh_token, await self._refresh_although_unclear(grant.refresh_token, require)
+            return grant.refresh_token, await self._refresh_although_unclear(
+                grant.seller_id, grant.refresh_token, require
+            )
         except ClientRefusedError:
             raise
         except AuthorizationError:
@@ -385,23 +409,34 @@ class Tokens:
                 raise
             # Last resort: FeedAMP may never have activated the current refresh token.
             previous = grant.previous_refresh_token
-            return previous, await self._refresh_although_unclear(previous, require)
+            return previous, await self._refresh_although_unclear(grant.seller_id, previous, require)
 
-    async def _refresh_although_unclear(self, refresh_token: str, require: Callable[[], None]) -> TokenPair:
+    async def _refresh_although_unclear(
+        self, seller_id: str, refresh_token: str, require: Callable[[], None]
+    ) -> TokenPair:
         """Sends the same token again while the answer is lost: a server with a grace period returns the same pair."""
         loop = asyncio.get_running_loop()
         last_try_at = loop.time() + UNCLEAR_REPEATED_FOR_S
         for attempt in range(QUICK_RETRIES):
             require()
             try:
-                return await self._endpoint.refresh(refresh_token)
+                return await self._refresh_once(seller_id, refresh_token)
             except UnclearError as error:
                 pause_s = error.retry_after_s or quick_pause_s(attempt)
                 if loop.time() + pause_s > last_try_at:
                     raise
                 await self._sleep(pause_s)
         require()
-        return await self._endpoint.refresh(refresh_token)
+        return await self._refresh_once(seller_id, refresh_token)
+
+    async def _refresh_once(self, seller_id: str, refresh_token: str) -> TokenPair:
+        """As `TokenEndpoint.refresh`; a `Retry-After` pauses the seller in all processes."""
+        try:
+            return await self._endpoint.refresh(refresh_token)
+        except TransientError as error:
+            if error.retry_after_s:
+                self._rate_limiter.pause(seller_id, error.retry_after_s)
+            raise
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
         """Records the refusal and raises the error for it; only returns if a newer grant is stored by now."""

@@ -182,6 +182,10 @@ class RateLeases:
                 connection, seller_id, now=self._state.now(), seconds=seconds, process=self._name
             )
 
+    def seconds_left(self, connection: Connection, seller_id: str) -> float:
+        """Seconds until the seller's next request may leave, by what all processes have stored."""
+        return request_slots.seconds_left(connection, seller_id, now=self._state.now())
+
     def give_all_back(self) -> None:
         """Gives back all rates that this process holds, and ends its lease."""
         with self._lock:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import ReturningInsert
 
-from feedamp.state.schema import slots
+from feedamp.state.schema import sellers, slots
 from feedamp.state.statements import insert
 
 # The longest pause that is obeyed. A longer Retry-After must be a mistake, and a slot further in the future was reserved
@@ -141,6 +141,7 @@ def take(
 
 
 _OF_SELLER = sa.select(slots).where(slots.c.seller_id == sa.bindparam("of_seller"))
+_NEXT_AT = sa.select(slots.c.next_at).where(slots.c.seller_id == sa.bindparam("of_seller"))
 
 
 @cache
@@ -312,18 +313,30 @@ def postpone(
 ) -> None:
     """Blocks all requests for this seller until `seconds` have passed (Retry-After); never shortens a longer block.
 
-    A request that is answered had its slot, so a seller without a row was erased meanwhile, and gets none. If another process than `process` holds the rate, it is asked to give it up: it does not look here before each request.
+    A seller who was erased meanwhile gets no row. If another process than `process` holds the rate, it is asked to give it up: it does not look here before each request.
     """
     moment = now.timestamp()
     until = moment + min(seconds, LONGEST_PAUSE_S)
-    connection.execute(
-        sa.update(slots)
-        .where(slots.c.seller_id == seller_id)
-        .values(
-            next_at=_later(slots.c.next_at, until, moment),
-            wanted_at=sa.case((slots.c.held_by == process, slots.c.wanted_at), else_=moment),
-        )
+    changes = {
+        "next_at": _later(slots.c.next_at, until, moment),
+        "wanted_at": sa.case((slots.c.held_by == process, slots.c.wanted_at), else_=moment),
+    }
+    # A token call is sent without a slot, so it may be the seller's first request.
+    known = sa.union(
+        *(sa.select(of.c.seller_id).where(of.c.seller_id == seller_id) for of in (sellers, slots))
     )
+    row = sa.select(known.subquery().c.seller_id, sa.literal(until)).where(sa.true())
+    connection.execute(
+        insert(connection, slots)
+        .from_select(["seller_id", "next_at"], row)
+        .on_conflict_do_update(index_elements=["seller_id"], set_=changes)
+    )
+
+
+def seconds_left(connection: Connection, seller_id: str, *, now: datetime) -> float:
+    """Seconds until the seller's next request may leave, as it is stored; 0.0 if it may leave now."""
+    next_at = connection.execute(_NEXT_AT, {"of_seller": seller_id}).scalar_one_or_none()
+    return 0.0 if next_at is None else _until(next_at, now.timestamp())
 
 
 def _pace(row: Any) -> Pace:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -23,12 +23,14 @@ from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint
+from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.token_journal import JournaledPair, Reservation
 from feedamp.api.transport import Transport
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import consent_requests, consents, overview, sellers
+from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll, is_refused
 from feedamp_airflow.cli.accounts import names_who_is_read_again
@@ -187,6 +189,15 @@ def _connect(
             f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}"
         )
     with _nothing_spent():
+        rates = RateLimiter(
+            resources.state, requests_per_second=account.requests_per_second, sleep=asyncio.sleep
+        )
+        with resources.state.read() as connection:
+            pause_left_s = rates.pause_left_s(connection, seller.seller_id)
+        if pause_left_s:
+            raise errors.ThrottledError(
+                f"FeedAMP asked for a pause for seller {seller.seller_id}{_until(resources, pause_left_s)}."
+            )
         # From the moment at which the `state` is spent, nothing asks the database, which may fall silent, until FeedAMP answers.
         clock = ClockCheck(resources.state)
         reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
@@ -301,11 +312,24 @@ def _nothing_spent() -> Iterator[None]:
     except errors.StoreAwayError:
         raise
     except errors.TransientError as error:
-        raise errors.FeedAmpError(_same_again(error)) from error
+        raise errors.FeedAmpError(_same_again(str(error))) from error
 
 
-def _same_again(error: errors.TransientError) -> str:
-    return f"{error} {NOTHING_SPENT}; try the same command again while the state is good."
+def _keep_pause(resources: Resources, seller: Seller, error: errors.TransientError) -> str:
+    """Lets all processes obey the `Retry-After` of a token call; says until when."""
+    if not error.retry_after_s:
+        return ""
+    with suppress(*STATE_ERRORS):  # what became of the code is said in any case
+        resources.state.rates.pause(seller.seller_id, error.retry_after_s)
+    return f" It asks for a pause{_until(resources, error.retry_after_s)}."
+
+
+def _until(resources: Resources, seconds: float) -> str:
+    return f" until {moment(resources.state.now(ask=False) + timedelta(seconds=seconds))}"
+
+
+def _same_again(why: str) -> str:
+    return f"{why} {NOTHING_SPENT}; try the same command again while the state is good."
 
 
 def _spend_state(resources: Resources, seller: Seller, state: str) -> None:
@@ -351,7 +375,8 @@ def _exchange(
             f"FeedAMP refuses the code: it works only once, and only for a short time. {_new_url(seller)}"
         )
     except errors.UnclearError as error:
-        out.complain(f"{error} The code may be spent. {_new_url(seller)}")
+        pause = _keep_pause(resources, seller, error)
+        out.complain(f"{error}{pause} The code may be spent. {_new_url(seller)}")
     except (errors.ThrottledError, errors.TransientError) as error:
         # Nothing reached FeedAMP: the seller need not consent again.
         try:
@@ -361,7 +386,7 @@ def _exchange(
             raise errors.FeedAmpError(
                 f"{error} {explain(silent)[0]} This state is spent. {_new_url(seller)}"
             ) from silent
-        out.complain(_same_again(error))
+        out.complain(_same_again(f"{error}{_keep_pause(resources, seller, error)}"))
     else:
         if problem is not None:  # raised, as the state, which takes nothing now, should be asked nothing more
             raise errors.FeedAmpError(f"seller {seller.seller_id}: {problem}")
