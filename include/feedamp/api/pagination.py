@@ -171,7 +171,6 @@ class OrderPages:
         if self._ahead is None:
             has_left = asyncio.Event()
             page = asyncio.create_task(self._page(cursor, has_left))
-            page.add_done_callback(lambda _: has_left.set())
             self._ahead = _Ahead(cursor, page, has_left)
         if not self._are_slow:
             await asyncio.sleep(0)  # the request is handed over before the page is worked on
