@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from contextlib import aclosing
 
 import pytest
@@ -303,24 +302,23 @@ async def test_only_the_next_page_is_requested_while_a_page_is_worked_on(wire):
             assert requested() == number
 
 
-@pytest.mark.parametrize("asking", [OF_SLOW_PAGES], indirect=True)
-async def test_a_slow_page_is_asked_for_before_the_one_before_it_is_decoded(wire, monkeypatch):
-    def requested():
-        return sum(request.path.endswith("/orders") for request in wire.sandbox.requests)
+DRIP_S = 0.001  # a body of a hundred bytes takes so long that its page is certainly waited for
 
-    def read_late(*page):
-        until = time.monotonic() + 1
-        while known and requested() < len(known) + 2 and time.monotonic() < until:
-            time.sleep(0.01)  # nothing else is done in this thread meanwhile
-        known.append(requested())
+
+@pytest.mark.parametrize("asking", [OF_SLOW_PAGES], indirect=True)
+async def test_a_slow_page_is_asked_for_before_the_one_before_it_is_decoded(monkeypatch):
+    def read_now(*page):
+        asked.append(client._transport.requests - 1)  # of which one is the token call
         return read_page(*page)
 
-    known = []
-    monkeypatch.setattr(client_module, "read_page", read_late)
-    place_many(wire, 91)
-    await numbers_of(OrderPages(wire.client(), TEN))
-    # Not of the first page, of which it is not known yet whether pages are slow, nor of one that came before it was waited for.
-    assert any(asked == number + 2 for number, asked in enumerate(known))
+    asked = []
+    monkeypatch.setattr(client_module, "read_page", read_now)
+    pages = [answer({"orders": [M1], "next_cursor": cursor}) for cursor in ("a", "b", "c", None)]
+    async with speaking(*pages) as (client, script):
+        script.drip_s = DRIP_S
+        await numbers_of(OrderPages(client, TEN))
+    # Of the first page it is not known yet whether pages are slow.
+    assert asked == [1, 3, 4, 4]
 
 
 @pytest.mark.parametrize("asking", [OF_SLOW_PAGES], indirect=True)
@@ -332,11 +330,24 @@ async def test_a_page_that_was_asked_for_in_vain_is_left_out():
         answer({"orders": [{"mp_order_number": "M-3"}]}),  # to both cursors
     ]
     async with speaking(*answers) as (client, script):
+        script.drip_s = DRIP_S
         sweep = OrderPages(client, TEN)
         found = await numbers_of(sweep)
-    assert (found, sweep.complete) == (["M-1", "M-2", "M-3"], True)
-    cursors = [head.split()[1].partition("cursor=")[2] for head in script.heads[1:]]
-    assert cursors[-1] == "a%EF%BF%BD"
+    assert (found, sweep.complete, client.counts.requests[S1]) == (["M-1", "M-2", "M-3"], True, 4)
+    assert "cursor=a%EF%BF%BD" in str(script.heads)
+
+
+@pytest.mark.parametrize("asking", [AHEAD, OF_SLOW_PAGES], indirect=True)
+async def test_no_page_waits_until_the_next_one_may_be_asked_for(monkeypatch):
+    async def never(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pagination, "LEAVES_WITHIN_S", 0.01)
+    monkeypatch.setattr("crashes.clock.Clock.sleep", never)
+    later = answer({"orders": [M1], "next_cursor": "a"}, Retry_After="30")
+    async with speaking(later) as (client, _), aclosing(OrderPages(client, TEN).pages()) as pages:
+        page = await asyncio.wait_for(anext(pages), 5)
+    assert (page.next_cursor, client.counts.requests[S1]) == ("a", 1)
 
 
 @pytest.mark.parametrize("asking", [AHEAD, OF_SLOW_PAGES], indirect=True)

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from order_samples import example_order, good_line
 
-from feedamp.api.decoding import read_order, read_page, read_tolerantly
+from feedamp.api.decoding import cursor_of, read_order, read_page, read_tolerantly
 from feedamp.api.json_fields import Coercions
 from feedamp.api.plain_orders import PlainOrders
 from feedamp.codec import NUL, decode_json, encode
@@ -224,6 +224,25 @@ def test_orders_like_these_are_read_at_once(change: dict[str, Any]) -> None:
     assert isinstance(read, Order)
     page = b'{"orders":[%b,%b],"next_cursor":"2"}' % (text, text)
     assert plain.read_page(page, Counter()) == ([read, read], "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "cursor"),
+    [
+        pytest.param(b'{"next_cursor":"a", "orders": [{"x": "\xff"}]}', "a", id="an order that is not plain"),
+        pytest.param(b'{"orders":[],"next_cursor":"a","next_cursor":"b"}', "b", id="twice"),
+        pytest.param(b'{"orders":[],"next_cursor":""}', None, id="empty"),
+        pytest.param(b'{"orders":[],"next_cursor":7}', None, id="a number"),
+        pytest.param(b'{"orders":null,"next_cursor":"a"}', None, id="of a page that is asked for again"),
+        pytest.param(b'{"next_cursor":"a"}', None, id="without orders"),
+        pytest.param(b'{"orders":[{"next_cursor":"a"}]}', None, id="of an order"),
+        pytest.param(b'{"orders":[],"next_cursor":"a"', None, id="of a page that is cut off"),
+    ],
+)
+def test_the_cursor_is_told_in_advance_where_the_page_will_be_read(text: bytes, cursor: str | None) -> None:
+    assert cursor_of(text) == cursor
+    if cursor is not None:
+        assert read_page(text, Counter())[1] == cursor
 
 
 @pytest.mark.parametrize(

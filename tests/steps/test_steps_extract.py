@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
@@ -16,9 +16,10 @@ from env import OTHER, SELLER, Env, open_env, shipment
 
 from crashes.clock import NOON
 from feedamp.api.pages import OrderPage
-from feedamp.models import Order
+from feedamp.models import Order, ReadOrder
 from feedamp.state import grants, manifests, open_orders, schema, sellers
 from feedamp.steps.extract_fulfillments import extract, publisher
+from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher, Then
 from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
 
@@ -283,6 +284,46 @@ def test_pages_that_come_slowly_are_taken_in_when_the_first_was_held_so_long(
             return len(await anext(groups))
 
     assert asyncio.run(first()) == together
+
+
+@pytest.mark.parametrize(
+    ("most_asking_ahead", "held", "taken", "written"),
+    [
+        pytest.param(8, (timedelta(0), timedelta(hours=1)), [10, 10, 10], [10, 10, 10], id="slow pages"),
+        pytest.param(8, (timedelta(hours=1), timedelta(0)), [20, 10], [30], id="fast pages"),
+        pytest.param(0, (timedelta(0), timedelta(hours=1)), [20, 10], [30], id="many sellers"),
+        pytest.param(0, (timedelta(0), timedelta(0)), [10, 10, 10], [30], id="slow pages of many sellers"),
+    ],
+)
+def test_what_slow_pages_bring_is_written_by_itself_unless_sellers_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+    most_asking_ahead: int,
+    held: tuple[timedelta, timedelta],
+    taken: list[int],
+    written: list[int],
+) -> None:
+    class Noted(ManifestPublisher):
+        def take(self, seller_id: str, orders: Sequence[ReadOrder], size: int, then: Then) -> None:
+            took.append(len(orders))
+            super().take(seller_id, orders, size, then)
+
+        def _written(self, sellers: Sequence[str], orders: Sequence[ReadOrder]) -> dict[int, str]:
+            wrote.append(len(orders))
+            return super()._written(sellers, orders)
+
+    took: list[int] = []
+    wrote: list[int] = []
+    monkeypatch.setattr(extract, "ManifestPublisher", Noted)
+    monkeypatch.setattr(extract, "MOST_SELLERS_ASKING_AHEAD", most_asking_ahead)
+    monkeypatch.setattr(extract, "ORDERS_HELD", 60)  # of which a seller has a third
+    monkeypatch.setattr(extract, "HELD", held[0])
+    monkeypatch.setattr(extract, "HELD_OF_MANY", held[1])
+    with open_env(rules={"page_size": 10}) as env:
+        env.stock(30)
+        env.clock.skip(minutes=15)
+        # Alone, since what waits is also written when another seller's list ends.
+        assert env.for_sellers("extract", SELLER).complete
+    assert ([*filter(None, took)], [*filter(None, wrote)]) == (taken, written)
 
 
 def test_a_seller_without_orders_makes_the_run_no_poorer(env: Env) -> None:
