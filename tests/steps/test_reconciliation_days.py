@@ -14,7 +14,7 @@ from env import OTHER, SELLER, Env, shipment
 
 from crashes.fixtures import run_shard
 from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
-from feedamp.state import page_lists, reconciliation_days, schema, sellers
+from feedamp.state import page_lists, reconciliation_days, schema, sellers, step_runs
 from feedamp.state.page_lists import Part
 from feedamp.state.retention import drop_old
 from feedamp.state.schema import reconciliation_differences
@@ -347,6 +347,19 @@ def test_a_second_try_keeps_what_the_first_one_repaired(two_days: Env) -> None:
         found = run_counts(two_days.resources, run, {0})
         assert (found.compared, found.differences.total(), found.left.total()) == (3, 1, 0)
     assert run_counts(two_days.resources, run, {1}).compared == 0
+
+
+def test_a_try_that_does_not_end_adds_nothing_to_the_sums(two_days: Env, caplog: Any) -> None:
+    lose(two_days, "M-1")
+    run = two_days.run("reconcile_orders")
+    task = {"start": START, "end": END, "with_stale": False, "repair": True}
+    plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+    run_shard(two_days.resources, "reconcile", run, [SELLER, OTHER], **task)
+    assert run_counts(two_days.resources, run, {0}).compared == 3
+    with two_days.state.begin() as connection:
+        step_runs.begin_try(connection, run.key, "reconcile", 0)
+    assert run_counts(two_days.resources, run, {0}).compared == 0
+    assert "without what did not end: reconcile, shard 0" in caplog.text
 
 
 def test_a_comparison_that_began_earlier_never_replaces_a_newer_one(two_days: Env) -> None:

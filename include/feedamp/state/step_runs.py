@@ -61,7 +61,9 @@ def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Don
 
 
 def begin_try(connection: Connection, run_id: str, step: str, shard: int) -> None:
-    """Records that a task starts another try, so that the summary of the earlier try no longer counts as final."""
+    """Records that a task starts another try: what the earlier one told is no longer final, and what it found no longer counts."""
+    forgotten = sa.update(step_runs).where(*_key(run_id, step, shard), step_runs.c.outcome.is_not(None))
+    connection.execute(forgotten.values(outcome=None))
     query = sa.select(step_runs.c.problems).where(*_key(run_id, step, shard))
     stored = connection.execute(query).scalar_one_or_none()
     if stored is not None:
@@ -101,7 +103,10 @@ def orders_of(connection: Connection, run_id: str) -> int:
 
 
 def outcomes(connection: Connection, run_id: str, step: str) -> dict[int, str]:
-    """What the newest try of each task of a step has stored for `gate`, by shard; also of shards that a cleared run no longer has."""
+    """What the newest try of each task of a step has stored for `gate`, by shard; also of shards that a cleared run no longer has.
+
+    A try that was killed has stored nothing, and neither has one that has not ended.
+    """
     query = sa.select(step_runs.c.shard, step_runs.c.outcome).where(
         step_runs.c.run_id == run_id, step_runs.c.step == step, step_runs.c.outcome.is_not(None)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
@@ -12,6 +13,7 @@ from feedamp.run import Run
 from feedamp.state import reconciliation_days, sellers, step_runs
 from feedamp.state.statements import in_parts
 
+log = logging.getLogger(__name__)
 # Orders to compare: number -> the UTC day of the run that it belongs to, None if it is compared for another reason.
 Planned = dict[str, date | None]
 
@@ -82,10 +84,14 @@ def _write(resources: Resources, days: Sequence[CheckedDay]) -> None:
 
 
 def run_counts(resources: Resources, run: Run, of_shards: Collection[int]) -> Counts:
-    """What the newest tries of a run's tasks have found together."""
+    """What the newest tries of a run's tasks have found together; a try that did not end adds nothing, and is named in the log."""
     total = Counts()
     with resources.state.read() as connection:
-        for shard, outcome in step_runs.outcomes(connection, run.key, "reconcile").items():
-            if shard in of_shards:
-                total.add(Counts.decode(outcome))
+        found = step_runs.outcomes(connection, run.key, "reconcile")
+    for shard in of_shards:
+        if shard in found:
+            total.add(Counts.decode(found[shard]))
+    if silent := sorted(set(of_shards) - found.keys()):
+        shards = ", ".join(str(shard) for shard in silent)
+        log.warning("The sums of the run are without what did not end: reconcile, shard %s.", shards)
     return total
