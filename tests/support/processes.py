@@ -118,11 +118,15 @@ def rotate_once(url: str, keys: str, folder: str, pipe: Any) -> None:
         pipe.send(rotate(state, cipher, TokenJournal(open_storage("journal_url", folder), cipher)).older)
 
 
-def take_turns(_number: int, url: str, turns: int) -> list[float]:
+def take_turns(number: int, url: str, turns: int) -> list[float]:
     """The moment of each slot, ten of which come in a second, by this machine's clock."""
 
     async def work(state: State) -> list[float]:
         rate_limiter, came = RateLimiter(state, requests_per_second=10, sleep=asyncio.sleep), []
+        # Before all begin, since to open a state and take a first slot may take longer than the distance of all slots.
+        async with rate_limiter.leaving(f"of-{number}", asyncio.Semaphore()):
+            pass
+        _shared["start"].wait(PATIENCE_S)
         for _ in range(turns):
             async with rate_limiter.leaving("S1", asyncio.Semaphore()):
                 came.append(datetime.now(UTC).timestamp())
