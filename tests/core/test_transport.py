@@ -242,6 +242,19 @@ async def test_answers_of_one_moment_survive_what_a_signal_raises_among_them():
         await transport.__aexit__(None, None, None)
 
 
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken in the callback", "left to the task"])
+async def test_that_a_request_left_is_told_to_its_task_unless_a_callback_took_it(is_taken):
+    in_callback, in_task = list[float](), list[float]()
+
+    def take(left_at: float) -> bool:
+        in_callback.append(left_at)
+        return is_taken
+
+    async with scripted(answer()) as script, Transport(Endpoint(script.url)) as transport:
+        got = await transport.send("GET", "/orders", quickly=take, on_leaving=in_task.append)
+    assert (got.status, len(in_callback), in_task) == (200, 1, [] if is_taken else in_callback)
+
+
 async def test_what_goes_wrong_when_a_request_leaves_is_raised_by_the_request():
     def fail(_left_at):
         raise StoreAwayError("the state does not answer")
