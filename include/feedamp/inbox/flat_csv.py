@@ -27,6 +27,7 @@ from feedamp.order_body.values import trimmed
 Cells = Mapping[str, Any]
 Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
+_SIGNS_OF_TEXT = ('="', "'")
 _KEPT_AS_TEXT = re.compile("'[0-9+=@-]")
 MAX_ROWS_BYTES = 4 * MAX_ORDER_BYTES  # each row repeats the names and the order-level cells
 
@@ -211,7 +212,10 @@ def _kept_rows(
     for record in found:
         if record.is_blank or record.cells == header:  # where two files were joined, the header comes again
             continue
-        cells = [_unwrapped(*one) for one in zip(chain(names, repeat("")), record.cells, strict=False)]
+        cells = [
+            _unwrapped(name, cell) if cell.startswith(_SIGNS_OF_TEXT) else cell
+            for name, cell in zip(chain(names, repeat("")), record.cells, strict=False)
+        ]
         if not any(map(str.strip, cells[len(names) :])):
             cells = cells[: len(names)]
         if not record.has_end and (record.fault or len(cells) < len(names)):
