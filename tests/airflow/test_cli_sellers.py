@@ -308,6 +308,24 @@ def test_another_connection_takes_the_grant_along(console, monkeypatch):
         assert grants.read(connection, console.resources.cipher, "S1").conn_id == "other"
 
 
+def test_a_pause_of_feedamp_is_shown_and_ends_with_pause_and_resume(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.plan()
+    feedamp_env.sandbox.fault("throttle", path="/orders", seconds=86400)
+    feedamp_env.place()
+    shown = feedamp_env.run("status", "--json").json["pauses_of_feedamp"]
+    assert (shown["count"], shown["items"][0]["seller_id"]) == (1, SELLER)
+    assert f"{SELLER} until {shown['items'][0]['until'][:10]}" in feedamp_env.run("status").out
+    assert "nothing is sent before" in feedamp_env.run("sellers", "resume", SELLER).out
+    assert feedamp_env.run("status", "--json").json["pauses_of_feedamp"]["count"] == 1
+    assert "asked for a pause until" in feedamp_env.run("sellers", "pause", SELLER).out
+    assert "it is over with that" in feedamp_env.run("sellers", "resume", SELLER).out
+    assert feedamp_env.run("status", "--json").json["pauses_of_feedamp"] == {"count": 0, "items": []}
+    assert "M-1" not in feedamp_env.sandbox.orders(SELLER)
+    feedamp_env.place()
+    assert "M-1" in feedamp_env.sandbox.orders(SELLER)
+
+
 def test_pause_and_resume(feedamp_env):
     assert feedamp_env.run("sellers", "pause", SELLER).code == 0
     assert listed(feedamp_env, SELLER)["paused"] is True

@@ -40,6 +40,13 @@ def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):
     assert (gone.status_code, "or it was removed or erased;" in gone.text) == (404, True)
 
 
+def test_the_page_of_a_seller_says_until_when_feedamp_asked_for_a_pause(browse, feedamp_env):
+    page, words = f"/feedamp/sellers/{SELLER}", "FeedAMP asked for a pause until"
+    assert words not in browse(page).text
+    feedamp_env.resources.state.rates.pause(SELLER, 600)
+    assert words in browse(page, "viewer").text
+
+
 def test_everything_that_is_sent_is_stopped_and_goes_on(send, browse, feedamp_env):
     do = "/feedamp/do/read-only"
     assert "Emergency stop" in browse("/feedamp/", "viewer").text

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from feedamp.errors import ThrottledError, TransientError
 from feedamp.state import State
 from feedamp.state.leases import elapsed_s
+from feedamp.state.request_slots import LONGEST_SLOT_WAIT_S
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -124,7 +125,7 @@ class RateLimiter:
         sleep: Sleep,
         history_share: float | None = None,
         goes_first: bool = False,
-        patience_s: float = 60.0,
+        patience_s: float = LONGEST_SLOT_WAIT_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rates = state.rates

@@ -7,7 +7,7 @@ A process either reserves one slot after the other here, or holds a seller's rat
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from feedamp.state.statements import insert
 # The longest pause that is obeyed. A longer Retry-After must be a mistake, and a slot further in the future was reserved
 # by a process whose clock was wrong. Obeying either would stop all requests for the seller until then.
 LONGEST_PAUSE_S = 86_400.0
+LONGEST_SLOT_WAIT_S = 60.0  # a task waits for a shorter pause, and leaves a longer one to a later run
 
 
 # Live work keeps its pace beside work on history. Counted in slots (the distance between two requests of a seller): until
@@ -337,6 +338,32 @@ def seconds_left(connection: Connection, seller_id: str, *, now: datetime) -> fl
     """Seconds until the seller's next request may leave, as it is stored; 0.0 if it may leave now."""
     next_at = connection.execute(_NEXT_AT, {"of_seller": seller_id}).scalar_one_or_none()
     return 0.0 if next_at is None else _until(next_at, now.timestamp())
+
+
+def long_pauses(
+    connection: Connection, *, now: datetime, seller_ids: Collection[str] = ()
+) -> list[tuple[str, datetime]]:
+    """(seller, when it ends) of pauses that FeedAMP asked for and no task waits for, of these sellers or of all."""
+    query = (
+        sa.select(slots.c.seller_id, slots.c.next_at).where(_is_long_pause(now)).order_by(slots.c.seller_id)
+    )
+    if seller_ids:
+        query = query.where(slots.c.seller_id.in_(seller_ids))
+    found = connection.execute(query)
+    return [(row.seller_id, datetime.fromtimestamp(row.next_at, UTC)) for row in found]
+
+
+def lift(connection: Connection, seller_id: str, *, now: datetime) -> bool:
+    """Ends such a pause of a seller, unless a process holds the rate, which would go on with it; whether it ended one."""
+    lifted = sa.update(slots).where(
+        slots.c.seller_id == seller_id, _is_long_pause(now), slots.c.held_by.is_(None)
+    )
+    return bool(connection.execute(lifted.values(next_at=now.timestamp())).rowcount)
+
+
+def _is_long_pause(now: datetime) -> sa.ColumnElement[bool]:
+    moment = now.timestamp()
+    return slots.c.next_at.between(moment + LONGEST_SLOT_WAIT_S, moment + LONGEST_PAUSE_S)
 
 
 def _pace(row: Any) -> Pace:

@@ -5,10 +5,10 @@ import argparse
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import others
-from feedamp.state import grants, overview, sellers
+from feedamp.state import grants, overview, request_slots, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.steps.enroll import Enrollment, Refusal, check, enroll
-from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, ask, check_given_connection, opened_resources
 
 FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "paused", "grant", "grant_reason", "mix_up")
@@ -70,15 +70,28 @@ def show(given: argparse.Namespace, out: Output) -> int:
 def pause(given: argparse.Namespace, out: Output, *, paused: bool = True) -> int:
     """Stops placing, reading and closing for a seller; its grant is still refreshed. Safe to repeat."""
     with opened_resources() as resources, resources.state.begin() as connection:
-        is_known = sellers.pause(connection, given.seller, paused=paused, now=resources.state.now())
+        now = resources.state.now()
+        was_paused = sellers.is_paused(connection, given.seller)
+        is_known = sellers.pause(connection, given.seller, paused=paused, now=now)
+        asked = dict(request_slots.long_pauses(connection, now=now, seller_ids=[given.seller]))
+        if paused:  # whoever holds the rate gives it up, so that `resume` can end the pause
+            request_slots.want(connection, given.seller, now=now)
+        is_lifted = was_paused and not paused and request_slots.lift(connection, given.seller, now=now)
     if not is_known:
         raise FeedAmpError(f"There is no seller {given.seller}; `feedamp sellers list` names all.")
     out.say(f"seller {given.seller}: {'paused' if paused else 'resumed; work continues with the next run'}")
+    if until := asked.get(given.seller):
+        pause = f"FeedAMP asked for a pause until {moment(until)}"
+        again = "to end it sooner, pause the seller and resume it"
+        out.say(f"{pause}: " + ("it is over with that" if is_lifted else f"nothing is sent before; {again}"))
     return DONE
 
 
 def resume(given: argparse.Namespace, out: Output) -> int:
-    """Resumes work for a seller; the next run sends waiting orders. Safe to repeat."""
+    """Resumes work for a seller; the next run sends waiting orders. Safe to repeat.
+
+    Of a seller that was paused, this also ends a pause that FeedAMP asked for, which may be a mistake.
+    """
     return pause(given, out, paused=False)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import Phase
 from feedamp.settings import Settings
-from feedamp.state import overview, read_only, sellers
+from feedamp.state import overview, read_only, request_slots, sellers
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
 from feedamp_airflow.audience import EDITOR, ELSEWHERE, Audience, without_answers
@@ -143,6 +143,7 @@ def summary(
             "sentence": stop.sentence,
         },
         "sellers": _sellers(connection),
+        "pauses_of_feedamp": _pauses(connection, now),
         "needs_person": {
             name: {"count": some.count, "items": reader.rows(connection, some.items)}
             for name, some in needed.items()
@@ -173,6 +174,13 @@ def _top(counted: list[tuple[str, int]]) -> list[dict[str, Any]]:
 def _sellers(connection: Connection) -> dict[str, int]:
     counts = Counter(overview.count_by_grant(connection))
     return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, "no_grant", "paused")}
+
+
+def _pauses(connection: Connection, now: datetime) -> dict[str, Any]:
+    """Sellers for whom FeedAMP asked for a longer pause, by `Retry-After`; it requires no action."""
+    found = request_slots.long_pauses(connection, now=now)
+    items = [{"seller_id": seller_id, "until": until} for seller_id, until in found[:SHOWN]]
+    return {"count": len(found), "items": items}
 
 
 def _stale(connection: Connection, *, before: datetime) -> CountedItems:
@@ -234,6 +242,10 @@ def _print(document: dict[str, Any], out: Output) -> None:
     out.say("SELLERS")
     for name, count in document["sellers"].items():
         out.say(f"  {name:20}{count:>7}")
+    if (pauses := document["pauses_of_feedamp"])["count"]:
+        out.say(f"  pause of FeedAMP    {pauses['count']:>7}  (FeedAMP asked for it by Retry-After)")
+        for pause in pauses["items"]:
+            out.say(f"    {pause['seller_id']} until {cell(pause['until'])}")
     out.say("LAST")
     for name, value in document["last"].items():
         out.say(f"  {name:20} {cell(value)}")

@@ -14,7 +14,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, is_blocked
 from feedamp.state import overview as state_overview
-from feedamp.state import page_lists, scorecards, sellers, watermarks
+from feedamp.state import page_lists, request_slots, scorecards, sellers, watermarks
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
 from feedamp.state.sellers import ACTIVE
@@ -135,6 +135,8 @@ def show_seller(
             "Read up to": mark,
             "Behind by": _behind(read, mark, is_stale=is_stale),
         }
+        for _, until in request_slots.long_pauses(read.connection, now=read.now, seller_ids=[seller_id]):
+            facts["FeedAMP asked for a pause until"] = until
         shown = {
             "is_stale": is_stale,
             "blocked_by": found.blocked_by
