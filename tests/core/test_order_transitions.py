@@ -325,3 +325,10 @@ def test_the_module_says_which_transitions_there_are() -> None:
     assert len(TRANSITIONS) == len(
         re.findall(r"^    @_transition", inspect.getsource(order_module), re.MULTILINE)
     )
+
+
+def test_an_order_has_all_of_its_fields_and_no_others() -> None:
+    with pytest.raises(TypeError):
+        ORDER.but(color="red")
+    with pytest.raises(TypeError):
+        LedgerOrder.of(["seller_id"], [["S1"]])
