@@ -60,6 +60,14 @@ def test_a_key_file_gets_a_new_key_and_loses_the_old_one_once_it_may_go(feedamp_
     assert keys_in(file)[1:] == [new]
 
 
+def test_the_doctor_vouches_for_no_journal_that_it_cannot_read(feedamp_env, tmp_path):
+    feedamp_env.run("key", "rotate")
+    (tmp_path / "a-file").touch()
+    feedamp_env.env.set_options(journal_url=str(tmp_path / "a-file" / "_journal"))
+    state, says = key_check(feedamp_env)
+    assert (state, "everything" in says, "all of the state is encrypted" in says) == ("ok", False, True)
+
+
 def test_with_the_option_the_operator_puts_a_new_key_before_the_old_one(feedamp_env, file):
     old, new = file.read_text(), Fernet.generate_key().decode()
     feedamp_env.env.set_options(encryption_key=old)

@@ -207,9 +207,10 @@ def _key(resources: Resources) -> str:
         has_grants = grants.is_any(connection)
         grants.check_key(connection, cipher)
     cipher.fingerprint("doctor", "")  # raises without the data key
-    use, older_pairs = encrypted_values.examine(state, cipher), 0
+    use, older_pairs, examined = encrypted_values.examine(state, cipher), 0, "all of the state"
     with contextlib.suppress(OSError, FeedAmpError):  # `token journal` says why it cannot be read
         _, older_pairs, _ = resources.journal.under_keys()
+        examined = "everything"
     if use.unreadable:
         raise FeedAmpError(
             f"{counted(len(use.unreadable), 'grant')} cannot be decrypted ({named(sorted(use.unreadable))}): connect these sellers "
@@ -221,7 +222,7 @@ def _key(resources: Resources) -> str:
             f"still encrypted under an older one of {count} keys: {counted(older, 'value')}; run `feedamp key rotate`."
         )
     if count > 1:
-        return f"{count} keys; everything is encrypted with the newest, and `feedamp key rotate` says when the older may go"
+        return f"{count} keys; {examined} is encrypted with the newest, and `feedamp key rotate` says when the older may go"
     return "decrypts the stored tokens" if has_grants else "is valid; no token was encrypted with it yet"
 
 
