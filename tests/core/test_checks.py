@@ -15,7 +15,7 @@ from feedamp.rules.checks import (
     check_order,
     default_code,
 )
-from feedamp.rules.shared_tracking import comparable, tracking_numbers
+from feedamp.rules.shared_tracking import comparable, recipient_of, tracking_numbers
 from feedamp.rules.units import count_units
 
 TODAY = date(2026, 3, 10)
@@ -172,6 +172,15 @@ def test_a_tracking_number_used_for_another_recipient_is_shared() -> None:
     [finding] = check(done("A", parcel(tracking_number="1z999aa1 0123456784")), shared=(GOOD,))
     assert (finding.kind, finding.value) == (Kind.SHARED_TRACKING, GOOD)
     assert "for another recipient within 90 days" in finding.message
+
+
+def test_a_recipient_is_told_by_what_each_field_says_in_any_spelling() -> None:
+    def recipient(full_name: str, address1: str) -> str:
+        return recipient_of({"shipping_address": {"full_name": full_name, "address1": address1}})
+
+    assert recipient(" Ann STRASSE", "1 Bay") == recipient("ann Straße ", "1 BAY")
+    assert recipient("Ann Lee", "1 Bay") != recipient("Ann", "Lee1 Bay")
+    assert recipient("Ann", "Lee") != recipient("AnnLee", "")
 
 
 def test_two_entries_of_one_line_are_counted_together() -> None:

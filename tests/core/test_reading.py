@@ -334,6 +334,7 @@ def test_unreadable_fulfillments_of_a_list_are_left_to_their_own_request(entry):
         pytest.param("unit_price", "NaN", id="NaN for a price"),
         pytest.param("unit_price", [1], id="a list for a price"),
         pytest.param("quantity", False, id="false for units"),
+        pytest.param("unit_price", True, id="a flag for a price"),
         pytest.param("unit_price", "$1.50", id="a sign in a price"),
         pytest.param(
             "unit_price", Decimal("99999999999999.99995"), id="a price that rounding makes too large"

@@ -237,6 +237,18 @@ def test_nothing_to_do_is_no_run_at_all(env: Env) -> None:
     assert env.validate().sellers == 0
 
 
+def test_an_error_that_no_finding_explains_keeps_its_order_open(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    with env.sandbox.world.lock:
+        env.sandbox._order(SELLER, "M-1").errors = [{"code": "LATE", "message": "m", "mp_line_number": None}]
+    env.see("M-1")
+    env.validate()
+    held = env.held("M-1")
+    assert held is not None
+    assert (held.closable, held.waits_for) == (False, "FeedAMP still lists an error that looks resolved")
+
+
 def test_an_error_listed_too_long_requires_action_although_nothing_changes(mistyped: Env) -> None:
     mistyped.validate()
     errors = mistyped.shown("M-1")["errors"]
