@@ -40,12 +40,14 @@ def test_a_run_by_hand_compares_the_days_that_it_is_asked_for(params: dict[str, 
     ("params", "message"),
     [
         pytest.param(
-            {"day": "2026-03-01", "from": "2026-03-01"}, "either `day`", id="a day and half a range"
+            {"day": "2026-03-01", "from": "2026-03-01"},
+            "Params `day`, `from` are given: give either `day`",
+            id="a day and half a range",
         ),
         pytest.param(
             {"day": "2026-03-01", "from": "2026-03-01", "to": "2026-03-02"}, "either", id="all three"
         ),
-        pytest.param({"from": "2026-03-01"}, "`from` is given", id="a range without an end"),
+        pytest.param({"from": "2026-03-01"}, "^Param `from` is given", id="a range without an end"),
         pytest.param({"to": "2026-03-01"}, "`to` is given", id="a range without a start"),
         pytest.param({"from": "2026-03-02", "to": "2026-03-01"}, "ends before", id="backwards"),
         pytest.param({"day": "2026-02-30"}, "^'2026-02-30' is not a day", id="no such day"),

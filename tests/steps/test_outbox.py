@@ -14,7 +14,7 @@ from env import SELLER, Env, shipment
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
-from feedamp.state import departures, erasures, manifests, outbox, schema
+from feedamp.state import departures, erasures, manifests, outbox, overview, schema
 from feedamp.steps import publish_outbox
 from feedamp.tables import RECORDED_AT, TABLES
 
@@ -81,6 +81,16 @@ def test_rows_written_during_a_load_stay_for_the_next(env: Env) -> None:
         outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
         outbox.remove(connection, "m")
     assert waiting(env) == 1
+
+
+def test_a_row_of_a_manifest_is_not_counted_twice_on_its_way(env: Env) -> None:
+    with env.state.begin() as connection:
+        for number in range(2):
+            outbox.put(connection, "order_lines", [LINE] * (number + 1), recorded_at=MOMENT)
+            if number == 0:
+                outbox.claim(connection, "m")
+                manifests.announce(connection, "m", now=MOMENT)
+        assert overview.on_the_way(connection) == {"manifests": 1, "outbox_rows": 2}
 
 
 def test_rows_claimed_by_a_load_that_never_published_are_loaded_by_the_next(env: Env) -> None:

@@ -137,14 +137,15 @@ def asked_days(params: Mapping[str, Any], *, has_own_day: bool) -> tuple[date, d
     asked = {name: str(params[name]) for name in ("day", "from", "to") if params.get(name)}
     if not asked:
         return None
-    names = " and ".join(f"`{name}`" for name in asked)
+    names = ", ".join(f"`{name}`" for name in asked)
+    given = f"Param {names} is" if len(asked) == 1 else f"Params {names} are"
     if has_own_day:
         raise ConfigurationError(
-            f"Param {names} is for runs started by hand; each run of a schedule or backfill compares its own day. "
-            "Leave it empty, and give the days of a backfill as its From and To."
+            f"{given} for runs started by hand; each run of a schedule or backfill compares its own day. "
+            f"Leave {'it' if len(asked) == 1 else 'them'} empty, and give the days of a backfill as its From and To."
         )
     if asked.keys() not in ({"day"}, {"from", "to"}):
-        raise ConfigurationError(f"Only param {names} is given: give either `day`, or both `from` and `to`.")
+        raise ConfigurationError(f"{given} given: give either `day`, or both `from` and `to`.")
     return days_between(asked.get("day") or asked["from"], asked.get("day") or asked["to"])
 
 

@@ -316,10 +316,10 @@ def latest(connection: Connection) -> dict[str, datetime | None]:
 
 
 def on_the_way(connection: Connection) -> dict[str, int]:
-    """Numbers of manifests and outbox rows that `load` has not brought into the warehouse yet."""
+    """Numbers of manifests, and of outbox rows that no manifest holds yet, that `load` has not brought into the warehouse."""
     return {
         "manifests": count_rows(connection, manifests, manifests.c.loaded_at.is_(None)),
-        "outbox_rows": count_rows(connection, outbox),
+        "outbox_rows": count_rows(connection, outbox, outbox.c.manifest.is_(None)),
     }
 
 

@@ -23,6 +23,7 @@ from feedamp.lake.flatten import order_rows
 from feedamp.models import ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.adoption import adopt as adopt_order
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import Phase
 from feedamp.rules.order_story import of_ledger
 from feedamp.rules.retries import FAILURES_THAT_END_A_SELLER
@@ -117,7 +118,9 @@ class _Adopter(SellerJob):
         self._adopt_waiting()
         # One warning per reason, since the orders that are not adopted may be most of an account.
         for reason, orders in self._skipped_counts.items():
-            self._warn(f"{orders} orders {reason}; first: {', '.join(self._first_skipped[reason])}")
+            self._warn(
+                f"{counted(orders, 'order')} {reason}; first: {', '.join(self._first_skipped[reason])}"
+            )
 
     def _adopt_waiting(self) -> None:
         """The lake is written first: an order in the ledger must also reach the warehouse."""
