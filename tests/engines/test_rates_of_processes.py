@@ -18,6 +18,7 @@ from crashes.fixtures import Fixtures
 from crashes.forking import CONTEXT
 from feedamp.errors import NotFoundError
 from feedamp.run import Run
+from feedamp.state import request_slots
 from feedamp_sandbox import SandboxOptions, running
 
 RATE, SELLERS, SECONDS = 10.0, 2, 5.0
@@ -52,6 +53,26 @@ def test_a_pause_of_a_token_call_holds_in_the_next_process(tmp_path, url):
         assert (status, asked_s, no_status) == (429, 600, None)
         assert 500 < left_s < 600
         assert len(sandbox.requests) == 1
+
+
+def test_a_long_pause_is_listed_and_ends_unless_a_process_holds_the_rate(tmp_path, url):
+    with running(SandboxOptions(sellers=2)) as sandbox:
+        seller_id, other = (one["seller_id"] for one in sandbox.sellers)
+        resources = Fixtures.of(tmp_path, sandbox, state_url=url).resources()
+        with closing(resources.state) as state:
+            now = state.now()
+            state.rates.pause(seller_id, 600)
+            state.rates.pause(other, 30)  # a task waits for it
+            state.rates.hold([seller_id])
+            with state.begin() as connection:
+                [(paused, until)] = request_slots.long_pauses(connection, now=now)
+                assert (paused, round((until - now).total_seconds(), -1)) == (seller_id, 600)
+                assert not request_slots.lift(connection, seller_id, now=now)
+            state.rates.give_all_back()
+            with state.begin() as connection:
+                assert not request_slots.lift(connection, other, now=now)
+                assert request_slots.lift(connection, seller_id, now=now)
+                assert request_slots.long_pauses(connection, now=now) == []
 
 
 def _stop(pid, goes_on):
