@@ -242,7 +242,8 @@ async def test_a_live_process_keeps_what_it_holds_until_it_gives_it_back(two):
         connection.execute(sa.delete(leases))
     one.rates._lease.renewed_at -= one.leases._times.free_after_s
     await take_slot(theirs, S1)
-    may_leave_at = row_of(other).next_at  # not counted from here: a busy machine comes here long after the slot
+    # Not counted from here: a busy machine may come here long after the slot was taken.
+    may_leave_at = row_of(other).next_at
     await take_slot(mine, S1)
     assert one.now().timestamp() >= may_leave_at
 
