@@ -167,6 +167,18 @@ def test_a_hash_of_unsorted_lines_by_an_earlier_version_is_recognized() -> None:
         assert (admission.rejected, admission.reasons) == (False, ())
 
 
+@pytest.mark.parametrize("change", [{}, {"phase": "settled", "body_kind": REDACTED}])
+def test_a_repeat_of_unsorted_lines_of_an_earlier_version_asks_for_no_state(change: dict[str, Any]) -> None:
+    lines = [good_line(mp_line_number=number) for number in "ba"]
+    body = {**taken().body, "order_lines": lines}
+    body_hash = content_hash(body)
+    delivered = tuple(content_hash([body_hash, state]) for state in (PENDING, AWAITING_SHIPMENT))
+    known = replace(placed(body=body, body_hash=body_hash, delivered=delivered), **change)
+    admission = admit(row(PENDING, order_lines=lines), known, NOTHING_SEEN, now=NOW)
+    assert (admission.rejected, admission.reasons) == (False, ())
+    assert admission.body_came == (admission.order is not None) == bool(change)
+
+
 def test_a_repeat_of_an_older_delivery_changes_nothing() -> None:
     released = admit(row(), placed(PENDING), NOTHING_SEEN, now=NOW).order
     assert admit(row(PENDING), released, NOTHING_SEEN, now=NOW) == Admission()

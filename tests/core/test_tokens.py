@@ -303,6 +303,17 @@ async def test_a_pause_of_a_token_call_holds_in_every_process_of_that_seller(wir
         assert len(script.requests) == 2
 
 
+async def test_a_lost_answer_is_asked_for_although_its_pause_cannot_be_stored(wire):
+    with wire.state.begin() as connection:
+        full = "CREATE TRIGGER full BEFORE INSERT ON slots BEGIN SELECT RAISE(ABORT, 'full'); END"
+        connection.execute(sa.text(full))
+    answers = [answer(status=503, Retry_After="2"), token_answer()]
+    async with scripted(*answers) as script, Transport(Endpoint(script.url)) as transport:
+        assert (await wire.other_tokens(transport=transport).live(S1)).value
+        assert len(script.requests) == 2
+    assert wire.clock.slept == [2]
+
+
 async def test_a_pause_of_a_token_call_holds_for_its_seller_only(wire):
     wire.sandbox.fault("throttle", path="access_token", seconds=90)
     with pytest.raises(ThrottledError):

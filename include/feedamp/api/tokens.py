@@ -38,6 +38,7 @@ from feedamp.run import Run
 from feedamp.state import State, grants, leases, sellers
 from feedamp.state.grants import Grant, Version
 from feedamp.state.leases import Lease, elapsed_s
+from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.token_cipher import TokenCipher
 
 log = logging.getLogger(__name__)
@@ -435,7 +436,8 @@ class Tokens:
             return await self._endpoint.refresh(refresh_token)
         except TransientError as error:
             if error.retry_after_s:
-                self._rate_limiter.pause(seller_id, error.retry_after_s)
+                with suppress(*STATE_ERRORS):  # a lost answer is asked for again in any case
+                    self._rate_limiter.pause(seller_id, error.retry_after_s)
             raise
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:

@@ -74,7 +74,14 @@ class _Delivery:
 
     def has(self, body_hash: str) -> bool:
         """Whether its body has this hash; earlier versions made it of the lines as they came."""
-        return body_hash in (self.body_hash, content_hash(self.body))
+        return body_hash == self.body_hash or body_hash == content_hash(self.body)
+
+    def repeats(self, known: LedgerOrder) -> bool:
+        """Whether an earlier delivery said the same, with the hash of its lines sorted or as they came."""
+        return (
+            self.hash in known.delivered
+            or content_hash([content_hash(self.body), self.state]) in known.delivered
+        )
 
 
 def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now: datetime) -> Admission:
@@ -84,7 +91,7 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now:
         return _first_delivery(row, new, now)
     if not known.has_body and known.phase in OPEN_PHASES:
         return _attach_body(known, new, seen, now)
-    if new.hash in known.delivered:
+    if new.repeats(known):
         return Admission()
     order = known.but(delivered=_delivered(known, new))
     reasons: tuple[Reason, ...] = ()
@@ -113,7 +120,7 @@ def _attach_body(known: LedgerOrder, new: _Delivery, seen: ObservedState, now: d
     if wrong:
         return Admission(None, wrong, rejected=True)
     order = known.but(body_kind=FULL, **new.with_body)
-    if new.hash in known.delivered:  # the state of this delivery has been handled before
+    if new.repeats(known):  # the state of this delivery has been handled before
         return Admission(order, body_came=True)
     moved = _move(order.but(delivered=_delivered(known, new)), known, new.state, seen, now)
     if isinstance(moved, Reason):
