@@ -145,6 +145,16 @@ def test_a_rejected_row_leads_to_its_order_and_seller(page, browse, filled):
         assert {browse(link, role).status_code for link in links} == {200}
 
 
+@pytest.mark.parametrize("page", ["rejected", ""])
+def test_a_rejected_row_leads_to_no_seller_that_is_not_registered(page, browse, feedamp_env):
+    feedamp_env.env.drop(
+        "a.jsonl", {"seller_id": "ghost", "order": good_order(mp_order_number="M-1", no_field=1)}
+    )
+    feedamp_env.intake()
+    shown = browse(f"/feedamp/{page}", "op").text
+    assert ("ghost</td>" in shown, "/feedamp/sellers/ghost" in shown) == (True, False)
+
+
 def test_only_who_may_change_the_connection_reads_what_was_said(browse, filled):
     rejected, order = "/feedamp/rejected", f"/feedamp/orders/{SELLER}/M-3"
     for path in (rejected, order):
