@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from other_leases import leave_lease
+from other_leases import leave_lease, use_quick_leases
 from wire import S1, S2, run_from, wired
 
 from crashes.clock import NOON
 from feedamp.api.rate_limit import QUICK_RETRIES
-from feedamp.errors import AuthorizationError
+from feedamp.errors import AuthorizationError, ThrottledError
 from feedamp.state import leases
 from feedamp.state.lease_owner import new_owner
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION
@@ -54,6 +54,20 @@ async def test_all_sellers_of_a_dead_process_are_marked_and_the_client_is_not_bl
         assert decide_refusals(wire.state, run_from(wire.clock.now())) == []
         assert statuses(wire, *SIX) == [NEEDS_AUTHORIZATION] * 6
         assert wire.sandbox.broken_rules == []
+
+
+async def test_what_a_dead_process_left_is_known_after_a_pause_too():
+    async with wired(sellers=1, revoke_on_reuse=True) as wire:
+        use_quick_leases(wire.state)
+        await die_with_the_answers(wire, S1)
+        wire.state.rates.pause(S1, 90)
+        tokens = wire.other_tokens()
+        with pytest.raises(ThrottledError):
+            await tokens.live(S1)
+        wire.clock.skip(seconds=90)
+        with pytest.raises(AuthorizationError):
+            await tokens.live(S1)
+        assert tokens.newly_lost() == [S1]
 
 
 async def test_with_a_grace_period_no_seller_of_a_dead_process_is_lost():

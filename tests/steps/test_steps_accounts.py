@@ -17,6 +17,7 @@ from feedamp.api.pages import Filters
 from feedamp.models import Order, OrderLine
 from feedamp.run import Run
 from feedamp.state import consents, grants, manifests, sellers
+from feedamp.state.schema import account_marks
 from feedamp.state.schema import grants as grants_table
 from feedamp.state.schema import sellers as sellers_table
 from feedamp.steps import depart
@@ -427,6 +428,23 @@ def test_an_order_of_another_account_is_known_on_a_later_page_too(env):
     assert look(other, "1002") is None
     assert look(other, "1001", "1003", sku="SKU-B") is None
     assert look(other, "1004", "1001") == OTHER
+    with env.state.begin() as connection:
+        for seller in (SELLER, OTHER):
+            sellers.pause(connection, seller, paused=False, now=env.state.now())
+    assert look(AccountWatch(env.resources, the(env, OTHER), is_marked=False), "1001") is None
+
+
+def test_no_mark_is_made_of_an_order_that_was_erased_since_it_was_compared(env):
+    lines = (OrderLine(mp_line_number="1", sku="SKU-A"),)
+    watch = AccountWatch(env.resources, the(env, SELLER), is_marked=False)
+    with env.state.read() as connection:
+        seen = watch.look(
+            connection, [Order(mp_order_number=one, purchase_date=NOON, order_lines=lines) for one in "12"]
+        )
+    assert depart.erase(env.resources, SELLER, "1", asked_by="test").unfinished == {}
+    watch.judge(seen)
+    with env.state.read() as connection:
+        assert connection.execute(sa.select(account_marks.c.mp_order_number)).scalars().all() == ["2"]
 
 
 def test_foreign_orders_of_two_accounts_are_no_mix_up(env):
