@@ -19,6 +19,7 @@ from feedamp.run import Run
 from feedamp.state import consents, grants, manifests, sellers
 from feedamp.state.schema import account_marks
 from feedamp.state.schema import grants as grants_table
+from feedamp.state.schema import orders as orders_table
 from feedamp.state.schema import sellers as sellers_table
 from feedamp.steps import depart
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
@@ -445,6 +446,15 @@ def test_no_mark_is_made_of_an_order_that_was_erased_since_it_was_compared(env):
     watch.judge(seen)
     with env.state.read() as connection:
         assert connection.execute(sa.select(account_marks.c.mp_order_number)).scalars().all() == ["2"]
+
+
+def test_only_orders_that_were_not_placed_here_are_marked(env):
+    place_some(env, SELLER, "A-1", "A-2")
+    with env.state.begin() as connection:
+        connection.execute(sa.delete(orders_table).where(orders_table.c.mp_order_number == "A-2"))
+    env.extract()
+    with env.state.read() as connection:
+        assert connection.execute(sa.select(account_marks.c.mp_order_number)).scalars().all() == ["A-2"]
 
 
 def test_foreign_orders_of_two_accounts_are_no_mix_up(env):
