@@ -239,6 +239,7 @@ def test_forms_work_inside_the_frame(site, in_ui):
     assert given == "allow-scripts allow-same-origin allow-forms allow-downloads"
     frame = in_airflow(page)
     frame.get_by_role("link", name="Sellers", exact=True).click()
+    heading(frame, "Sellers")  # the overview links to sellers, too
     frame.get_by_role("link", name=SELLER, exact=True).click()
     for press, said in (("Pause", "paused"), ("Resume", "work continues")):
         frame.get_by_role("button", name=press).click()
