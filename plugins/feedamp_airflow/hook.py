@@ -164,7 +164,7 @@ class FeedAmpHook(HttpHook):
                 if not error.retry_after_s:
                     raise
                 until = datetime.now(UTC) + timedelta(seconds=error.retry_after_s)
-                error.args = (f"{error} The request was not sent; the pause ends at {moment(until)}.",)
+                error.args = (f"{error} The request was not carried out; the pause ends at {moment(until)}.",)
                 raise
             return answer
 

@@ -264,7 +264,7 @@ def test_a_request_during_a_pause_says_when_that_ends(env):
     env.sandbox.fault("throttle", path="/orders", seconds=90)
     with pytest.raises(ThrottledError):
         FeedAmpHook().run("orders", seller=SELLER)
-    with pytest.raises(ThrottledError, match=r"asked for a pause.*was not sent.*ends at 20\d\d-.*Z"):
+    with pytest.raises(ThrottledError, match=r"asked for a pause.*was not carried out.*ends at 20\d\d-.*Z"):
         FeedAmpHook().run("orders", seller=SELLER)
     assert len(env.asked()) == 1
 
