@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import astuple
 from datetime import timedelta
 
@@ -12,18 +11,12 @@ from cryptography.fernet import Fernet
 
 from crashes.clock import NOON
 from feedamp.rules.erased import words_of
-from feedamp.state import State, erasures
+from feedamp.state import erasures
 from feedamp.state.erasures import Store
 from feedamp.state.schema import erasures as table
 from feedamp.state.token_cipher import TokenCipher
 
 CIPHER = TokenCipher(Fernet.generate_key().decode())
-
-
-@pytest.fixture
-def state(tmp_path):
-    with closing(State(f"sqlite:///{tmp_path}/state.db")) as opened:
-        yield opened
 
 
 def begin(state, *key, asked_by="ops"):

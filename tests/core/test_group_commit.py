@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -101,10 +100,8 @@ class Rows:
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Iterator[Rows]:
-    state = State(f"sqlite:///{tmp_path}/state.db")
-    yield Rows(state)
-    state.close()
+def rows(state: State) -> Rows:
+    return Rows(state)
 
 
 async def test_what_is_wanted_at_one_moment_is_one_transaction(rows: Rows) -> None:

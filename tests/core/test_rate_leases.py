@@ -1,71 +1,34 @@
-"""A process that holds a seller's request rate paces its requests itself, and gives the rate up when others want it."""
+"""A process that holds a seller's request rate paces its requests itself; engines/test_rates_wanted.py has who wants it."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from contextlib import closing
 from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
-from other_leases import ELSEWHERE, QUICK, leave_lease, use_quick_leases
 from wire import S1, S2, take_slot, wired
 
 from crashes.clock import NOON
 from feedamp.api import rate_limit
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import RejectedError, TransientError
-from feedamp.state import State, rate_leases, request_slots
-from feedamp.state.lease_owner import new_owner
+from feedamp.state import rate_leases, request_slots
 from feedamp.state.leases import Lease
-from feedamp.state.schema import leases, slots
+from feedamp.state.schema import slots
 
 RATE = 10
-_machine, _pid, _began, _ = new_owner().split(".")
-DEAD = f"{_machine}.{_pid}.{int(_began) + 1}.0"  # a process of this machine that has ended
 
 
-@pytest.fixture
-def two(tmp_path):
-    """The states of two processes on one database, in real time."""
-    url = f"sqlite:///{tmp_path}/state.db"
-    with closing(State(url)) as one, closing(State(url)) as other:
-        yield one, other
+def limiter_of(state, clock):
+    return RateLimiter(state, requests_per_second=RATE, sleep=clock.sleep, monotonic=clock.elapsed_s)
 
 
-@pytest.fixture
-def looks_often(monkeypatch):
-    """A holder soon sees that its rate is wanted."""
-    monkeypatch.setattr(rate_leases, "LOOK_EVERY_S", 0.05)
-
-
-def limiter_of(state, **options):
-    return RateLimiter(state, **{"requests_per_second": RATE, "sleep": asyncio.sleep, **options})
-
-
-def row_of(state, seller_id=S1):
+def row_of(state):
     with state.read() as connection:
-        return connection.execute(sa.select(slots).where(slots.c.seller_id == seller_id)).one()
-
-
-def held(state, *seller_ids, live_at=0.0):
-    """Another process holds these rates."""
-    with state.begin() as connection:
-        connection.execute(
-            sa.insert(slots),
-            [
-                {
-                    "seller_id": s,
-                    "next_at": 0.0,
-                    "held_by": "rate/other",
-                    "used_by": "rate/other",
-                    "live_at": live_at,
-                }
-                for s in seller_ids
-            ],
-        )
+        return connection.execute(sa.select(slots).where(slots.c.seller_id == S1)).one()
 
 
 MOMENT, CALM_S = NOON.timestamp(), request_slots.CALM_S
@@ -102,7 +65,7 @@ async def test_no_request_of_a_held_rate_needs_a_transaction(state, clock):
         if threading.current_thread() is here:  # another thread looks whether the rates are wanted
             begun.append(1)
 
-    limiter = limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s)
+    limiter = limiter_of(state, clock)
     for _ in range(50):
         async with limiter.leaving(S1, asyncio.Semaphore()) as left:
             left(clock.elapsed_s())
@@ -116,7 +79,7 @@ async def test_no_request_of_a_held_rate_needs_a_transaction(state, clock):
 )
 async def test_after_an_answer_no_jitter_is_allowed_for(state, clock, is_answered, distance):
     limiter, room, is_over = (
-        limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s),
+        limiter_of(state, clock),
         asyncio.Semaphore(9),
         asyncio.Event(),
     )
@@ -141,7 +104,7 @@ async def test_after_an_answer_no_jitter_is_allowed_for(state, clock, is_answere
 
 
 async def test_a_pause_is_not_shortened_by_an_answer(state, clock):
-    limiter, room = limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s), asyncio.Semaphore(9)
+    limiter, room = limiter_of(state, clock), asyncio.Semaphore(9)
     state.rates.hold([S1])
     async with limiter.leaving(S1, room) as left:
         left(clock.elapsed_s())
@@ -152,100 +115,13 @@ async def test_a_pause_is_not_shortened_by_an_answer(state, clock):
 
 
 async def test_after_a_rate_is_given_back_the_next_request_keeps_its_distance(state, clock):
-    limiter = limiter_of(state, sleep=clock.sleep, monotonic=clock.elapsed_s)
+    limiter = limiter_of(state, clock)
     state.rates.hold([S1])
     await take_slot(limiter, S1)
     state.rates.give_all_back()
     assert (row_of(state).held_by, clock.elapsed_s()) == (None, 0)
     await take_slot(limiter, S1)
     assert clock.elapsed_s() >= 1 / RATE
-
-
-async def test_a_held_rate_is_given_up_within_a_second_and_the_distance_is_kept(two):
-    one, _ = two
-    one.rates.hold([S1, S2])
-    first, second = (limiter_of(state) for state in two)
-    moments, is_under_way, is_over = [], asyncio.Event(), asyncio.Event()
-
-    async def busy():
-        while not is_over.is_set():
-            async with first.leaving(S1, asyncio.Semaphore()) as left:
-                moments.append(time.monotonic())
-                left(moments[-1])
-            if len(moments) == 2:
-                is_under_way.set()
-
-    working = asyncio.ensure_future(busy())
-    await asyncio.wait_for(is_under_way.wait(), 20)
-    wanted_at = time.monotonic()
-    async with asyncio.timeout(20), second.leaving(S1, asyncio.Semaphore()) as left:
-        moments.append(time.monotonic())
-        left(moments[-1])
-    assert time.monotonic() - wanted_at < 1 + 3  # three seconds for a machine that is busy
-    is_over.set()
-    await working
-    assert len(moments) >= 3
-    assert min(after - before for before, after in pairwise(sorted(moments))) >= 1 / RATE
-    assert row_of(one).held_by is None
-    assert row_of(one, S2).held_by is not None  # no one wants that one
-
-
-async def test_a_pause_that_another_process_hears_ends_the_hold(two, looks_often):
-    one, other = two
-    one.rates.hold([S1])
-    limiter = limiter_of(one, patience_s=0.5)
-    await take_slot(limiter, S1)
-    other.rates.pause(S1, 30)
-    await asyncio.sleep(2 * rate_leases.LOOK_EVERY_S)
-    with pytest.raises(TransientError):
-        await take_slot(limiter, S1)
-
-
-async def test_a_rate_that_was_given_back_is_held_again_once_the_other_has_stopped(
-    two, looks_often, monkeypatch
-):
-    monkeypatch.setattr(request_slots, "CALM_S", 0.3)
-    one, other = two
-    one.rates.hold([S1])
-    await take_slot(limiter_of(other), S1)
-    mine = limiter_of(one)
-    async with asyncio.timeout(5):
-        while row_of(one).held_by is None:
-            await take_slot(mine, S1)
-    one.rates.give_all_back()
-    assert row_of(one).held_by is None
-    with one.read() as connection:
-        assert connection.execute(sa.select(leases)).all() == []
-
-
-@pytest.mark.parametrize("owner", [DEAD, ELSEWHERE, None], ids=["dead", "silent, on another machine", "gone"])
-async def test_the_rate_of_a_dead_process_is_taken_one_distance_after_its_end(two, owner):
-    state, _ = two
-    held(state, S1)
-    use_quick_leases(state)
-    if owner is not None:
-        leave_lease(state, "rate/other", owner)
-    began = time.monotonic()
-    await take_slot(limiter_of(state), S1)
-    waited_s = time.monotonic() - began
-    assert waited_s >= 1 / RATE + (QUICK.free_after_s if owner == ELSEWHERE else 0)
-    assert waited_s < 3
-
-
-async def test_a_live_process_keeps_what_it_holds_until_it_gives_it_back(two):
-    """Also when it is taken for dead, as one that was stopped: it finds out before it sends."""
-    one, other = two
-    one.rates.hold([S1])
-    mine, theirs = limiter_of(one), limiter_of(other)
-    await take_slot(mine, S1)
-    with one.begin() as connection:  # what another process does after a long silence
-        connection.execute(sa.delete(leases))
-    one.rates._lease.renewed_at -= one.leases._times.free_after_s
-    await take_slot(theirs, S1)
-    # Not counted from here: a busy machine may come here long after the slot was taken.
-    may_leave_at = row_of(other).next_at
-    await take_slot(mine, S1)
-    assert one.now().timestamp() >= may_leave_at
 
 
 async def test_no_slot_is_given_to_a_process_that_stood_still_beside_its_lease(state, clock, monkeypatch):
@@ -285,18 +161,6 @@ async def test_a_request_that_leaves_long_after_its_slot_postpones_the_next_one(
         with pytest.raises(RejectedError):  # it has no body
             await wire.client().put_order("M-1", {}, before_sending=be_late)
         assert row_of(wire.state).next_at > wire.clock.now().timestamp()
-
-
-async def test_history_gives_up_the_rate_that_live_work_wants(two, looks_often):
-    one, other = two
-    rate = {"requests_per_second": 3 * RATE}
-    history, live = limiter_of(one, history_share=0.5, **rate), limiter_of(other, **rate)
-    one.rates.hold([S1])
-    await take_slot(history, S1)
-    await take_slot(live, S1)
-    began = time.monotonic()
-    await take_slot(history, S1)
-    assert time.monotonic() - began >= (request_slots.QUIET - 1) / (3 * RATE)
 
 
 async def test_one_that_goes_first_gets_the_next_slot(state, clock):

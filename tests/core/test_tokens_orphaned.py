@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from other_leases import leave_lease, use_quick_leases
+from other_leases import DEAD, leave_lease, use_quick_leases
 from wire import S1, S2, run_from, wired
 
 from crashes.clock import NOON
 from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.errors import AuthorizationError, ThrottledError
 from feedamp.state import leases
-from feedamp.state.lease_owner import new_owner
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION
 from feedamp.steps.refused_grants import decide_refusals
 
 SIX = [f"seller-{number:03d}" for number in range(1, 7)]
 HOUR_S = 3600
-_machine, _pid, _began, _ = new_owner().split(".")
-DEAD = f"{_machine}.{_pid}.{int(_began) + 1}.0"  # a process of this machine that has ended
 
 
 async def die_with_the_answers(wire, *seller_ids):

@@ -5,15 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 
 import sqlalchemy as sa
-from other_leases import ELSEWHERE, leave_lease
+from other_leases import DEAD, ELSEWHERE, leave_lease
 
 from feedamp.state import State
-from feedamp.state.lease_owner import new_owner
 from feedamp.state.leases import Lease
 from feedamp.state.schema import leases as table
-
-_machine, _pid, _began, _ = new_owner().split(".")
-DEAD = f"{_machine}.{_pid}.{int(_began) + 1}.0"  # a process of this machine that has ended
 
 
 def take(state: State, *names: str) -> dict[str, Lease]:

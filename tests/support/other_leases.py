@@ -9,11 +9,14 @@ import sqlalchemy as sa
 
 from crashes.clock import Clock
 from feedamp.state import State
+from feedamp.state.lease_owner import new_owner
 from feedamp.state.leases import Leases, LeaseTimes
 from feedamp.state.schema import leases as table
 
 # No process of this machine has such a name, so only its silence shows that it is dead.
 ELSEWHERE = "abcdef.1.1.0"
+_machine, _pid, _began, _ = new_owner().split(".")
+DEAD = f"{_machine}.{_pid}.{int(_began) + 1}.0"  # a process of this machine that has ended
 QUICK = LeaseTimes(heartbeat_s=0.05, free_after_s=0.4, look_every_s=0.02)
 
 
