@@ -25,8 +25,8 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
-from feedamp_airflow.cli.output import moment
 from feedamp_airflow.connections import connection_by_id
+from feedamp_airflow.moments import moment
 from feedamp_airflow.wiring import make_resources
 
 _Result = TypeVar("_Result")

@@ -101,13 +101,6 @@ def test_a_field_that_may_be_the_cell_of_a_file_without_header_is_not_told(name)
     ]
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.mark.parametrize(
     ("total", "done", "seconds", "line"),
     [
@@ -119,21 +112,19 @@ class Clock:
         pytest.param(7, 9, 30, "x: 9 of 7 rows, 0.3 a second; more", id="more than expected"),
     ],
 )
-def test_progress_says_done_total_rate_and_rest(total, done, seconds, line, caplog):
+def test_progress_says_done_total_rate_and_rest(total, done, seconds, line, caplog, clock):
     caplog.set_level(logging.INFO)
-    clock = Clock()
-    progress = Progress("x", "rows", total, note=lambda: "more", monotonic=clock)
-    clock.now += seconds
+    progress = Progress("x", "rows", total, note=lambda: "more", monotonic=clock.elapsed_s)
+    clock.skip(seconds=seconds)
     progress.at(done)
     assert caplog.messages == [line]
 
 
-def test_progress_is_logged_every_ten_seconds_and_not_before(caplog):
+def test_progress_is_logged_every_ten_seconds_and_not_before(caplog, clock):
     caplog.set_level(logging.INFO)
-    clock = Clock()
-    progress = Progress("x", "rows", 100, monotonic=clock)
+    progress = Progress("x", "rows", 100, monotonic=clock.elapsed_s)
     for _ in range(70):
-        clock.now += 0.5
+        clock.skip(seconds=0.5)
         progress.add()
     assert caplog.messages == [
         f"x: {n} of 100 rows, 2.0 a second, {(100 - n) // 2} s left" for n in (20, 40, 60)

@@ -34,7 +34,7 @@ from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll, is_refused
 from feedamp_airflow.cli.accounts import names_who_is_read_again
-from feedamp_airflow.cli.output import Output, moment
+from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import (
     DONE,
     REFUSED,
@@ -44,6 +44,7 @@ from feedamp_airflow.cli.running import (
     opened_resources,
 )
 from feedamp_airflow.connections import connection_by_id
+from feedamp_airflow.moments import moment
 
 LONGEST_CALLBACK = 1 << 14  # characters of a callback's address
 NOTHING_SPENT = "Nothing was spent"  # the same address works again

@@ -31,10 +31,11 @@ from feedamp_airflow.audience import Audience
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.accounts import examine as examine_accounts
 from feedamp_airflow.cli.init import dag_files
-from feedamp_airflow.cli.output import Output, moment
+from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, near
 from feedamp_airflow.config import Options
 from feedamp_airflow.hook import FeedAmpHook
+from feedamp_airflow.moments import moment
 from feedamp_airflow.probing import probe
 from feedamp_airflow.provider_info import get_provider_info
 from feedamp_airflow.storages import open_store

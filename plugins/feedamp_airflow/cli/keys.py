@@ -7,9 +7,10 @@ from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.state.token_cipher import add_key, keep_newest_key, key_file_of
 from feedamp.steps.rotate_keys import Rotation, rotate
-from feedamp_airflow.cli.output import Output, moment
+from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 from feedamp_airflow.config import read_options
+from feedamp_airflow.moments import moment
 
 _PLACES = {
     "data_keys": "data key",

@@ -23,9 +23,10 @@ from feedamp.state.rejects import Rejected
 from feedamp.tables import Row
 from feedamp_airflow.audience import ELSEWHERE, without_answers
 from feedamp_airflow.cli.findings import finding_row
-from feedamp_airflow.cli.output import Output, cell, moment
+from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.rejected import reject_row
 from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources, user_of
+from feedamp_airflow.moments import moment
 
 LEDGER = (
     "seller_id",

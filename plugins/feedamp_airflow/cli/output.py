@@ -6,12 +6,14 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import msgspec
+
+from feedamp_airflow.moments import moment
 
 if (
     TYPE_CHECKING
@@ -149,11 +151,6 @@ def cell(value: object) -> str:
 def spreadsheet_cell(value: object) -> object:
     """A value of a CSV file that a spreadsheet shows and does not run: an apostrophe stands before what could begin a formula."""
     return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
-
-
-def moment(value: datetime) -> str:
-    """A time in UTC, to the second."""
-    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def plain(text: str) -> str:

@@ -18,9 +18,10 @@ from feedamp.rules.reconciled_days import DAY, NOT_EXTRACTED, Counts, days_betwe
 from feedamp.rules.reconciliation_report import ACTION_REQUIRED, ReportedDay, Status, report_days, status_of
 from feedamp.state import ledger, reconciliation_days, sellers
 from feedamp.state.retention import CHECKED_DAYS_KEPT
-from feedamp_airflow.cli.output import Output, moment, replaced_file, spreadsheet_cell
+from feedamp_airflow.cli.output import Output, replaced_file, spreadsheet_cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.config import Options
+from feedamp_airflow.moments import moment
 
 ROWS_SHOWN = 50
 LEFT_OUT_SHOWN = 20

@@ -8,8 +8,9 @@ from feedamp.rules.origin import others
 from feedamp.state import grants, overview, request_slots, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.steps.enroll import Enrollment, Refusal, check, enroll
-from feedamp_airflow.cli.output import Output, moment
+from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, ask, check_given_connection, opened_resources
+from feedamp_airflow.moments import moment
 
 FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "paused", "grant", "grant_reason", "mix_up")
 COLUMNS = (*FIELDS, "refreshed_at", "grant_ends_at", "watermark", "waiting_orders")

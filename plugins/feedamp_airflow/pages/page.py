@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
@@ -28,9 +28,9 @@ from feedamp.rules.reconciled_days import DAY
 from feedamp.state import sellers
 from feedamp.state.overview import CountedItems
 from feedamp_airflow.audience import Audience, Shown
-from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
 from feedamp_airflow.connections import team_of
+from feedamp_airflow.moments import moment
 from feedamp_airflow.wiring import NoStateError, existing_state
 
 MENU = (
@@ -170,7 +170,7 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return moment(value.astimezone(UTC))
+        return moment(value)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, int):
