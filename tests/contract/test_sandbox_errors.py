@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from order_samples import example_order
-from probe import Probe
+from probe import Probe, rules
 
 from feedamp_sandbox import SandboxOptions, running
 
@@ -35,10 +35,6 @@ def probe(sandbox):
     sandbox.set_fulfillments(SELLER, "M-1", shipped_with("wrong"))
     yield client
     client.close()
-
-
-def rules(sandbox):
-    return {rule: count for rule, count, _ in sandbox.broken_rules}
 
 
 def errors(sandbox):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from order_samples import example_order
-from probe import Probe
+from probe import Probe, rules
 
 from crashes.clock import NOON
 from feedamp_sandbox import SandboxOptions, running
@@ -26,10 +26,6 @@ def probe(sandbox):
     client = Probe(sandbox)
     yield client
     client.close()
-
-
-def rules(sandbox):
-    return {rule: count for rule, count, _ in sandbox.broken_rules}
 
 
 def numbers(answer):

@@ -9,7 +9,7 @@ from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from probe import Probe
+from probe import Probe, rules
 
 from feedamp_sandbox import (
     SandboxOptions,
@@ -36,10 +36,6 @@ def start(clock):
     for context, probe in opened:
         probe.close()
         context.__exit__(None, None, None)
-
-
-def rules(sandbox):
-    return {rule: count for rule, count, _ in sandbox.broken_rules}
 
 
 def consent(probe, **changes):

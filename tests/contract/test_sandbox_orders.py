@@ -6,29 +6,9 @@ from decimal import Decimal
 
 import pytest
 from order_samples import example_order
-from probe import Probe
+from probe import Probe, rules
 
-from feedamp_sandbox import SandboxOptions, running
-
-FAST = SandboxOptions(sellers=2, requests_per_second=1000, burst=1000)
 SELLER = "seller-001"
-
-
-@pytest.fixture
-def sandbox():
-    with running(FAST) as started:
-        yield started
-
-
-@pytest.fixture
-def probe(sandbox):
-    client = Probe(sandbox, SELLER)
-    yield client
-    client.close()
-
-
-def rules(sandbox):
-    return {rule: count for rule, count, _ in sandbox.broken_rules}
 
 
 def line(**changes):

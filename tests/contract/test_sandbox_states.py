@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from probe import Probe
+from probe import Probe, rules
 
 from feedamp_sandbox import SandboxOptions, running
 
-FAST = SandboxOptions(sellers=1, requests_per_second=1000, burst=1000)
 SELLER = "seller-001"
 SHIPMENT = {"carrier": "UPS", "tracking_number": "1Z5R89390357567127", "shipped_date": "2026-03-04"}
-
-
-@pytest.fixture
-def sandbox():
-    with running(FAST) as started:
-        yield started
-
-
-@pytest.fixture
-def probe(sandbox):
-    client = Probe(sandbox, SELLER)
-    yield client
-    client.close()
-
-
-def rules(sandbox):
-    return {rule: count for rule, count, _ in sandbox.broken_rules}
 
 
 def shipped(quantity, *, cancelled=0, number="M-1-1"):

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from env import BAD_NUMBER, SELLER, Env, shipment
-
-
-@pytest.fixture
-def shipped(env: Env) -> Iterator[Env]:
-    """M-1 is shipped whole, seen and validated: it can be closed."""
-    env.placed("M-1")
-    env.fulfill("M-1", shipment(2))
-    env.see("M-1")
-    env.validate()
-    yield env
-    assert env.sandbox.broken_rules == []
 
 
 def puts(env: Env, number: str = "M-1") -> int:

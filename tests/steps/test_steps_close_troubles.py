@@ -25,17 +25,6 @@ ANOTHER_NUMBER = "1ZXX3150YW44070023"  # UPS, check digit right
 NUMBERS = [f"N-{number}" for number in range(9)]
 
 
-@pytest.fixture
-def shipped(env: Env) -> Iterator[Env]:
-    """M-1 is shipped whole, seen and validated: it can be closed."""
-    env.placed("M-1")
-    env.fulfill("M-1", shipment(2))
-    env.see("M-1")
-    env.validate()
-    yield env
-    assert env.sandbox.broken_rules == []
-
-
 def puts(env: Env, number: str = "M-1") -> int:
     return len(env.asked("PUT", f"/orders/{number}"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
@@ -23,19 +23,7 @@ from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher, Then
 from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
 
-
-@pytest.fixture(autouse=True)
-def _no_rule_is_broken(env: Env) -> Iterator[None]:
-    yield
-    assert env.sandbox.broken_rules == []
-
-
-@pytest.fixture
-def placed(env: Env) -> Env:
-    """M-1 is placed and partly shipped since."""
-    env.placed("M-1")
-    env.fulfill("M-1", shipment(1))
-    return env
+pytestmark = pytest.mark.usefixtures("no_rule_is_broken")
 
 
 def test_a_fulfillment_reaches_lake_warehouse_and_state(placed: Env) -> None:

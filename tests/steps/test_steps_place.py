@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,13 +11,9 @@ from env import SELLER, Env, shipment
 from feedamp.state import overview, sellers
 from feedamp.steps.step_end import finish
 
+pytestmark = pytest.mark.usefixtures("no_rule_is_broken")
+
 STRANGER = "seller-404"
-
-
-@pytest.fixture(autouse=True)
-def _no_rule_is_broken(env: Env) -> Iterator[None]:
-    yield
-    assert env.sandbox.broken_rules == []
 
 
 def test_a_good_order_is_placed_and_settled(env: Env) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -14,11 +13,7 @@ from feedamp.state import schema
 from feedamp.steps.place_orders.place import place
 from feedamp_sandbox.faults import Kind
 
-
-@pytest.fixture(autouse=True)
-def _no_rule_is_broken(env: Env) -> Iterator[None]:
-    yield
-    assert env.sandbox.broken_rules == []
+pytestmark = pytest.mark.usefixtures("no_rule_is_broken")
 
 
 LOST: list[Kind] = ["reset_after", "cut_body"]

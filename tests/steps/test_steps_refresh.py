@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from cryptography.fernet import Fernet
 from env import OTHER, SELLER, Env
@@ -15,18 +13,14 @@ from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 from feedamp.steps.step_end import finish
 
+pytestmark = pytest.mark.usefixtures("no_rule_is_broken")
+
 
 @pytest.fixture
 def unused(env: Env) -> Env:
     """Both grants have not been used for 30 days."""
     env.clock.skip(days=30)
     return env
-
-
-@pytest.fixture(autouse=True)
-def _no_rule_is_broken(env: Env) -> Iterator[None]:
-    yield
-    assert env.sandbox.broken_rules == []
 
 
 def grant(env: Env, seller: str = SELLER) -> Grant:

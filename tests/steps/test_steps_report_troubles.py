@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.errors import TransientError
 from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
-
-
-@pytest.fixture
-def mistyped(env: Env) -> Iterator[Env]:
-    """M-1 is shipped whole under a tracking number that cannot be right."""
-    env.placed("M-1")
-    env.fulfill("M-1", shipment(2, BAD_NUMBER))
-    env.see("M-1")
-    yield env
-    assert env.sandbox.broken_rules == []
 
 
 def posts(env: Env) -> int:

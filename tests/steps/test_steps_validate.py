@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,16 +13,6 @@ from env import BAD_NUMBER, GOOD_NUMBER, SELLER, Env, open_env, shipment
 from feedamp.state import open_orders, schema
 
 CODE = "INVALID_TRACKING_NUMBER"
-
-
-@pytest.fixture
-def mistyped(env: Env) -> Iterator[Env]:
-    """M-1 is shipped whole under a tracking number that cannot be right."""
-    env.placed("M-1")
-    env.fulfill("M-1", shipment(2, BAD_NUMBER))
-    env.see("M-1")
-    yield env
-    assert env.sandbox.broken_rules == []
 
 
 def posts(env: Env) -> int:

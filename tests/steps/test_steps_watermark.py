@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from env import OTHER, SELLER, Env, open_env, shipment
+from env import OTHER, SELLER, Env, open_env
 
 from crashes.clock import NOON
 from feedamp.errors import IncompleteError
 from feedamp.steps.step_end import finish
 
-
-@pytest.fixture(autouse=True)
-def _no_rule_is_broken(env: Env) -> Iterator[None]:
-    yield
-    assert env.sandbox.broken_rules == []
-
-
-@pytest.fixture
-def placed(env: Env) -> Env:
-    """M-1 is placed and partly shipped since."""
-    env.placed("M-1")
-    env.fulfill("M-1", shipment(1))
-    return env
+pytestmark = pytest.mark.usefixtures("no_rule_is_broken")
 
 
 def test_nothing_reaches_state_or_watermark_before_load(placed: Env) -> None:

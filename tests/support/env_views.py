@@ -15,7 +15,7 @@ from memory_warehouse import OpenWarehouse
 from feedamp.resources import Resources
 from feedamp.rules.finding import StoredFinding
 from feedamp.rules.order import LedgerOrder
-from feedamp.state import State, findings, ledger, open_orders, rejects, watermarks
+from feedamp.state import State, findings, ledger, open_orders, overview, rejects, watermarks
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import LoggedRequest, Sandbox
 from feedamp_sandbox.views import full_view
@@ -36,6 +36,11 @@ class Views:
         if found is None:
             raise KeyError(number)
         return found
+
+    def phases(self) -> dict[str, int]:
+        """How many orders of the ledger are in each phase."""
+        with self.state.read() as connection:
+            return overview.count_by_phase(connection)
 
     def held(self, number: str, seller: str = SELLER) -> open_orders.Held | None:
         """The newest snapshot in the state."""

@@ -96,3 +96,8 @@ class Probe:
     def place(self, number: str, **changes: Any) -> Answer:
         """PUTs the example order with these changes."""
         return self.call("PUT", f"/orders/{number}", example_order(number, **changes))
+
+
+def rules(sandbox: Sandbox) -> dict[str, int]:
+    """How often each rule was broken."""
+    return {rule: count for rule, count, _ in sandbox.broken_rules}
