@@ -57,12 +57,11 @@ def compact(
     *,
     before: date | None = None,
     grace: timedelta = GRACE,
-    left_behind: timedelta = LEFT_BEHIND,
 ) -> dict[str, int]:
     """Compacts the loaded manifests of days before `before` (exclusive, UTC); returns counts.
 
     Removes files that were replaced longer than `grace` ago, and files without a manifest that were last written
-    longer than `left_behind` ago. A rebuild of the warehouse yields the same rows before and after. Safe to repeat.
+    longer than `LEFT_BEHIND` ago. A rebuild of the warehouse yields the same rows before and after. Safe to repeat.
 
     Raises:
         BusyError: another compaction is running.
@@ -77,7 +76,7 @@ def compact(
             raise BusyError(
                 "Another compaction of the lake is running; try again when it is done.", retry_after_s=60
             )
-        counts["leftovers"] = _remove_leftovers(resources, left_behind)
+        counts["leftovers"] = _remove_leftovers(resources)
         counts["removed"] = _remove_replaced(resources, grace)
         with resources.state.read() as connection:
             loaded = manifests.loaded(connection)
@@ -237,7 +236,7 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
     return removed
 
 
-def _remove_leftovers(resources: Resources, left_behind: timedelta) -> int:
+def _remove_leftovers(resources: Resources) -> int:
     """Removes files of writers that were killed before they published, or whose manifest was moved away.
 
     The files are listed before the manifests are read. So a manifest that is published in between is already
@@ -247,7 +246,7 @@ def _remove_leftovers(resources: Resources, left_behind: timedelta) -> int:
     old = [
         path
         for path, written_at in lake.table_files()
-        if written_at is not None and written_at + left_behind < resources.state.now()
+        if written_at is not None and written_at + LEFT_BEHIND < resources.state.now()
     ]
     if not old:
         return 0
