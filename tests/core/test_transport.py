@@ -251,8 +251,27 @@ async def test_that_a_request_left_is_told_to_its_task_unless_a_callback_took_it
         return is_taken
 
     async with scripted(answer()) as script, Transport(Endpoint(script.url)) as transport:
-        got = await transport.send("GET", "/orders", quickly=take, on_leaving=in_task.append)
+        got = await transport.send("GET", "/orders", tell_at_once=take, on_leaving=in_task.append)
     assert (got.status, len(in_callback), in_task) == (200, 1, [] if is_taken else in_callback)
+
+
+async def test_a_request_that_a_signal_ended_is_not_told_to_have_left():
+    def wait_for_its_database(transport: Transport) -> bool:
+        ends_at = time.monotonic() + 5
+        while not transport._home._waiting and time.monotonic() < ends_at:
+            time.sleep(0.01)  # the request leaves
+        return bool(transport._home._waiting)
+
+    told = list[float]()
+    with serving(answer()) as script:
+        async with Transport(Endpoint(script.url)) as transport:
+            sending = transport.send("GET", "/orders", tell_at_once=told.append, on_leaving=told.append)
+            sending.send(None)
+            assert wait_for_its_database(transport)
+            with pytest.raises(KeyboardInterrupt):
+                sending.throw(KeyboardInterrupt)
+            await asyncio.sleep(0.01)
+    assert told == []
 
 
 async def test_what_goes_wrong_when_a_request_leaves_is_raised_by_the_request():

@@ -417,7 +417,7 @@ class FeedAmpClient:
                         max_bytes=request.max_bytes,
                         before_leaving=left.require_prompt,
                         on_leaving=has_left,
-                        quickly=left.quickly if request.on_leaving is None else None,
+                        tell_at_once=left.tell_at_once if request.on_leaving is None else None,
                         in_room=True,
                     )
                     self._clock.raise_if_refused()

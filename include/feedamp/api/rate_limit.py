@@ -79,11 +79,11 @@ class Departure:
             self._room.release()
 
     def __call__(self, left_at: float) -> None:
-        if not self.quickly(left_at):
-            self._limiter.left_late(self._seller_id)
+        if not self.tell_at_once(left_at):
+            self._limiter.postpone_next(self._seller_id)
             self._let_next()
 
-    def quickly(self, left_at: float) -> bool:
+    def tell_at_once(self, left_at: float) -> bool:
         """As a call, in a callback of the event loop; False if it must be called, because that waits for the state."""
         if not self._has_left:
             self._has_left = True
@@ -201,7 +201,7 @@ class RateLimiter:
             shortest_s=self._shortest_s,
         )
 
-    def left_late(self, seller_id: str) -> None:
+    def postpone_next(self, seller_id: str) -> None:
         """Postpones the next slot, since a request was sent long after its own."""
         self.pause(seller_id, self._interval_s)
 

@@ -172,12 +172,12 @@ class _Calls:
 class _Exchange:
     """A request on its way, as the task that waits for it sees it: `left_at`, then `answer`.
 
-    `left_at` is the `time.monotonic()` at which the request was sent, None if it ended before, or `quickly` took that.
+    `left_at` is the `time.monotonic()` at which the request was sent, None if it ended before, or `tell_at_once` took that.
     """
 
-    def __init__(self, home: _Calls, quickly: Callable[[float], bool] | None) -> None:
+    def __init__(self, home: _Calls, tell_at_once: Callable[[float], bool] | None) -> None:
         self._home = home
-        self._quickly = quickly
+        self._tell_at_once = tell_at_once
         self.left_at: asyncio.Future[float | None] = home.loop.create_future()
         self.answer: asyncio.Future[Answer] = home.loop.create_future()
         self.has_left = False
@@ -212,7 +212,7 @@ class _Exchange:
     def _left(self, moment: float | None) -> None:
         # To wake the task also for this takes a tenth of what a PUT takes in the step's thread.
         if self.left_at.done() or (
-            moment is not None and self._quickly is not None and self._quickly(moment)
+            moment is not None and self._tell_at_once is not None and self._tell_at_once(moment)
         ):
             return
         self.left_at.set_result(moment)
@@ -350,7 +350,7 @@ class Transport:
         timeout_s: float | None = None,
         before_leaving: Callable[[], None] = lambda: None,
         on_leaving: Callable[[float], None] | None = None,
-        quickly: Callable[[float], bool] | None = None,
+        tell_at_once: Callable[[float], bool] | None = None,
         in_room: bool = False,
         max_bytes: int | None = None,
         is_token_call: bool = False,
@@ -363,7 +363,7 @@ class Transport:
 
         `timeout_s` limits the time to the end of the answer; None: as the connection says. `on_leaving` is called in the
         caller's task with the `time.monotonic()` at which the request was sent, which is later if a connection must
-        be opened first. If `quickly` is given, it is called with that before, in a callback of the event loop; where it returns
+        be opened first. If `tell_at_once` is given, it is called with that before, in a callback of the event loop; where it returns
         True, `on_leaving` is not called. `before_leaving` is called just before the request is made, in another thread, and
         raises if it must not be sent. Redirects are not followed, because a token must not be sent to another host.
 
@@ -383,7 +383,7 @@ class Transport:
         if session is None or self._is_closing:
             raise RuntimeError("the transport is not open")
         loop = asyncio.get_running_loop()
-        exchange = _Exchange(self._home if loop is self._home.loop else _Calls(loop), quickly)
+        exchange = _Exchange(self._home if loop is self._home.loop else _Calls(loop), tell_at_once)
         request = partial(
             session.request,
             method,
@@ -407,6 +407,7 @@ class Transport:
                 on_leaving(left_at)
             answer = await exchange.answer
         except BaseException:
+            exchange.left_at.cancel()  # who was told that it ended must not hear later that it left
             exchange.answer.cancel()
             with suppress(RuntimeError):
                 self._network.calls.add(exchange.cancel)
