@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from admitting import EARLIER, NOTHING_SEEN, NOW, TWO_SHIPPED, placed, row, taken
+from deliveries import EARLIER, NOTHING_SEEN, NOW, TWO_SHIPPED, placed, row, taken
 
 from feedamp.inbox import OrderRow
 from feedamp.rules.intake import (

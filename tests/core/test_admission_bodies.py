@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from admitting import EARLIER, NOTHING_SEEN, NOW, TWO_SHIPPED, placed, row, taken
+from deliveries import EARLIER, NOTHING_SEEN, NOW, TWO_SHIPPED, placed, row, taken
 from order_samples import good_line, good_order
 
 from feedamp.codec import content_hash
