@@ -129,7 +129,7 @@ def plan_refreshing() -> list[Shard]:
     from feedamp.steps.purge import purge
     from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 
-    resources = _planning()
+    resources = _planning(needs_lake=False)
     planned = _planned(plan_refresh(resources, _sellers()))
     try:
         purge(resources, _run(resources))
@@ -145,7 +145,7 @@ def refresh(shard: Shard) -> dict[str, Any]:
     """Refreshes the grants of one shard."""
     from feedamp.steps.refresh_tokens.renew_idle_grants import refresh
 
-    return _worked(refresh, shard)
+    return _worked(refresh, shard, needs_lake=False)
 
 
 @tells_why_it_fails("load")
@@ -158,7 +158,7 @@ def load() -> dict[str, Any]:
     from feedamp.steps.load import load_what_is_whole
     from feedamp_airflow.lineage import send_lineage
 
-    resources = make_resources()
+    resources = _resources(needs_lake=True)
     run = _run(resources)
     if run.dry_run:
         raise AirflowSkipException("dry run: nothing is loaded")
@@ -249,10 +249,14 @@ def _problems_of(dag_id: str, states: Mapping[str, str | None]) -> list[str]:
 
 
 def _worked(
-    step: Callable[..., Coroutine[Any, Any, StepResult]], shard: Shard, *given: object, **options: object
+    step: Callable[..., Coroutine[Any, Any, StepResult]],
+    shard: Shard,
+    *given: object,
+    needs_lake: bool = True,
+    **options: object,
 ) -> dict[str, Any]:
     """The counts of a step's work for one shard."""
-    resources = make_resources()
+    resources = _resources(needs_lake=needs_lake)
     run = _run(resources)
     result = asyncio.run(step(resources, run, shard["shard"], shard["sellers"], *given, **options))
     if result.step in COUNTED and not run.dry_run:
@@ -262,9 +266,18 @@ def _worked(
     return finish(result)
 
 
-def _planning() -> Resources:
-    """The resources of a task that chooses sellers; grants that only the journal holds are stored first."""
+def _resources(*, needs_lake: bool) -> Resources:
     resources = make_resources()
+    if needs_lake:
+        from feedamp.steps.lost_manifests import refuse_lost_lake
+
+        refuse_lost_lake(resources)
+    return resources
+
+
+def _planning(*, needs_lake: bool = True) -> Resources:
+    """The resources of a task that chooses sellers; grants that only the journal holds are stored first."""
+    resources = _resources(needs_lake=needs_lake)
     resources.pairs.take_in_consents()
     return resources
 

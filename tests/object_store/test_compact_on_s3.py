@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from env_fixtures import open_state
 from manifests import T0, Loader, at, closure, finding, order, placed, snapshot
 from object_store import ObjectStore
 
+from feedamp.errors import ConfigurationError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
@@ -19,6 +21,7 @@ from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, manifests
 from feedamp.steps.compact import compact
+from feedamp.steps.lost_manifests import refuse_lost_lake
 
 HISTORY = (
     placed(0),
@@ -37,15 +40,19 @@ def fill(lake: Lake, state: State) -> None:
         manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
         with state.begin() as connection:
             manifests.announce(connection, manifest.path, now=T0)
+            manifests.mark_taken(connection, manifest.path, now=T0)
             manifests.mark_loaded(connection, manifest.path, now=T0)
 
 
-def compacted(lake: Lake, state: State, **options: Any) -> dict[str, int]:
+def of_both(lake: Lake, state: State) -> Resources:
     nothing = cast("Any", None)
-    resources = Resources(
-        state, cast("Any", None), lake, nothing, Settings(""), Privacy(None), nothing, nothing
+    return Resources(state, nothing, lake, nothing, Settings(""), Privacy(None), nothing, nothing)
+
+
+def compacted(lake: Lake, state: State, **options: Any) -> dict[str, int]:
+    return compact(
+        of_both(lake, state), Run("d", "r", T0), **{"before": T0.date() + timedelta(days=1)} | options
     )
-    return compact(resources, Run("d", "r", T0), **{"before": T0.date() + timedelta(days=1)} | options)
 
 
 def rebuilt(folder: Path, lake: Lake) -> dict[str, list[str]]:
@@ -84,3 +91,19 @@ def test_objects_of_a_killed_writer_are_removed_by_their_age(s3: ObjectStore, tm
         with closing(later):
             assert compacted(lake, later, before=T0.date())["leftovers"] == 1
     assert s3.names() == names
+
+
+def test_a_prefix_that_lost_all_its_objects_is_no_lake_to_go_on_with(s3: ObjectStore, tmp_path: Path) -> None:
+    lake = Lake(s3.storage())
+    with closing(open_state(tmp_path)) as state:
+        refuse_lost_lake(of_both(lake, state))
+        fill(lake, state)
+        compacted(lake, state, grace=timedelta(0))
+        compacted(
+            lake, state, grace=timedelta(0)
+        )  # no manifest that the state knows is left, but one that replaces them
+        refuse_lost_lake(of_both(lake, state))
+        for name in s3.names():
+            lake.remove(name.removeprefix("lake/"))
+        with pytest.raises(ConfigurationError, match="is empty, although the state knows"):
+            refuse_lost_lake(of_both(lake, state))

@@ -156,6 +156,15 @@ class Lake:
         invalid = replaced(published)
         yield from (manifest for manifest in published if manifest.path not in invalid)
 
+    def is_published(self, path: str) -> bool:
+        """Whether the lake has this manifest, whatever it holds."""
+        try:
+            with self.storage.reached():
+                self.fs.info(self.absolute(path))
+        except FileNotFoundError:
+            return False
+        return True
+
     def is_empty(self) -> bool:
         """Whether the lake has no manifest, valid or replaced."""
         with self.storage.reached():

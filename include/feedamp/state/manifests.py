@@ -53,6 +53,12 @@ def are_taken(connection: Connection, paths: Collection[str]) -> bool:
     return taken == len(set(paths))
 
 
+def last_taken(connection: Connection) -> str | None:
+    """Path of a manifest of the last day from which any was taken into the state; None if there is none."""
+    query = sa.select(manifests.c.path).where(manifests.c.taken_at.is_not(None))
+    return connection.execute(query.order_by(manifests.c.path.desc()).limit(1)).scalar_one_or_none()
+
+
 def mark_taken(connection: Connection, path: str, *, now: datetime) -> None:
     """Records that a manifest was read to its end, and that its snapshots and watermarks are in the state. Safe to repeat."""
     connection.execute(sa.update(manifests).where(manifests.c.path == path).values(taken_at=now))

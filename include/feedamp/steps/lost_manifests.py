@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
-from feedamp.errors import IncompleteError
+from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.resources import Resources
 from feedamp.state import ledger, manifests, watermarks
 from feedamp.steps.loaded import Loaded, record_damaged
@@ -14,6 +14,21 @@ log = logging.getLogger(__name__)
 ENDED_BEFORE_MANIFEST = timedelta(days=1)
 WHOLE = "-whole-"  # in the name of a manifest of full snapshots
 OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
+
+
+def refuse_lost_lake(resources: Resources) -> None:
+    """Watermarks must not go on beside a lake that lacks everything before them.
+
+    Raises a ConfigurationError if the lake has no manifest, although the state has taken some in.
+    """
+    lake = resources.lake
+    with resources.state.read() as connection:
+        last = manifests.last_taken(connection)
+    if last is not None and not lake.is_published(last) and lake.is_empty():
+        raise ConfigurationError(
+            f"The lake {lake.storage.url} is empty, although the state knows manifests of it: mount its disk, correct [feedamp] "
+            "lake_url, or restore it from a backup. If it is lost, `feedamp lake verify --repair` begins a new one."
+        )
 
 
 def handle_missing(resources: Resources, path: str, taken_at: datetime, loaded: Loaded) -> None:

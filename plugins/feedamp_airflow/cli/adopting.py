@@ -14,6 +14,7 @@ from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
 from feedamp.steps.load import load
+from feedamp.steps.lost_manifests import refuse_lost_lake
 from feedamp.steps.step_result import StepResult
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
@@ -25,6 +26,7 @@ def run(given: argparse.Namespace, out: Output) -> int:
     """Reads sellers' orders and adopts those that the ledger does not know; 1 if anything was left out."""
     since = given_since(given.since, "--since")
     with opened_resources() as resources:
+        refuse_lost_lake(resources)
         _check_sellers(resources, given.sellers)
         now = resources.state.now()
         this = Run(

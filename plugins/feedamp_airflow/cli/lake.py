@@ -10,6 +10,7 @@ from feedamp.run import Run
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.load import load_what_is_whole
+from feedamp.steps.lost_manifests import refuse_lost_lake
 from feedamp.steps.set_aside import retry_set_aside
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
@@ -39,6 +40,7 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
 def retry_lake(_given: argparse.Namespace, out: Output) -> int:
     """Loads what could not be loaded so far; returns 1 if anything still cannot. Safe to repeat."""
     with opened_resources() as resources:
+        refuse_lost_lake(resources)
         accepted, refused = retry_set_aside(resources)
         loaded = load_what_is_whole(resources, _run(resources))
     out.say(

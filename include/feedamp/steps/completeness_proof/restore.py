@@ -280,7 +280,7 @@ def give_up_missing(resources: Resources, found: FoundDifferences) -> list[str]:
     ]
     if missing and not resources.lake.published():
         return [
-            "The lake contains no manifest at all. Check that [feedamp] lake_url is the one that was written to."
+            "The lake had no manifest at all, so none is given up yet. If [feedamp] lake_url is right, run the command once more."
         ]
     notes = []
     for difference in missing:
