@@ -90,8 +90,21 @@ def test_a_pause_that_feedamp_asks_for_spends_nothing_and_is_obeyed(shop):
     calls = [asked for asked in shop.sandbox.requests if asked.path.endswith("/access_token")]
     assert len(calls) == 1
     with shop.resources.state.begin() as connection:
-        connection.execute(sa.update(slots).values(next_at=0.0))
+        connection.execute(sa.update(slots).values(token_call_at=0.0))
     assert authorize(shop, code, state).code == 0
+
+
+@pytest.mark.parametrize(
+    "pauses", [("pause", 600), ("pause_token_calls", 2)], ids=["of requests", "a short one"]
+)
+def test_a_pause_that_is_short_or_of_other_requests_refuses_no_consent(shop, pauses):
+    which, seconds = pauses
+    code, state = consent(ask_for_url(shop))
+    until = time.monotonic() + seconds
+    getattr(shop.resources.state.rates, which)(SELLER, seconds)
+    done = authorize(shop, code, state)
+    assert (done.code, f"seller {SELLER}: connected" in done.out) == (0, True)
+    assert (time.monotonic() >= until) is (which == "pause_token_calls")
 
 
 def test_only_a_digest_of_the_state_is_stored(shop):

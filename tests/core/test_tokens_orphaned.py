@@ -57,7 +57,7 @@ async def test_what_a_dead_process_left_is_known_after_a_pause_too():
     async with wired(sellers=1, revoke_on_reuse=True) as wire:
         use_quick_leases(wire.state)
         await die_with_the_answers(wire, S1)
-        wire.state.rates.pause(S1, 90)
+        wire.state.rates.pause_token_calls(S1, 90)
         tokens = wire.other_tokens()
         with pytest.raises(ThrottledError):
             await tokens.live(S1)

@@ -75,6 +75,27 @@ def test_a_long_pause_is_listed_and_ends_unless_a_process_holds_the_rate(tmp_pat
                 assert request_slots.long_pauses(connection, now=now) == []
 
 
+def test_a_long_pause_of_token_calls_is_listed_and_ended_as_well(tmp_path, url):
+    with running(SandboxOptions(sellers=1)) as sandbox:
+        [seller_id] = (one["seller_id"] for one in sandbox.sellers)
+        resources = Fixtures.of(tmp_path, sandbox, state_url=url).resources()
+        with closing(resources.state) as state:
+            now = state.now()
+            state.rates.pause(seller_id, 600)
+            state.rates.pause_token_calls(seller_id, 900)
+            state.rates.pause_token_calls(seller_id, 300)  # does not shorten it
+            state.rates.hold([seller_id])
+            with state.begin() as connection:
+                [(paused, until)] = request_slots.long_pauses(connection, now=now)
+                assert (paused, round((until - now).total_seconds(), -1)) == (seller_id, 900)
+                assert not request_slots.lift(connection, seller_id, now=now)  # that of requests goes on
+                assert state.rates.token_pause_left_s(connection, seller_id) == 0
+            state.rates.give_all_back()
+            with state.begin() as connection:
+                assert request_slots.lift(connection, seller_id, now=now)
+                assert request_slots.long_pauses(connection, now=now) == []
+
+
 def _stop(pid, goes_on):
     os.kill(pid, signal.SIGSTOP)
     goes_on.start()

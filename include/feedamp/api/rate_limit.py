@@ -213,10 +213,13 @@ class RateLimiter:
         """Tells that the answer to a request has come; see `left`."""
         self._rates.answered(seller_id, after_last, shortest_s=self._shortest_s)
 
-    def pause_left_s(self, connection: Connection, seller_id: str) -> float:
-        """Seconds left of a pause that FeedAMP asked for; the distance between two requests is none."""
-        left_s = self._rates.seconds_left(connection, seller_id)
-        return left_s if left_s > 2 * self._interval_s else 0.0
+    def token_pause_left_s(self, connection: Connection, seller_id: str) -> float:
+        """Seconds left of a pause that FeedAMP asked for in answer to a token call."""
+        return self._rates.token_pause_left_s(connection, seller_id)
+
+    def pause_token_calls(self, seller_id: str, seconds: float) -> None:
+        """Postpones the seller's next token call in all processes, as its Retry-After demands."""
+        self._rates.pause_token_calls(seller_id, seconds)
 
     def pause(self, seller_id: str, seconds: float) -> None:
         """Postpones the seller's next slot in all processes, as Retry-After demands."""

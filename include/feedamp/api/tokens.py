@@ -62,7 +62,7 @@ class Token:
 
 
 class _AskedToPauseError(Exception):
-    """FeedAMP asked for a pause of so many seconds, which are not over; nothing was sent."""
+    """FeedAMP asked for a pause of token calls of so many seconds, which are not over; nothing was sent."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -137,7 +137,7 @@ class Tokens:
         Raises:
             AuthorizationError: the grant is refused or missing; ClientRefusedError if FeedAMP refuses the client.
             ConfigurationError: the grant was issued by another server than the connection leads to, or the clock is refused.
-            ThrottledError: FeedAMP asked for a long pause for this seller before; nothing was sent.
+            ThrottledError: FeedAMP asked for a long pause of the seller's token calls before; nothing was sent.
             TransientError: no answer, or the account still has to be compared; the grant is not affected.
         """
         while True:  # first without the lock, whose turns cost as much as the rest
@@ -279,7 +279,7 @@ class Tokens:
 
         Raises:
             BusyError: another process is refreshing this seller's token.
-            _AskedToPauseError: FeedAMP asked any process for a pause for this seller.
+            _AskedToPauseError: FeedAMP asked any process for a pause of the seller's token calls.
         """
         refresh = asyncio.get_running_loop().run_in_executor(self._threads, self._refresh_alone, grant)
         self._refreshes.add(refresh)
@@ -301,7 +301,7 @@ class Tokens:
 
         def look(connection: Connection) -> None:
             stored.append(grants.version_of(connection, seller_id))
-            pauses.append(self._rate_limiter.pause_left_s(connection, seller_id))
+            pauses.append(self._rate_limiter.token_pause_left_s(connection, seller_id))
 
         with self._state.leases.hold(leases.of_refresh(seller_id), of=[seller_id], once_taken=look) as lease:
             if lease is None:
@@ -431,13 +431,13 @@ class Tokens:
         return await self._refresh_once(seller_id, refresh_token)
 
     async def _refresh_once(self, seller_id: str, refresh_token: str) -> TokenPair:
-        """As `TokenEndpoint.refresh`; a `Retry-After` pauses the seller in all processes."""
+        """As `TokenEndpoint.refresh`; a `Retry-After` pauses the seller's token calls in all processes."""
         try:
             return await self._endpoint.refresh(refresh_token)
         except TransientError as error:
             if error.retry_after_s:
                 with suppress(*STATE_ERRORS):  # a lost answer is asked for again in any case
-                    self._rate_limiter.pause(seller_id, error.retry_after_s)
+                    self._rate_limiter.pause_token_calls(seller_id, error.retry_after_s)
             raise
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:

@@ -182,9 +182,15 @@ class RateLeases:
                 connection, seller_id, now=self._state.now(), seconds=seconds, process=self._name
             )
 
-    def seconds_left(self, connection: Connection, seller_id: str) -> float:
-        """Seconds until the seller's next request may leave, by what all processes have stored."""
-        return request_slots.seconds_left(connection, seller_id, now=self._state.now())
+    def pause_token_calls(self, seller_id: str, seconds: float) -> None:
+        """Lets no process send a token call for the seller until `seconds` have passed; other requests go on."""
+        with self._state.begin(alone=False) as connection:
+            now = self._state.now()
+            request_slots.postpone_token_calls(connection, seller_id, now=now, seconds=seconds)
+
+    def token_pause_left_s(self, connection: Connection, seller_id: str) -> float:
+        """Seconds until a token call may be sent for the seller, by what all processes have stored."""
+        return request_slots.token_pause_left_s(connection, seller_id, now=self._state.now())
 
     def give_all_back(self) -> None:
         """Gives back all rates that this process holds, and ends its lease."""

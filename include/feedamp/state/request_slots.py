@@ -142,7 +142,7 @@ def take(
 
 
 _OF_SELLER = sa.select(slots).where(slots.c.seller_id == sa.bindparam("of_seller"))
-_NEXT_AT = sa.select(slots.c.next_at).where(slots.c.seller_id == sa.bindparam("of_seller"))
+_TOKEN_CALL_AT = sa.select(slots.c.token_call_at).where(slots.c.seller_id == sa.bindparam("of_seller"))
 
 
 @cache
@@ -314,56 +314,81 @@ def postpone(
 ) -> None:
     """Blocks all requests for this seller until `seconds` have passed (Retry-After); never shortens a longer block.
 
-    A seller who was erased meanwhile gets no row. If another process than `process` holds the rate, it is asked to give it up: it does not look here before each request.
+    Token calls are not blocked. A seller who was erased meanwhile gets no row. If another process than `process` holds the
+    rate, it is asked to give it up: it does not look here before each request.
     """
+    asked = sa.case((slots.c.held_by == process, slots.c.wanted_at), else_=now.timestamp())
+    _postpone(connection, seller_id, "next_at", now=now, seconds=seconds, wanted_at=asked)
+
+
+def postpone_token_calls(connection: Connection, seller_id: str, *, now: datetime, seconds: float) -> None:
+    """As `postpone`, for token calls alone."""
+    _postpone(connection, seller_id, "token_call_at", now=now, seconds=seconds)
+
+
+def _postpone(
+    connection: Connection, seller_id: str, column: str, *, now: datetime, seconds: float, **changes: Any
+) -> None:
     moment = now.timestamp()
     until = moment + min(seconds, LONGEST_PAUSE_S)
-    changes = {
-        "next_at": _later(slots.c.next_at, until, moment),
-        "wanted_at": sa.case((slots.c.held_by == process, slots.c.wanted_at), else_=moment),
-    }
     # A token call is sent without a slot, so it may be the seller's first request.
     known = sa.union(
         *(sa.select(of.c.seller_id).where(of.c.seller_id == seller_id) for of in (sellers, slots))
     )
-    row = sa.select(known.subquery().c.seller_id, sa.literal(until)).where(sa.true())
+    row = {"next_at": sa.literal(0.0), column: sa.literal(until)}
     connection.execute(
         insert(connection, slots)
-        .from_select(["seller_id", "next_at"], row)
-        .on_conflict_do_update(index_elements=["seller_id"], set_=changes)
+        .from_select(
+            ["seller_id", *row], sa.select(known.subquery().c.seller_id, *row.values()).where(sa.true())
+        )
+        .on_conflict_do_update(
+            index_elements=["seller_id"],
+            set_={column: _later(slots.c[column], until, moment), **changes},
+        )
     )
 
 
-def seconds_left(connection: Connection, seller_id: str, *, now: datetime) -> float:
-    """Seconds until the seller's next request may leave, as it is stored; 0.0 if it may leave now."""
-    next_at = connection.execute(_NEXT_AT, {"of_seller": seller_id}).scalar_one_or_none()
-    return 0.0 if next_at is None else _until(next_at, now.timestamp())
+def token_pause_left_s(connection: Connection, seller_id: str, *, now: datetime) -> float:
+    """Seconds until a token call may be sent for the seller; 0.0 if it may be now."""
+    until = connection.execute(_TOKEN_CALL_AT, {"of_seller": seller_id}).scalar_one_or_none()
+    return 0.0 if until is None else _until(until, now.timestamp())
 
 
 def long_pauses(
     connection: Connection, *, now: datetime, seller_ids: Collection[str] = ()
 ) -> list[tuple[str, datetime]]:
-    """(seller, when it ends) of pauses that FeedAMP asked for and no task waits for, of these sellers or of all."""
-    query = (
-        sa.select(slots.c.seller_id, slots.c.next_at).where(_is_long_pause(now)).order_by(slots.c.seller_id)
-    )
-    if seller_ids:
-        query = query.where(slots.c.seller_id.in_(seller_ids))
-    found = connection.execute(query)
-    return [(row.seller_id, datetime.fromtimestamp(row.next_at, UTC)) for row in found]
+    """(seller, when it ends) of pauses that FeedAMP asked for and no task waits for, of these sellers or of all.
+
+    Of requests, of token calls, or of both: then the later end.
+    """
+    ends: dict[str, float] = {}
+    for column in (slots.c.next_at, slots.c.token_call_at):
+        query = sa.select(slots.c.seller_id, column).where(_is_long_pause(column, now))
+        if seller_ids:
+            query = query.where(slots.c.seller_id.in_(seller_ids))
+        for seller_id, until in connection.execute(query):
+            ends[seller_id] = max(until, ends.get(seller_id, until))
+    return [(seller_id, datetime.fromtimestamp(until, UTC)) for seller_id, until in sorted(ends.items())]
 
 
 def lift(connection: Connection, seller_id: str, *, now: datetime) -> bool:
-    """Ends such a pause of a seller, unless a process holds the rate, which would go on with it; whether it ended one."""
-    lifted = sa.update(slots).where(
-        slots.c.seller_id == seller_id, _is_long_pause(now), slots.c.held_by.is_(None)
-    )
-    return bool(connection.execute(lifted.values(next_at=now.timestamp())).rowcount)
+    """Ends such pauses of a seller, but not of requests if a process holds the rate, which would go on with it.
+
+    Whether all have ended.
+    """
+    of_seller, moment = slots.c.seller_id == seller_id, now.timestamp()
+    of_requests = sa.and_(_is_long_pause(slots.c.next_at, now), slots.c.held_by.is_(None))
+    of_token_calls = _is_long_pause(slots.c.token_call_at, now)
+    lifted = [
+        connection.execute(sa.update(slots).where(of_seller, condition).values({column: moment})).rowcount
+        for column, condition in (("next_at", of_requests), ("token_call_at", of_token_calls))
+    ]
+    return any(lifted) and not long_pauses(connection, now=now, seller_ids=[seller_id])
 
 
-def _is_long_pause(now: datetime) -> sa.ColumnElement[bool]:
+def _is_long_pause(column: sa.ColumnElement[float], now: datetime) -> sa.ColumnElement[bool]:
     moment = now.timestamp()
-    return slots.c.next_at.between(moment + LONGEST_SLOT_WAIT_S, moment + LONGEST_PAUSE_S)
+    return column.between(moment + LONGEST_SLOT_WAIT_S, moment + LONGEST_PAUSE_S)
 
 
 def _pace(row: Any) -> Pace:

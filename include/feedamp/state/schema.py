@@ -196,6 +196,8 @@ slots = _table(
     "slots",
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("next_at", sa.Float, nullable=False),
+    # When the next token call may be sent: those need no slot, only a pause that FeedAMP asked for in answer to one holds them back.
+    sa.Column("token_call_at", sa.Float, nullable=False, server_default="0"),
     sa.Column("live_at", sa.Float, nullable=False, server_default="0"),
     sa.Column("history_at", sa.Float, nullable=False, server_default="0"),
     # The process that holds the rate and paces its requests itself; it has a lease of this name.

@@ -6,6 +6,7 @@ import contextlib
 import re
 import secrets
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +24,6 @@ from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint
-from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.token_journal import JournaledPair, Reservation
 from feedamp.api.transport import Transport
 from feedamp.resources import Resources
@@ -46,6 +46,7 @@ from feedamp_airflow.cli.running import (
 from feedamp_airflow.connections import connection_by_id
 from feedamp_airflow.moments import moment
 
+SHORT_PAUSE_S = 10.0  # a person waits for it rather than coming again
 LONGEST_CALLBACK = 1 << 14  # characters of a callback's address
 NOTHING_SPENT = "Nothing was spent"  # the same address works again
 MAY_BE_SPENT = "may or may not be spent"  # a `state`: the database fell silent while it was noted
@@ -190,15 +191,7 @@ def _connect(
             f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}"
         )
     with _nothing_spent():
-        rates = RateLimiter(
-            resources.state, requests_per_second=account.requests_per_second, sleep=asyncio.sleep
-        )
-        with resources.state.read() as connection:
-            pause_left_s = rates.pause_left_s(connection, seller.seller_id)
-        if pause_left_s:
-            raise errors.ThrottledError(
-                f"FeedAMP asked for a pause for seller {seller.seller_id}{_until(resources, pause_left_s)}."
-            )
+        _wait_out_pause(resources, seller.seller_id)
         # From the moment at which the `state` is spent, nothing asks the database, which may fall silent, until FeedAMP answers.
         clock = ClockCheck(resources.state)
         reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
@@ -316,12 +309,26 @@ def _nothing_spent() -> Iterator[None]:
         raise errors.FeedAmpError(_same_again(str(error))) from error
 
 
+def _wait_out_pause(resources: Resources, seller_id: str) -> None:
+    """Waits for a pause of the seller's token calls to end; a ThrottledError says until when if it is not a short one."""
+    while True:
+        with resources.state.read() as connection:
+            left_s = resources.state.rates.token_pause_left_s(connection, seller_id)
+        if not left_s:
+            return
+        if left_s > SHORT_PAUSE_S:
+            raise errors.ThrottledError(
+                f"FeedAMP asked for a pause for seller {seller_id}{_until(resources, left_s)}."
+            )
+        time.sleep(left_s)
+
+
 def _keep_pause(resources: Resources, seller: Seller, error: errors.TransientError) -> str:
     """Lets all processes obey the `Retry-After` of a token call; says until when."""
     if not error.retry_after_s:
         return ""
     with suppress(*STATE_ERRORS):  # what became of the code is said in any case
-        resources.state.rates.pause(seller.seller_id, error.retry_after_s)
+        resources.state.rates.pause_token_calls(seller.seller_id, error.retry_after_s)
     return f" It asks for a pause{_until(resources, error.retry_after_s)}."
 
 
