@@ -60,6 +60,12 @@ def lose_open(env: Env) -> None:
     lose(env, "OPEN")
 
 
+def test_an_order_that_a_repair_sends_is_counted_once(agreed: Env) -> None:
+    lose_open(agreed)
+    result = agreed.reconcile(repair=True)
+    assert (result.orders, result.rejected, result.extra["sent"]) == (3, 0, 1)
+
+
 def close_there(env: Env) -> None:
     of_feedamp(env, "OPEN").marketplace_state = "CANCELLED"
 

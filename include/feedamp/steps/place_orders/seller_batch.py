@@ -32,10 +32,19 @@ REFUSES_THE_ORDER = (400, 409, 413, 422)
 
 
 class SellerBatch(SellerJob):
-    """Sends the orders of one seller; stops after two failures. `moments` are those of its task, if that has other sellers."""
+    """Sends the orders of one seller; stops after two failures. `moments` are those of its task, if that has other sellers.
 
-    def __init__(self, *job: *Job, moments: LedgerMoments | None = None) -> None:
+    `counted_as`: the names under which accepted and refused orders are counted.
+    """
+
+    def __init__(
+        self,
+        *job: *Job,
+        moments: LedgerMoments | None = None,
+        counted_as: tuple[str, str] = ("orders", "rejected"),
+    ) -> None:
         super().__init__(*job)
+        self._accepted, self._refused = counted_as
         self._moments = moments or LedgerMoments(self._state, run_id=self._run.run_id)
         self._failures = 0
         self._stopped: errors.FeedAmpError | None = None
@@ -224,13 +233,13 @@ class SellerBatch(SellerJob):
         )
 
     async def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime, lease: Lease) -> None:
-        self._count(orders=1)
+        self._count(**{self._accepted: 1})
         if await self._moments.accepted(order, state, sent_at=sent_at, lease=lease):
             self._changed.append(order.mp_order_number)
 
     async def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
-        self._count(rejected=1)
+        self._count(**{self._refused: 1})
         now = self._state.now()
         # FeedAMP's words may repeat a customer field, so they are stored but not logged.
         told = [

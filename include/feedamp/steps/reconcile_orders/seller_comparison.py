@@ -428,7 +428,9 @@ class SellerComparison(SellerJob):
         """Sends the orders to be placed, as `place` does, and records which differences that repaired."""
         numbers = [case.number for case in cases]
         try:
-            await SellerBatch(self._resources, self._run, self._result, self._client).send(numbers)
+            job = (self._resources, self._run, self._result, self._client)
+            # They are counted as compared already.
+            await SellerBatch(*job, counted_as=("sent", "refused")).send(numbers)
         finally:  # some orders may have been sent before the seller failed
             with self._state.begin() as connection:
                 current = ledger.read_many(connection, self._seller_id, numbers)
