@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.errors import TransientError
+from feedamp.steps.process_fulfillments.validate import plan_process
 from feedamp.steps.step_end import finish
 from feedamp_sandbox.faults import Kind
 
@@ -122,13 +125,33 @@ def test_a_report_that_feedamp_refuses_is_held_with_its_words(env: Env) -> None:
     assert posts(env) == 1
 
 
+@pytest.mark.parametrize("code", ["NO_SUCH_CODE", None], ids=["a code that FeedAMP refuses", "no code"])
+def test_a_held_report_is_sent_once_its_code_is_corrected(env: Env, code: str | None) -> None:
+    env.set_rules(error_codes={"invalid_tracking": code})
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    env.validate()
+    assert env.finding_states("M-1") == [("invalid_tracking", "held")]
+    assert plan_process(env.resources, []) == []
+    env.set_rules(error_codes={})
+    assert [shard["sellers"] for shard in plan_process(env.resources, [])] == [[SELLER]]
+    env.validate()
+    assert env.finding_states("M-1") == [("invalid_tracking", "reported")]
+    assert len(env.shown("M-1")["errors"]) == 1
+    assert plan_process(env.resources, []) == []
+
+
 def test_a_report_that_a_gateway_refuses_is_sent_by_the_next_run(mistyped: Env) -> None:
     mistyped.sandbox.fault("error_403", path="/errors")
     with pytest.raises(TransientError, match="FeedAMP answered 403 to POST"):
         finish(mistyped.validate())
     [finding] = mistyped.findings("M-1")
     assert (finding.state, finding.intent_at) == ("to_report", None)
+    assert finding.note is not None
+    assert re.fullmatch("FeedAMP answered 403: .+", finding.note)
     mistyped.validate()
+    assert mistyped.findings("M-1")[0].note is None
     assert mistyped.finding_states("M-1") == [("invalid_tracking", "reported")]
     assert mistyped.asked("GET", "/orders/M-1") == []  # no request was unclear, so none was looked up
 

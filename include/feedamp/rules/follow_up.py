@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from feedamp.models import ListedError
-from feedamp.rules.checks import HASH_MARK, Finding, default_code
+from feedamp.rules.checks import HASH_MARK, Finding, Kind, default_code
 from feedamp.rules.finding import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
 
 ORDER_CLOSED = "the order is closed"
@@ -25,11 +25,9 @@ class ErrorListing(msgspec.Struct, frozen=True):
         return any((e.code, e.message, e.mp_line_number) == finding.listed_as for e in self.errors or ())
 
 
-def code_for(fault: Finding, error_codes: Mapping[str, str | None]) -> str | None:
-    """The code to send; None: the finding is held and not reported."""
-    if fault.kind.value in error_codes:
-        return error_codes[fault.kind.value]
-    return default_code(fault.kind)
+def code_for(kind: Kind, error_codes: Mapping[str, str | None]) -> str | None:
+    """The code with which findings of a kind are reported; None: they are held and not reported."""
+    return error_codes[kind.value] if kind.value in error_codes else default_code(kind)
 
 
 def follow_up(
@@ -47,7 +45,7 @@ def follow_up(
     current: dict[str, StoredFinding] = {}
     for fault in faults:
         finding_id = fault.id_for(seller_id, mp_order_number)
-        code = code_for(fault, error_codes)
+        code = code_for(fault.kind, error_codes)
         fresh = StoredFinding(
             finding_id=finding_id,
             seller_id=seller_id,
@@ -93,8 +91,9 @@ def _still_found(
     if not has_changed:
         before = _seen_again(before, fresh)
     if before.state == HELD:
-        # FeedAMP refused the report; it is sent again only if the line has changed.
-        is_refused_unchanged = before.note is not None and not has_changed
+        # FeedAMP refused the report; it is sent again only if the line or the code has changed.
+        is_same = not has_changed and before.api_code == fresh.api_code
+        is_refused_unchanged = before.note is not None and is_same
         return before if is_refused_unchanged else fresh.but(found_at=before.found_at)
     if before.state == TO_REPORT:
         if before.intent_at is not None and not has_changed:

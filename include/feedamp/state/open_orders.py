@@ -15,7 +15,7 @@ from feedamp.codec import encode, encoded_hash
 from feedamp.errors import UnreadableError
 from feedamp.models import Snapshot, decode_snapshot
 from feedamp.rules.evaluation import ReadSnapshot
-from feedamp.rules.finding import REPORTED
+from feedamp.rules.finding import HELD, REPORTED
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Event, changed, units_changed
 from feedamp.rules.units import count_units, units_shipped
@@ -339,6 +339,17 @@ def lingering(connection: Connection, seller_ids: Sequence[str], *, before: date
     return by_seller(connection, _of_open_orders(condition), seller_ids)
 
 
+def held_under_other_codes(
+    connection: Connection, seller_ids: Sequence[str], codes: Mapping[str, str | None]
+) -> dict[str, list[str]]:
+    """Numbers of open orders with a held finding whose code is no longer that of its kind in `codes`, by seller."""
+    of_kinds = [
+        sa.and_(findings.c.kind == kind, findings.c.api_code.is_distinct_from(code))
+        for kind, code in codes.items()
+    ]
+    return by_seller(connection, _with_findings(HELD).where(sa.or_(*of_kinds)).distinct(), seller_ids)
+
+
 def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
     """Numbers of orders that validation found closable, by seller.
 
@@ -445,6 +456,15 @@ def _of_open_orders(
     )
 
 
+def _with_findings(state: str) -> sa.Select[Any]:
+    """Selects seller and number of open orders, for each finding in this state."""
+    return sa.select(findings.c.seller_id, findings.c.mp_order_number).where(
+        findings.c.state == state,
+        sa.exists().where(is_same_order(orders, findings), orders.c.phase.in_(OPEN_PHASES)),
+        of_sellers(findings),
+    )
+
+
 # An unusable one requires action.
 _STUCK = _of_open_orders(
     sa.and_(
@@ -452,11 +472,7 @@ _STUCK = _of_open_orders(
         sa.or_(snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE),
     )
 )
-_REPORTED = sa.select(findings.c.seller_id, findings.c.mp_order_number).where(
-    findings.c.state == REPORTED,
-    sa.exists().where(is_same_order(orders, findings), orders.c.phase.in_(OPEN_PHASES)),
-    of_sellers(findings),
-)
+_REPORTED = _with_findings(REPORTED)
 
 
 def _stored(values: dict[str, Any]) -> StoredSnapshot:

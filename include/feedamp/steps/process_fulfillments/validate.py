@@ -18,7 +18,9 @@ from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.models import Order
 from feedamp.resources import Resources
+from feedamp.rules.checks import Kind
 from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
+from feedamp.rules.follow_up import code_for
 from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.open_orders import StoredSnapshot
@@ -92,11 +94,17 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
 
 
 def _to_evaluate(connection: Connection, resources: Resources, seller_ids: list[str]) -> dict[str, list[str]]:
-    """Orders with a changed snapshot, and unchanged ones whose listed error has lasted for `error_clear_days`."""
+    """Orders with a changed snapshot, and unchanged ones whose listed error has lasted for `error_clear_days`, or of
+    which `error_codes` has changed the code of a held finding."""
     numbers = open_orders.to_validate(connection, seller_ids)
     before = resources.state.now() - resources.settings.error_clear
-    for seller_id, lingering in open_orders.lingering(connection, seller_ids, before=before).items():
-        numbers[seller_id] = list(dict.fromkeys((*numbers.get(seller_id, ()), *lingering)))
+    codes = {kind.value: code_for(kind, resources.settings.error_codes) for kind in Kind}
+    for more in (
+        open_orders.lingering(connection, seller_ids, before=before),
+        open_orders.held_under_other_codes(connection, seller_ids, codes),
+    ):
+        for seller_id, others in more.items():
+            numbers[seller_id] = list(dict.fromkeys((*numbers.get(seller_id, ()), *others)))
     return numbers
 
 
@@ -185,18 +193,20 @@ class _Reporter(SellerJob):
             self._write([f.but(intent_at=None) for f in pending])
             await self._confirm_missing(number)
         except errors.RejectedError as error:
+            with self._state.read() as connection:
+                order = ledger.read(connection, self._seller_id, number)
+            words = self._as_kept(error, {} if order is None else order.body).words
             if error.status not in REFUSES_THE_REPORT:
-                self._write([f.but(intent_at=None) for f in pending])
+                note = f"FeedAMP answered {error.status}: {words}"
+                self._write([f.but(intent_at=None, note=note) for f in pending])
                 raise errors.TransientError(
-                    f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address."
+                    f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address; "
+                    "`feedamp findings list` shows what it said."
                 ) from error
             self._warn(
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows FeedAMP's message"
             )
-            with self._state.read() as connection:
-                order = ledger.read(connection, self._seller_id, number)
-            words = self._as_kept(error, {} if order is None else order.body).words
             self._write([f.but(state=HELD, intent_at=None, note=words) for f in pending])
         except errors.UnclearError:
             if last_error is None:
