@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from compacting import HISTORY, Store, emptied_loader, fill
 from env_fixtures import open_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import (
     T0,
-    Loader,
-    at,
     closure,
-    emptied,
     finding,
-    in_memory,
     order,
     placed,
     placement,
@@ -34,25 +29,12 @@ from other_leases import held_elsewhere, use_quick_leases
 from crashes.clock import Clock
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.manifest import Manifest, replaced
-from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.lake.writer import LakeWriter
-from feedamp.resources import Resources
-from feedamp.run import Run
-from feedamp.settings import Settings
 from feedamp.state import State, leases, manifests
-from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact
+from feedamp.steps.compact import LEASE, LEFT_BEHIND
 from feedamp.tables import Rows
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
-DAY_AFTER = T0.date() + timedelta(days=1)
-HISTORY = (
-    placed(0),
-    snapshot(order(1), 1),
-    snapshot(order(1, 1), 2) | finding(2, "to_report"),
-    snapshot(order(2, cancelled=1), 3) | finding(3, "resolved"),
-    closure(4),
-)
 HOURS = st.integers(0, 3)  # few, so that moments are often the same
 EVENT = st.one_of(
     st.builds(placed, HOURS),
@@ -65,75 +47,10 @@ EVENT = st.one_of(
 )
 
 
-@cache
-def _emptied_loader() -> Callable[[Path], Loader]:
-    """One warehouse for all rebuilds, because creating its tables takes longer than filling them."""
-    return emptied(in_memory(for_few_rows=True))
-
-
-class Store:
-    """A state and a lake, without the rest of the env."""
-
-    def __init__(self, folder: Path, state: State) -> None:
-        self.folder, self.lake, self.state = folder, Lake(str(folder / "lake")), state
-        self._numbers = itertools.count(1)
-
-    def publish(self, rows: Rows, *, is_loaded: bool = True) -> Manifest:
-        number = next(self._numbers)
-        writer = LakeWriter(self.lake, f"extract-{number:03}", 0, day=T0.date(), privacy=Privacy(None))
-        for table, table_rows in rows.items():
-            writer.append(table, table_rows)
-        manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
-        with self.state.begin() as connection:
-            manifests.announce(connection, manifest.path, now=T0)
-            if is_loaded:
-                manifests.mark_loaded(connection, manifest.path, now=T0)
-        return manifest
-
-    def compact(self, lake: Lake | None = None, **options: Any) -> dict[str, int]:
-        nothing = cast("Any", None)
-        resources = Resources(
-            self.state,
-            cast("Any", None),
-            lake or self.lake,
-            nothing,
-            Settings(""),
-            Privacy(None),
-            nothing,
-            nothing,
-        )
-        return compact(resources, Run("d", "r", T0), **{"before": DAY_AFTER} | options)
-
-    def rebuilt(self) -> dict[str, list[str]]:
-        """Every row of a warehouse that is built from the lake alone."""
-        loader = _emptied_loader()(self.folder)
-        loader.session.load_all(self.lake)
-        return loader.tables()
-
-    def leave(self, slug: str, *, age: timedelta) -> Path:
-        """A file of a writer that never published, last written `age` ago."""
-        writer = LakeWriter(self.lake, slug, 0, day=T0.date(), privacy=Privacy(None))
-        writer.append("orders", placed(0)["orders"])
-        writer.close()
-        [path] = Path(self.lake.root).rglob(f"{slug}-0-0.parquet")
-        written_at = (self.state.now() - age).timestamp()
-        os.utime(path, (written_at, written_at))
-        return path
-
-    def parquet_files(self) -> int:
-        return len(list(Path(self.lake.root).rglob("*.parquet")))
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with closing(open_state(tmp_path, Clock())) as state:
         yield Store(tmp_path, state)
-
-
-def fill(store: Store) -> dict[str, list[str]]:
-    for rows in HISTORY:
-        store.publish(rows)
-    return store.rebuilt()
 
 
 def test_a_rebuild_gives_the_same_rows_before_during_and_after(store: Store) -> None:
@@ -187,7 +104,7 @@ def test_of_two_answers_of_one_moment_the_same_one_stays_as_in_the_warehouse(
 ) -> None:
     for shipped in units:
         store.publish(snapshot(order(shipped), 1))
-    loader = _emptied_loader()(store.folder)
+    loader = emptied_loader()(store.folder)
     for manifest in store.lake.manifests():
         loader.session.load(store.lake, manifest)
     loaded = loader.tables()
@@ -227,7 +144,7 @@ def test_loading_it_again_into_the_warehouse_changes_nothing(store: Store) -> No
     fill(store)
     old = list(store.lake.manifests())
     store.compact()
-    loader = _emptied_loader()(store.folder)
+    loader = emptied_loader()(store.folder)
     for manifest in old:
         loader.session.load(store.lake, manifest)
     before = loader.tables()
@@ -364,7 +281,7 @@ def test_files_that_no_writer_of_ours_names_so_stay(store: Store) -> None:
 def test_a_rebuild_continues_while_its_files_are_compacted_and_removed(store: Store) -> None:
     """The reader has listed the lake before; its files are removed by the first compaction a day later, not earlier."""
     before = fill(store)
-    loader = _emptied_loader()(store.folder)
+    loader = emptied_loader()(store.folder)
     listed = store.lake.manifests()
     loader.session.load(store.lake, next(listed))
     assert store.compact()["written"] == 1

@@ -18,7 +18,7 @@ from exploring import examples
 from histories import NUMBERS, Event, histories
 from hypothesis import given
 from hypothesis import strategies as st
-from manifests import T0, Loader, at
+from manifests import T0, Loader, published
 from order_samples import good_order
 
 from crashes.clock import Clock
@@ -26,7 +26,6 @@ from feedamp.api.account import FeedAmpAccount
 from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.lake.writer import LakeWriter
 from feedamp.resources import Resources
 from feedamp.rules.order import LedgerOrder
 from feedamp.run import Run
@@ -74,18 +73,11 @@ class Stores:
                 ledger.write(connection, _open_order(number))
 
     def publish(self, events: Sequence[Event]) -> Manifest:
-        """A manifest of a run or a backfill; its sweep says how far it has read."""
+        """A manifest whose sweep says how far it has read."""
         self._runs += 1
-        writer = LakeWriter(self.lake, f"extract-{self._runs}", 0, day=T0.date(), privacy=Privacy(None))
-        for event in events:
-            for table, rows in event.rows.items():
-                writer.append(table, rows)
-        sweeps = (
-            [SellerProgress(seller_id="S1", complete=True, watermark=max(e.read_at for e in events))]
-            if events
-            else []
-        )
-        return writer.publish(created_at=at(self._runs), dag_id="d", run_id=f"r{self._runs}", sweeps=sweeps)
+        read_at = max((event.read_at for event in events), default=None)
+        sweeps = [SellerProgress(seller_id="S1", complete=True, watermark=read_at)] if read_at else []
+        return published(self.lake, self._runs, *(event.rows for event in events), sweeps=sweeps)
 
     def announce(self, manifest: Manifest) -> None:
         with self.state.begin() as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from feedamp.lake.flatten import order_rows, placed_rows
-from feedamp.lake.manifest import Manifest
+from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
@@ -80,6 +80,15 @@ def finding(hours: float, state: str) -> Rows:
     return {"findings": [{**row, RECORDED_AT: at(hours)}]}
 
 
+def published(lake: Lake, number: int, *batches: Rows, sweeps: Sequence[SellerProgress] = ()) -> Manifest:
+    """The manifest of a run or a backfill, the `number`-th, with all these rows."""
+    writer = LakeWriter(lake, f"extract-{number:03}", 0, day=T0.date(), privacy=Privacy(None))
+    for rows in batches:
+        for table, table_rows in rows.items():
+            writer.append(table, table_rows)
+    return writer.publish(created_at=at(number), dag_id="d", run_id=f"r{number}", sweeps=sweeps)
+
+
 class Loader:
     """A lake on disk and a session of a warehouse; by default a DuckDB in memory, where nothing waits for a disk."""
 
@@ -105,11 +114,7 @@ class Loader:
     def publish(self, *batches: Rows) -> Manifest:
         """One manifest with all these rows."""
         self._published += 1
-        writer = LakeWriter(self.lake, f"extract-{self._published}", 0, day=T0.date(), privacy=Privacy(None))
-        for rows in batches:
-            for table, table_rows in rows.items():
-                writer.append(table, table_rows)
-        return writer.publish(created_at=at(self._published), dag_id="d", run_id="r")
+        return published(self.lake, self._published, *batches)
 
     def load(self, *batches: Rows) -> None:
         """A manifest for each of the rows, loaded one after the other."""
