@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import generated_file
-from feedamp.tables import SCHEMA, TABLES, Column, Type
+from feedamp.column_types import Type
+from feedamp.tables import SCHEMA, TABLES, Column
 from feedamp.warehouse.views import VIEWS
 
 FILE = Path(__file__).parents[1] / "docs" / "dbt" / "sources.yml"

@@ -9,8 +9,9 @@ from typing import Literal, TypeVar
 import pandas as pd
 import pyarrow as pa
 
+from feedamp.column_types import Type
 from feedamp.errors import ConfigurationError
-from feedamp.tables import SCHEMA, TABLES, Table, Type
+from feedamp.tables import SCHEMA, TABLES, Table
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.newest_rows import NEWEST, newest_rows
 from feedamp_airflow.config import read_options

@@ -11,7 +11,7 @@ from sources import ROOT, imports_of, packaged, text_of, tree_of
 
 INCLUDE = ROOT / "include"
 LONGEST_RUN = 9
-BASE = {"errors", "models", "codec", "money", "tables", "storage", "file_modes", "progress"}
+BASE = {"errors", "models", "codec", "money", "column_types", "tables", "storage", "file_modes", "progress"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "money": set(),
@@ -21,14 +21,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors"},
     "carriers": {"carriers"},
     "codec": {"errors", "models"},
-    "tables": {"errors", "models"},
+    "column_types": set(),
+    "tables": {"errors", "models", "column_types"},
     "storage": {"errors", "models"},
     "order_body": {"errors", "models", "codec", "money", "order_body"},
     "rules": {"errors", "models", "codec", "money", "tables", "order_body", "carriers", "rules"},
     "settings": {"errors", "models", "codec", "order_body"},
     "run": {"errors", "models", "codec", "order_body"},
     "inbox": {"errors", "models", "codec", "money", "order_body", "storage", "settings", "inbox"},
-    "state": {"errors", "models", "codec", "money", "tables", "settings", "rules", "postgres_files", "state"},
+    "state": {
+        "errors",
+        "models",
+        "codec",
+        "money",
+        "column_types",
+        "tables",
+        "settings",
+        "rules",
+        "postgres_files",
+        "state",
+    },
     "api": BASE | {"order_body", "rules", "settings", "run", "state", "carriers", "api"},
     "lake": BASE | {"rules", "carriers", "lake"},
     "warehouse": {
@@ -36,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "codec",
         "money",
+        "column_types",
         "tables",
         "file_modes",
         "progress",

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedamp.column_types import Type
 from feedamp.lake.flatten import placed_rows
 from feedamp.models import Order, OrderLine
 from feedamp.money import MAX_MONEY, fitted
-from feedamp.tables import Type
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 

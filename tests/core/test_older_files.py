@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from feedamp.column_types import Type
 from feedamp.lake.schema_evolution import as_declared
-from feedamp.tables import RECORDED, RECORDED_AT, Column, Table, Type
+from feedamp.tables import RECORDED, RECORDED_AT, Column, Table
 
 
 def test_a_column_that_a_file_lacks_is_null_and_an_unknown_one_is_left_out() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from feedamp.column_types import Type
 from feedamp.models import Address, Customer
-from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Table, Type
+from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Table
 
 ORDER = "seller_id mp_order_number"
 # What queries rely on (docs/data-dictionary.md): key, then the columns besides it and `recorded_at`.

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from feedamp.column_types import Type
 from feedamp.errors import ConfigurationError
 from feedamp.lake.store import Lake
-from feedamp.tables import ORDERS, SCHEMA, TABLES, Column, Table, Type
+from feedamp.tables import ORDERS, SCHEMA, TABLES, Column, Table
 from feedamp.warehouse import Warehouse
 
 OLD_LAKE = Path(__file__).parents[1] / "data" / "lake-v1"

@@ -9,8 +9,9 @@ import pytest
 from manifests import T0, Loader, order, snapshot
 from view_rows import DAY, INSTANT, NOW, ask, put, sold
 
+from feedamp.column_types import Type
 from feedamp.models import LineFulfillment, Shipment
-from feedamp.tables import Rows, Type
+from feedamp.tables import Rows
 from feedamp.warehouse.views import LATE_ORDERS, OPEN_FINDINGS_BY_AGE, TIME_TO_SHIP, VIEWS, View
 
 

@@ -20,10 +20,11 @@ from crashes.fixtures import DAY
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
 from feedamp.codec import decode_json
+from feedamp.column_types import Type
 from feedamp.lake.flatten import order_rows
 from feedamp.state import findings, grants, ledger, open_orders
 from feedamp.steps.step_result import StepResult
-from feedamp.tables import TABLES, Type
+from feedamp.tables import TABLES
 from feedamp_sandbox.views import order_view
 
 STAGES = ("place", "extract", "report", "close", "reconcile")

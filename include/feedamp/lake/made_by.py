@@ -8,6 +8,7 @@ from pathlib import Path
 SOURCES = {
     "carriers",
     "codec.py",
+    "column_types.py",
     "errors.py",
     "lake/flatten.py",
     "lake/privacy.py",

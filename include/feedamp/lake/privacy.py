@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from feedamp.column_types import Type
 from feedamp.rules.known_fields import known_part
-from feedamp.tables import LAKE_TABLES, ORDERS, REJECTED_ORDERS, SNAPSHOT_HASH, SNAPSHOTS, Row, Type
+from feedamp.tables import LAKE_TABLES, ORDERS, REJECTED_ORDERS, SNAPSHOT_HASH, SNAPSHOTS, Row
 
 REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")

@@ -11,10 +11,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.column_types import Type
 from feedamp.money import fitted
 from feedamp.state.schema import outbox
 from feedamp.state.statements import count_by, count_rows, execute_many
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, Type, refuse_misfits
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, refuse_misfits
 
 _ROWS_PER_QUERY = 1_000
 _INSERT = sa.insert(outbox)

@@ -15,10 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from feedamp.column_types import Type
 from feedamp.errors import BeingLoadedError, BusyError, ConfigurationError, FeedAmpError, StoreAwayError
 from feedamp.file_modes import FILE_MODE, folder_mode, made_with, make_file, open_folder
 from feedamp.lake.store import Lake
-from feedamp.tables import TABLES, Row, Table, Type
+from feedamp.tables import TABLES, Row, Table
 from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from feedamp.tables import Row, Table, Type
+from feedamp.column_types import Type
+from feedamp.tables import Row, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from feedamp.column_types import Type
 from feedamp.tables import (
     CHILDREN,
     CLOSURES,
@@ -36,7 +37,6 @@ from feedamp.tables import (
     SHIPMENTS,
     SNAPSHOT_HASH,
     Table,
-    Type,
 )
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.structure import FIRST_REPORTS

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import dbapi
 
+from feedamp.column_types import Type
 from feedamp.errors import BeingLoadedError, ConfigurationError, IncompleteError, MisfitError, StoreAwayError
 from feedamp.lake.store import Lake
 from feedamp.postgres_files import Run, left_behind, rewrite_tables
-from feedamp.tables import CHILDREN, ORDERS, TABLES, Row, Table, Type
+from feedamp.tables import CHILDREN, ORDERS, TABLES, Row, Table
 from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
 from feedamp.warehouse.session import Session, SetAside, ignore

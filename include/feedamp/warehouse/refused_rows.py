@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from feedamp.column_types import Type
 from feedamp.errors import MisfitError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.schema_evolution import LakeFiles, as_declared
 from feedamp.lake.store import Lake
-from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, Row, Table, Type
+from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, Row, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
+from feedamp.column_types import Type
 from feedamp.tables import (
     CANCELLATIONS,
     ORDER_LINES,
@@ -14,7 +15,6 @@ from feedamp.tables import (
     Column,
     Row,
     Table,
-    Type,
 )
 from feedamp.warehouse.engine import META, Engine, in_transaction
 from feedamp.warehouse.views import LATE_ORDERS, SELLER_SCORECARDS

@@ -7,7 +7,8 @@ age is a difference of epochs, since DuckDB subtracts moments by the session's c
 
 from dataclasses import dataclass, field
 
-from feedamp.tables import NUMBER, ORDERS, RECONCILIATIONS, SCHEMA, SELLER, SHIPMENTS, Column, Type, count
+from feedamp.column_types import Type
+from feedamp.tables import NUMBER, ORDERS, RECONCILIATIONS, SCHEMA, SELLER, SHIPMENTS, Column, count
 from feedamp.warehouse.engine import META
 
 NOW = "now()"
