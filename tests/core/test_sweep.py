@@ -209,17 +209,18 @@ async def test_cursors_that_keep_expiring_are_abandoned_after_three_restarts(wir
     assert [status for _, _, status in wire.asked()] == [200, 400] * 4
 
 
-async def test_a_400_for_the_first_page_is_no_expired_cursor():
-    async with speaking(answer([], 400)) as (client, _):
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([answer([], 400)], id="a 400 for the first page"),
+        pytest.param([answer({"orders": [M1], "next_cursor": "a"}), answer([], 403)], id="another refusal"),
+    ],
+)
+async def test_only_a_400_for_a_cursor_is_taken_for_its_end(answers):
+    async with speaking(*answers) as (client, script):
         with pytest.raises(RejectedError):
             await numbers_of(OrderPages(client, TEN))
-
-
-async def test_another_refusal_of_a_cursor_is_not_taken_for_its_end():
-    async with speaking(answer({"orders": [M1], "next_cursor": "a"}), answer([], 403)) as (client, script):
-        with pytest.raises(RejectedError):
-            await numbers_of(OrderPages(client, TEN))
-    assert len(script.requests) == 3
+    assert len(script.requests) == 1 + len(answers)  # the first is the token call
 
 
 @pytest.mark.parametrize("pages", [1, 4])
@@ -247,19 +248,24 @@ async def test_a_page_that_stays_null_is_passed_but_the_sweep_is_incomplete(wire
     assert (sweep.complete, sweep.missing) == (False, "a page came without its orders")
 
 
-async def test_null_orders_without_a_next_cursor_mean_that_there_are_none():
-    async with speaking(answer({"orders": None})) as (client, _):
-        sweep = OrderPages(client, TEN)
-        assert await numbers_of(sweep) == []
-    assert sweep.complete
+NULL_PAGE = answer({"orders": None, "next_cursor": "a"})
 
 
-async def test_null_orders_before_a_restart_do_not_count_after_a_complete_reread():
-    null = answer({"orders": None, "next_cursor": "a"})
-    answers = [null] * 3 + [answer([], 400), answer({"orders": [M1, M2]})]
+@pytest.mark.parametrize(
+    ("answers", "read"),
+    [
+        pytest.param([answer({"orders": None})], [], id="without a next cursor there are none"),
+        pytest.param(
+            [NULL_PAGE] * 3 + [answer([], 400), answer({"orders": [M1, M2]})],
+            ["M-1", "M-2"],
+            id="before a restart that reads all of them",
+        ),
+    ],
+)
+async def test_null_orders_that_hide_none_leave_the_sweep_complete(answers, read):
     async with speaking(*answers) as (client, _):
         sweep = OrderPages(client, TEN)
-        assert await numbers_of(sweep) == ["M-1", "M-2"]
+        assert await numbers_of(sweep) == read
     assert (sweep.complete, sweep.missing) == (True, None)
 
 
