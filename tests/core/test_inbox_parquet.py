@@ -145,10 +145,11 @@ def test_a_flat_table_is_read_like_csv(tmp_path):
         }
         return {**cells, **changes}
 
+    kept = {"shipping_address.postal_code": "'01220", "order_lines.sku": '="0042"'}
     rows = [
-        row("M-1", "1"),
+        row("M-1", "1", **kept),
         row("M-2", "1"),
-        row("M-1", "2", taxes=[{"type": "SALES", "amount": 1.1}]),
+        row("M-1", "2", taxes=[{"type": "SALES", "amount": 1.1}], **kept),
         row("M-3", "1"),
         row("1001.0", "1"),
         row("M-4", "1", seller_id=""),
@@ -168,6 +169,7 @@ def test_a_flat_table_is_read_like_csv(tmp_path):
     assert found[2].mp_order_number == "M-3"
     assert isinstance(found[0], OrderRow)
     lines = found[0].body["order_lines"]
+    assert (found[0].body["shipping_address"]["postal_code"], lines[0]["sku"]) == ("01220", "0042")
     assert found[0].body["purchase_date"] == "2026-03-02T14:05:00Z"
     assert [line["quantity"] for line in lines] == [4, 4]
     assert lines[1]["taxes"] == [{"type": "SALES", "amount": Decimal("1.10")}]

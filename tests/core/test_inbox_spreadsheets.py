@@ -130,6 +130,26 @@ def test_an_apostrophe_that_keeps_an_identifier_as_text_is_left_out(value):
     assert read_again("a.csv", row.row_number, row.raw, RULES) == row
 
 
+@pytest.mark.parametrize("column", ["quantity", "unit_price"])
+@pytest.mark.parametrize(
+    ("first", "cell", "is_read"),
+    [
+        pytest.param(b"sep=;\n", "1.000", False, id="a thousand where decimals have commas"),
+        pytest.param(b"sep=;\n", " 12.000 ", False, id="with blanks"),
+        pytest.param(b"sep=;\n", "1.00", True, id="two places"),
+        pytest.param(b"sep=;\n", "1000", True, id="without a point"),
+        pytest.param(b"", "1.000", True, id="three places where decimals have points"),
+    ],
+)
+def test_a_number_that_may_mean_a_thousand_is_rejected(column, first, cell, is_read):
+    content = csv_text(CSV_ROW | {f"order_lines.{column}": cell})
+    (row,) = read(first + (content.replace(b",", b";") if first else content))
+    assert isinstance(row, OrderRow) is is_read
+    if isinstance(row, BadRow):
+        assert [(r.field, r.code) for r in row.reasons] == [(f"order_lines[0].{column}", "bad_number")]
+        assert read_again("a.csv", row.row_number, row.raw, RULES) == row
+
+
 def test_an_apostrophe_in_other_text_stays():
     names = {
         "customer.full_name": "'t Hooft",

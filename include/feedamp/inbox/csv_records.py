@@ -24,7 +24,8 @@ _SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r,;\t]*', re.IGNORECASE)
 class Record:
     """The cells of a record as text, none for a blank line; `fault` says what is wrong with the whole record.
 
-    `has_end` is False for the last record of a file that does not end with a line end.
+    `has_end` is False for the last record of a file that does not end with a line end. `separator` is what the file has
+    between its cells.
 
     `row_number` is counted as in a spreadsheet: a record with line breaks inside quotes is one row. Bytes that are
     not UTF-8 become lone surrogates.
@@ -34,6 +35,7 @@ class Record:
     cells: list[str]
     fault: str | None = None
     has_end: bool = True
+    separator: str = ","
 
     @property
     def is_blank(self) -> bool:
@@ -107,11 +109,11 @@ def records(stream: IO[bytes] | TextStream) -> Iterator[Record]:
             line = feed.keep_first()
             reader = csv.reader(feed, strict=True, delimiter=separator)
             fault: str | None = "has a stray or unclosed quote, or lines end in CR alone"
-            yield Record(row_number, _best_effort(line, separator), fault, line.has_end)
+            yield Record(row_number, _best_effort(line, separator), fault, line.has_end, separator)
         else:
             taken = feed.accept()
             fault = "is longer than a line may be" if any(line.is_cut for line in taken) else None
-            yield Record(row_number, cells, fault, all(line.has_end for line in taken))
+            yield Record(row_number, cells, fault, all(line.has_end for line in taken), separator)
 
 
 def _text(line: Line) -> str:

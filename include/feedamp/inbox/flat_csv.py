@@ -14,7 +14,17 @@ from itertools import chain, groupby, repeat
 from operator import itemgetter
 from typing import IO, Any
 
-from feedamp.inbox.csv_columns import LINE_NUMBER, LINES, NUMBER, SELLER, columns, header_faults, order_of
+from feedamp.inbox.csv_columns import (
+    LINE_NUMBER,
+    LINES,
+    MONEY,
+    NUMBER,
+    QUANTITY,
+    SELLER,
+    columns,
+    header_faults,
+    order_of,
+)
 from feedamp.inbox.csv_records import Record, records
 from feedamp.inbox.streams import MAX_UNPACKED_BYTES, TextStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, is_storable
@@ -29,6 +39,7 @@ Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
 _SIGNS_OF_TEXT = ('="', "'")
 _KEPT_AS_TEXT = re.compile("'[0-9+=@-]")
+_MAY_BE_THOUSANDS = re.compile(r"\s*[+-]?[0-9]{1,3}\.000\s*", re.ASCII)
 MAX_ROWS_BYTES = 4 * MAX_ORDER_BYTES  # each row repeats the names and the order-level cells
 
 MISFIT = "does not fit the header: it has more or fewer cells, or a quote is stray or not closed"
@@ -213,9 +224,11 @@ def _kept_rows(
         if record.is_blank or record.cells == header:  # where two files were joined, the header comes again
             continue
         cells = [
-            _unwrapped(name, cell) if cell.startswith(_SIGNS_OF_TEXT) else cell
+            unwrapped(name, cell) if cell.startswith(_SIGNS_OF_TEXT) else cell
             for name, cell in zip(chain(names, repeat("")), record.cells, strict=False)
         ]
+        if record.separator == ";":
+            cells = list(map(_unclear, chain(names, repeat("")), cells))
         if not any(map(str.strip, cells[len(names) :])):
             cells = cells[: len(names)]
         if not record.has_end and (record.fault or len(cells) < len(names)):
@@ -228,7 +241,14 @@ def _kept_rows(
             yield record.row_number, {name: cell for name, cell in kept_cells.items() if cell.strip()}
 
 
-def _unwrapped(name: str, cell: str) -> str:
+def _unclear(name: str, cell: str) -> str:
+    """A number that is a thousand to a spreadsheet that writes semicolons, with both readings, so that it is rejected."""
+    if name in (QUANTITY, *MONEY) and _MAY_BE_THOUSANDS.fullmatch(cell):
+        return f"{cell.strip()} or {cell.strip().replace('.', '')}"
+    return cell
+
+
+def unwrapped(name: str, cell: str) -> str:
     """The text in `="01220"`, or in an identifier behind the apostrophe of `'01220`.
 
     Both tell a spreadsheet to leave the text as it is; some exports put the apostrophe in front of each `+` or digit.

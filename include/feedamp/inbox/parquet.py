@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 from feedamp.inbox import parquet_rows
 from feedamp.inbox.cells import cell_text, evaluate_cells
 from feedamp.inbox.csv_columns import NUMBER, SELLER, SHORT_NAMES, header_faults
-from feedamp.inbox.flat_csv import UNFIT, Row, gather
+from feedamp.inbox.flat_csv import UNFIT, Row, gather, unwrapped
 from feedamp.inbox.jsonl import decode
 from feedamp.inbox.lines import lines
 from feedamp.inbox.streams import MAX_UNPACKED_BYTES, Fault, HashedStream
@@ -117,7 +117,9 @@ class _Table:
             if row is None:
                 yield self.read, {UNFIT: f"has more than {MAX_ORDER_BYTES} bytes"}
                 continue
-            cells = {SHORT_NAMES.get(name, name): cell_text(cell) for name, cell in row.items()}
+            cells = {
+                SHORT_NAMES.get(name, name): unwrapped(name, cell_text(cell)) for name, cell in row.items()
+            }
             if faults:
                 cells = {name: cells[name] for name in (SELLER, NUMBER) if name in cells}
                 cells[UNFIT] = f"{_UNREADABLE}: {', '.join(faults[:10])}"
