@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 from env import BAD_NUMBER, SELLER, Env, shipment
+
+from feedamp.rules.cancelling import STILL_FRESH_S
 
 
 def puts(env: Env, number: str = "M-1") -> int:
@@ -198,3 +202,27 @@ def test_closable_orders_are_read_again_fifty_at_a_time(env: Env) -> None:
     # Once to decide, once to show lake and warehouse what became of it.
     assert len(env.asked("GET")) - before == 2 * 2
     assert env.sandbox.broken_rules == []
+
+
+def test_at_a_low_rate_no_order_is_closed_by_a_read_of_long_ago(env: Env) -> None:
+    numbers = [f"M-{number}" for number in range(40)]
+    env.placed(*numbers)
+    for number in numbers:
+        env.fulfill(number, shipment(2))
+        env.see(number)
+    env.validate()
+    slow = replace(env.resources.connection("feedamp"), requests_per_second=2.0)
+    env.resources = replace(env.resources, connection=lambda conn_id: slow)
+    before = len(env.sandbox.requests)
+    assert env.close().orders == 40
+    read_at: dict[str, datetime] = {}
+    ages, reads = [], 0
+    for request in env.sandbox.requests[before:]:
+        if request.method == "PUT":
+            ages.append((request.at - read_at[request.path.rpartition("/")[2]]).total_seconds())
+        elif "mp_order_numbers" in request.query:
+            reads += 1
+            read_at |= dict.fromkeys(request.query["mp_order_numbers"].split(","), request.at)
+    assert max(ages) <= STILL_FRESH_S
+    assert (len(ages), reads) == (40, 2 * 3)  # each portion is read back as well
+    assert len(env.sandbox.requests) - before == 40 + 2 * 3  # none was read alone

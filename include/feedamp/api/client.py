@@ -135,6 +135,10 @@ class FeedAmpClient:
         self._now = now
         self._sleep = sleep
 
+    def requests_in(self, seconds: float) -> int:
+        """How many requests leave within so many seconds, if no other work has any; at least one."""
+        return self._rate_limiter.requests_in(seconds)
+
     async def list_orders(
         self,
         filters: Filters,

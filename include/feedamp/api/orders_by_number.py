@@ -192,13 +192,14 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
             await _read_chunk(client, [number for number in half if number not in found], result, found)
 
 
-def chunks_of_numbers(numbers: Iterable[str]) -> Iterator[list[str]]:
-    """The numbers in chunks that fit one request."""
+def chunks_of_numbers(numbers: Iterable[str], *, at_most: int = NUMBERS_PER_REQUEST) -> Iterator[list[str]]:
+    """The numbers in chunks that fit one request, of `at_most` so many."""
+    at_most = min(at_most, NUMBERS_PER_REQUEST)
     chunk: list[str] = []
     size = 0
     for number in numbers:
         length = len(quote(number, safe="")) + 1
-        if chunk and (len(chunk) == NUMBERS_PER_REQUEST or size + length > QUERY_BYTES):
+        if chunk and (len(chunk) == at_most or size + length > QUERY_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(number)

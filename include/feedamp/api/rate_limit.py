@@ -139,6 +139,10 @@ class RateLimiter:
         self._queues: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._patient: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    def requests_in(self, seconds: float) -> int:
+        """How many requests for one seller leave within so many seconds, if no other work has any; at least one."""
+        return max(1, int(seconds / self._interval_s))
+
     def leaving(self, seller_id: str, room: asyncio.Semaphore, *, is_urgent: bool = False) -> Departure:
         """Reserves a free connection of the pool and then a request slot; send the request immediately inside.
 

@@ -14,6 +14,7 @@ from feedamp.api.orders_by_number import chunks_of_numbers, read_alone
 from feedamp.api.pages import UnreadableOrder
 from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
+from feedamp.rules.cancelling import STILL_FRESH_S
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
@@ -65,9 +66,12 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
                     result.record_failure(key[0], error)
 
     async def work(seller: Seller, clients: Clients) -> None:
-        closer = _Closer(resources, run, result, await clients.client(seller), moments=moments, busy=busy)
-        # One list request at a time, so that memory does not grow with the orders (promise 11).
-        for numbers in chunks_of_numbers(closable[seller.seller_id]):
+        client = await clients.client(seller)
+        closer = _Closer(resources, run, result, client, moments=moments, busy=busy)
+        # One list request at a time, so that memory does not grow with the orders (promise 11), and of no more orders than
+        # can be closed while it is fresh.
+        at_most = client.requests_in(STILL_FRESH_S)
+        for numbers in chunks_of_numbers(closable[seller.seller_id], at_most=at_most):
             await closer.close(numbers)
 
     with_work = [seller for seller in found if seller.seller_id in closable]
@@ -140,7 +144,7 @@ class _Closer(SellerJob):
             # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
             return await self._right_after_reading(decide, put)
         try:
-            return await put(waiting_since=closing.asked_at)
+            return await put(waiting_since=closing.read_at)
         except errors.StaleReadError:
             # At so low a rate, SHIPPED may be as late after this read as well: it is sent nevertheless.
             read_at = await decide()

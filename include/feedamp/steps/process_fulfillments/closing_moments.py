@@ -41,7 +41,6 @@ class Closing:
     seller_id: str
     fresh: Order = field(repr=False)
     read_at: datetime
-    asked_at: datetime  # when its task began to wait for the decision
     order: LedgerOrder | None = None
     state: MarketplaceState | None = None
     lease: Lease | None = None
@@ -90,14 +89,14 @@ class ClosingMoments:
         Raises:
             PausedError: the seller is paused.
         """
-        closing = Closing(seller_id, fresh, read_at, self._state.now())
+        closing = Closing(seller_id, fresh, read_at)
         try:
             await self._commit.do(closing)
             if closing.is_paused:
                 raise sellers.paused_error(seller_id)
             self._sending += 1
             try:
-                is_recent = is_fresh(closing.asked_at, sent_at=self._state.now())
+                is_recent = is_fresh(closing.read_at, sent_at=self._state.now())
                 if closing.intent_at is not None and not is_recent:
                     await self.not_sent(closing)  # others had the seller, or the commit took long
                 yield closing
