@@ -47,20 +47,12 @@ class RefusedRow:
 class BoundedFiles(LakeFiles):
     """The files of a manifest as they are loaded: without refused rows, and without values that are too long."""
 
-    def __init__(
-        self,
-        lake: Lake,
-        manifest: Manifest,
-        without: Sequence[RefusedRow] = (),
-        *,
-        most_bytes: int = MOST_BYTES_OF_A_VALUE,
-    ) -> None:
+    def __init__(self, lake: Lake, manifest: Manifest, without: Sequence[RefusedRow] = ()) -> None:
         super().__init__(lake, manifest)
         self._places = {(refused.table, refused.place) for refused in without}
         self._reads = {
             tuple(refused.row[name] for name in _READ) for refused in without if refused.table == ORDERS.name
         }
-        self._most_bytes = most_bytes
 
     def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
         """As of `LakeFiles`, without the rows and values that are left out."""
@@ -73,7 +65,7 @@ class BoundedFiles(LakeFiles):
                 places = range(place, place + len(batch))
                 kept = _filtered(batch, ((table.name, at) not in self._places for at in places))
             place += len(batch)
-            yield _bounded(kept, table, self._most_bytes)
+            yield _bounded(kept, table)
 
 
 class PartOfFiles:
@@ -180,7 +172,7 @@ def _with_nulls(batch: pa.RecordBatch, table: Table, names: Sequence[str]) -> Pa
     return PartOfFiles({table.name: [batch]})
 
 
-def _bounded(batch: pa.RecordBatch, table: Table, most_bytes: int) -> pa.RecordBatch:
+def _bounded(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """The rows with longer values cut (text) or replaced by their length (JSON); the lake keeps them as they are."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -190,15 +182,15 @@ def _bounded(batch: pa.RecordBatch, table: Table, most_bytes: int) -> pa.RecordB
         if column.name in table.key or not pa.types.is_string(array.type):
             continue
         longest = pc.max(pc.binary_length(array)).as_py()
-        if longest is None or longest <= most_bytes:
+        if longest is None or longest <= MOST_BYTES_OF_A_VALUE:
             continue
-        shorter = [_shortened(value, column.type, most_bytes) for value in array.to_pylist()]
+        shorter = [_shortened(value, column.type) for value in array.to_pylist()]
         batch = batch.set_column(at, batch.schema.field(at), pa.array(shorter, array.type))
     return batch
 
 
-def _shortened(value: str | None, kind: Type, most_bytes: int) -> str | None:
-    if value is None or (size := len(value.encode())) <= most_bytes:
+def _shortened(value: str | None, kind: Type) -> str | None:
+    if value is None or (size := len(value.encode())) <= MOST_BYTES_OF_A_VALUE:
         return value
     if kind is Type.TEXT:
         return f"{value[:_TEXT_KEPT]}… ({size} bytes, whole in the lake)"
