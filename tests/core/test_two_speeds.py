@@ -207,6 +207,19 @@ def test_both_readers_give_the_same_order_whatever_a_page_holds(text: str) -> No
         }
 
 
+def test_equal_times_without_a_zone_are_counted_one_by_one() -> None:
+    time = "2026-03-02T14:05:00"
+    order = decode_json(PLAIN_TEXT) | {"purchase_date": time, "latest_ship_date": time}
+    meant: Coercions = Counter()
+    tolerant = [read_tolerantly(order, meant) for _ in range(2)]
+    plain, counted = PlainOrders(), Counter[str]()
+    plain.read(order, Counter())  # learns its members
+    page = b'{"orders":[%b,%b],"next_cursor":null}' % (encode(order), encode(order))
+    assert plain.read_page(page, counted) == (tolerant, None)
+    assert counted == meant
+    assert counted["time_without_zone"] == 4
+
+
 @pytest.mark.parametrize(
     "change",
     [

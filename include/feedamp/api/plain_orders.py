@@ -96,6 +96,9 @@ class _Order(msgspec.Struct, gc=False):
     errors: tuple[ListedError, ...] | None = None
 
 
+_MOMENTS = tuple(name for name in _Order.__struct_fields__ if name.endswith("_date"))
+
+
 class _NotPlainError(Exception):
     """The order has a value that only the tolerant reader reads."""
 
@@ -179,15 +182,15 @@ class _Form:
         read = [self._order(one, counted) for one in plain]
         if counted.amounts_as_text:
             coercions["number_as_text"] += counted.amounts_as_text
-        if counted.times_without_zone:
-            coercions["time_without_zone"] += counted.times_without_zone
+        if counted.moments.without_zone:
+            coercions["time_without_zone"] += counted.times_without_zone()
         return read
 
     def _order(self, plain: Any, counted: "_Counted") -> Order:
         extra: JsonObject = {}
         if self._of_order:
             _keep(extra, plain, self._of_order)
-        amounts, moment, of_line = counted.amounts, counted.moment, self._of_line
+        amounts, moments, of_line = counted.amounts, counted.moments, self._of_line
         lines = [
             OrderLine(
                 line.mp_line_number,
@@ -205,7 +208,7 @@ class _Form:
             plain.mp_order_number,
             plain.sales_channel,
             plain.customer or Customer(),
-            moment(plain.purchase_date),
+            moments[plain.purchase_date],
             plain.currency,
             plain.shipping_address or Address(),
             tuple(lines),
@@ -215,10 +218,10 @@ class _Form:
             plain.is_marketplace_fulfilled,
             plain.marketplace_state,
             plain.delivery_notes,
-            moment(plain.earliest_ship_date),
-            moment(plain.latest_ship_date),
-            moment(plain.earliest_delivery_date),
-            moment(plain.latest_delivery_date),
+            moments[plain.earliest_ship_date],
+            moments[plain.latest_ship_date],
+            moments[plain.earliest_delivery_date],
+            moments[plain.latest_delivery_date],
             plain.errors,
             extra,
         )
@@ -260,13 +263,27 @@ class _Counted:
         self.amounts = {key: _amount_in(amount) for key, amount in different.items()}
         texts = {key for key, amount in different.items() if type(amount) is str}
         self.amounts_as_text = sum(id(amount) in texts for amount in sent) if texts else 0
-        self.times_without_zone = 0
+        self._plain = plain
+        self.moments = _Moments()
 
-    def moment(self, text: str | None) -> datetime | None:
-        if text is None:
-            return None
+    def times_without_zone(self) -> int:
+        """How many of the moments that were read have no zone."""
+        texts = (getattr(one, name) for one in self._plain for name in _MOMENTS)
+        return sum(text in self.moments.without_zone for text in texts)
+
+
+class _Moments(dict[str | None, datetime | None]):
+    """The moments in texts by text, each read once; None is none."""
+
+    def __init__(self) -> None:
+        self[None] = None
+        self.without_zone: set[str] = set()
+
+    def __missing__(self, text: str) -> datetime:
         moment, has_zone = _moment_in(text)
-        self.times_without_zone += not has_zone
+        if not has_zone:
+            self.without_zone.add(text)
+        self[text] = moment
         return moment
 
 
