@@ -36,7 +36,7 @@ from feedamp.rules.grant_refusal import BlameClient, Mark, Retry, judge_answer
 from feedamp.rules.origin import not_confirmed, others
 from feedamp.run import Run
 from feedamp.state import State, grants, leases, sellers
-from feedamp.state.grants import Grant, Version
+from feedamp.state.grants import Access, Grant, Version
 from feedamp.state.leases import Lease, elapsed_s
 from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.token_cipher import TokenCipher
@@ -121,7 +121,7 @@ class Tokens:
         self._close_loops = weakref.finalize(self, _close, self._loops)
         self._refreshes: set[asyncio.Future[Token | None]] = set()  # those under way
         self._wanted: set[str] = set()  # sellers whose grants are read next
-        self._reading: asyncio.Task[dict[str, Grant] | Exception] | None = None
+        self._reading: asyncio.Task[dict[str, Access] | Exception] | None = None
         self._marks: dict[str, tuple[GrantMark, Version]] = {}  # by seller, with the version that it is about
 
     @property
@@ -270,7 +270,7 @@ class Tokens:
             if token is not None:
                 return self._keep(seller_id, token)
 
-    async def _refresh(self, grant: Grant) -> Token | None:
+    async def _refresh(self, grant: Access) -> Token | None:
         """Refreshes the token under the lease; None if the stored grant has to be read again.
 
         Runs in a thread with a separate event loop, so that nothing can come between FeedAMP's answer and storing it:
@@ -295,12 +295,12 @@ class Tokens:
         self._clock.raise_if_refused()
         return token
 
-    def _refresh_alone(self, grant: Grant) -> Token | None:
+    def _refresh_alone(self, found: Access) -> Token | None:
         """As `_refresh_and_store`, under the lease; None if another process has changed the grant before that."""
-        seller_id, stored, pauses = grant.seller_id, list[Version | None](), list[float]()
+        seller_id, stored, pauses = found.seller_id, list[Grant | None](), list[float]()
 
         def look(connection: Connection) -> None:
-            stored.append(grants.version_of(connection, seller_id))
+            stored.append(grants.read(connection, self._cipher, seller_id))
             pauses.append(self._rate_limiter.token_pause_left_s(connection, seller_id))
 
         with self._state.leases.hold(leases.of_refresh(seller_id), of=[seller_id], once_taken=look) as lease:
@@ -309,7 +309,8 @@ class Tokens:
                     "Another process has been refreshing this seller's token for too long.",
                     seller_id=seller_id,
                 )
-            if stored != [grant.version]:
+            grant = stored[-1]
+            if grant is None or grant.version != found.version:
                 return None
             if pauses[-1]:
                 # Whoever refreshes after the pause should know of a process that died, too.
@@ -473,7 +474,7 @@ class Tokens:
         """The time by which the end of a token was stored."""
         return self._clock.corrected(self._state.now())
 
-    async def _read_with_others(self, seller_id: str) -> Grant:
+    async def _read_with_others(self, seller_id: str) -> Access:
         """As `_read`, in a thread, in one transaction with those that are asked for at the same moment."""
         if not self._wanted or self._reading is None:
             self._reading = asyncio.create_task(self._read_wanted())
@@ -484,15 +485,16 @@ class Tokens:
         # One that is missing or cannot be decrypted is read alone: that says why.
         if seller_id not in found:
             return await in_daemon_thread(self._read, seller_id)
-        return self._noted(found[seller_id])
+        self._note(found[seller_id])
+        return found[seller_id]
 
-    async def _read_wanted(self) -> dict[str, Grant] | Exception:
+    async def _read_wanted(self) -> dict[str, Access] | Exception:
         await asyncio.sleep(0)
         wanted, self._wanted = self._wanted, set()
 
-        def read() -> dict[str, Grant]:
+        def read() -> dict[str, Access]:
             with self._state.read() as connection:
-                found = grants.read_many(connection, self._cipher, wanted)
+                found = grants.read_access(connection, self._cipher, wanted)
                 return {seller_id: grant for seller_id, grant in found if grant is not None}
 
         try:
@@ -505,19 +507,19 @@ class Tokens:
             grant = grants.read(connection, self._cipher, seller_id)
         if grant is None:
             raise AuthorizationError("The seller has no grant yet.", seller_id=seller_id)
-        return self._noted(grant)
-
-    def _noted(self, grant: Grant) -> Grant:
-        if grant.disowned_at is not None and self._mark(grant) is None:
-            self._marks[grant.seller_id] = (GrantMark.DISOWNED, grant.version)
+        self._note(grant)
         return grant
 
-    def _mark(self, grant: Grant) -> GrantMark | None:
+    def _note(self, grant: Access) -> None:
+        if grant.disowned_at is not None and self._mark(grant) is None:
+            self._marks[grant.seller_id] = (GrantMark.DISOWNED, grant.version)
+
+    def _mark(self, grant: Access) -> GrantMark | None:
         """What is known of this version of the grant; a mark of an earlier one means nothing any more."""
         mark, version = self._marks.get(grant.seller_id, (None, None))
         return mark if version == grant.version else None
 
-    def _is_refused(self, grant: Grant, *, even_if_marked: bool) -> bool:
+    def _is_refused(self, grant: Access, *, even_if_marked: bool) -> bool:
         """Whether FeedAMP has refused this version of the grant in this run, to this process or another one."""
         if self._mark(grant) in (GrantMark.REFUSED, GrantMark.LOST):
             return True
@@ -544,7 +546,7 @@ def _close(loops: SimpleQueue[asyncio.AbstractEventLoop]) -> None:
         loops.get_nowait().close()
 
 
-def _token_of(grant: Grant) -> Token | None:
+def _token_of(grant: Access) -> Token | None:
     if not grant.access_token or grant.access_expires_at is None:
         return None
     good_until = _good_until(grant.access_expires_at, grant.expires_in_s or 0)

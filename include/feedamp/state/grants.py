@@ -2,10 +2,10 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,7 +14,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, is_registered, wake
-from feedamp.state.statements import as_list, count_by, in_parts, is_listed, upsert
+from feedamp.state.statements import as_list, count_by, in_parts, is_listed, of_sellers, upsert
 from feedamp.state.token_cipher import TokenCipher
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
@@ -24,30 +24,36 @@ Version = tuple[str | None, int]
 
 
 @dataclass(frozen=True)
-class Grant:
-    """The stored grant of a seller; token fields hold plaintext tokens and are left out of the repr."""
+class Access:
+    """What requests need of a seller's grant; the access token is plaintext, and left out of the repr."""
 
     seller_id: str
     conn_id: str
     status: str
     generation: int
-    refresh_token: str = field(repr=False)
-    previous_refresh_token: str | None = field(repr=False)
     access_token: str | None = field(repr=False)
     access_expires_at: datetime | None
     expires_in_s: int | None
-    issued_at: datetime
-    refreshed_at: datetime | None
     refused_at: datetime | None
     disowned_at: datetime | None
     account_checked_at: datetime | None
-    origin: str | None = None
-    consent: str | None = None
+    origin: str | None
+    consent: str | None
 
     @property
     def version(self) -> Version:
         """What tells this grant and its tokens from earlier and later ones of the seller."""
         return self.consent, self.generation
+
+
+@dataclass(frozen=True)
+class Grant(Access):
+    """The stored grant of a seller; its tokens are plaintext, and left out of the repr."""
+
+    refresh_token: str = field(repr=False)
+    previous_refresh_token: str | None = field(repr=False)
+    issued_at: datetime
+    refreshed_at: datetime | None
 
     @property
     def ends_at(self) -> datetime:
@@ -55,9 +61,12 @@ class Grant:
         return self.issued_at + REFRESH_TOKEN_LIFE
 
 
+_Kind = TypeVar("_Kind", bound=Access)
 _IS_ONE = grants.c.seller_id == sa.bindparam("of_seller")
-_ONE = sa.select(grants).where(_IS_ONE)
-_VERSION = sa.select(grants.c.consent, grants.c.generation).where(_IS_ONE)
+_NAMES = {kind: tuple(one.name for one in fields(kind)) for kind in (Access, Grant)}
+_OF_KIND = {kind: sa.select(*(grants.c[name] for name in names)) for kind, names in _NAMES.items()}
+_ONE = _OF_KIND[Grant].where(_IS_ONE)
+_SOME = {kind: of.where(of_sellers(grants)).order_by(grants.c.seller_id) for kind, of in _OF_KIND.items()}
 _OWNER = (
     sa.select(token_fingerprints.c.seller_id).where(is_listed([token_fingerprints.c.fingerprint])).limit(1)
 )
@@ -68,10 +77,8 @@ _CHANGE = sa.update(grants).where(
     grants.c.generation == sa.bindparam("of_generation"),
     grants.c.consent.is_not_distinct_from(sa.bindparam("of_consent")),
 )
-_TOKENS = (
-    *("refresh_token", "previous_refresh_token", "access_token", "access_expires_at", "expires_in_s"),
-    *("generation", "issued_at", "refreshed_at"),
-)
+_SECRET = ("refresh_token", "previous_refresh_token", "access_token")
+_TOKENS = (*_SECRET, "access_expires_at", "expires_in_s", "generation", "issued_at", "refreshed_at")
 _STORE_TOKENS = _CHANGE.values(
     # A grant that was set aside during the refresh remains set aside.
     status=sa.case((grants.c.status == SET_ASIDE, SET_ASIDE), else_=ACTIVE),
@@ -84,33 +91,39 @@ _STORE_TOKENS = _CHANGE.values(
 def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant | None:
     """The seller's grant with decrypted tokens, or None."""
     row = connection.execute(_ONE, {"of_seller": seller_id}).first()
-    return None if row is None else _grant(row, cipher)
-
-
-def version_of(connection: Connection, seller_id: str) -> Version | None:
-    """The version of the seller's grant; None without one."""
-    row = connection.execute(_VERSION, {"of_seller": seller_id}).first()
-    return None if row is None else (row.consent, row.generation)
+    return None if row is None else _opened(Grant, row, cipher)
 
 
 def read_many(
     connection: Connection, cipher: TokenCipher, seller_ids: Iterable[str]
 ) -> Iterator[tuple[str, Grant | None]]:
     """Seller and grant of those that have one, ordered by seller; None if its tokens do not decrypt."""
+    return _some(Grant, connection, cipher, seller_ids)
+
+
+def read_access(
+    connection: Connection, cipher: TokenCipher, seller_ids: Iterable[str]
+) -> Iterator[tuple[str, Access | None]]:
+    """As `read_many`, without the refresh tokens, which most requests have no use for: to decrypt one takes 25 µs."""
+    return _some(Access, connection, cipher, seller_ids)
+
+
+def _some(
+    kind: type[_Kind], connection: Connection, cipher: TokenCipher, seller_ids: Iterable[str]
+) -> Iterator[tuple[str, _Kind | None]]:
     for part in in_parts(sorted(seller_ids)):
-        query = sa.select(grants).where(grants.c.seller_id.in_(part)).order_by(grants.c.seller_id)
-        for row in connection.execute(query):
+        for row in connection.execute(_SOME[kind], {"seller_ids": part}):
             grant = None
             with contextlib.suppress(ConfigurationError):
-                grant = _grant(row, cipher)
+                grant = _opened(kind, row, cipher)
             yield row.seller_id, grant
 
 
-def _grant(row: sa.Row[tuple[object, ...]], cipher: TokenCipher) -> Grant:
-    values = {one.name: row._mapping[one.name] for one in fields(Grant)}
+def _opened(kind: type[_Kind], row: Sequence[Any], cipher: TokenCipher) -> _Kind:
+    values = dict(zip(_NAMES[kind], row, strict=True))
     try:
-        for name in ("refresh_token", "previous_refresh_token", "access_token"):
-            if values[name] is not None:
+        for name in _SECRET:
+            if values.get(name) is not None:
                 values[name] = cipher.decrypt(values[name])
     except ConfigurationError as error:
         seller_id = str(values["seller_id"])
@@ -119,7 +132,7 @@ def _grant(row: sa.Row[tuple[object, ...]], cipher: TokenCipher) -> Grant:
             "the newer one, as in NEW,FORMER, and run `feedamp key rotate`.",
             seller_id=seller_id,
         ) from error
-    return Grant(**values)
+    return kind(**values)
 
 
 def put_grant(
