@@ -137,7 +137,7 @@ class Clients:
     ) -> FeedAmpClient:
         own, tokens, rate_limiter = await self._account(seller.conn_id)
         transport = own if via is None else (await self._account(via))[0]
-        if not is_same_origin(transport.endpoint.origin, own.endpoint.origin):
+        if transport is not own and not is_same_origin(transport.endpoint.origin, own.endpoint.origin):
             raise ConfigurationError(
                 f"The connection of seller {seller.seller_id} is {seller.conn_id}, which points to {own.endpoint.origin}; "
                 f"no token of the seller is sent to {transport.endpoint.origin}."

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -65,7 +65,7 @@ class Endpoint:
         except ValueError as error:
             raise ConfigurationError("Base URL has a port that is not a number from 0 to 65535.") from error
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """Scheme, host and port: where tokens and the client secret are sent."""
         return origin_of(self.base_url)

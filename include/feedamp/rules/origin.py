@@ -5,6 +5,7 @@ it.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -23,6 +24,7 @@ def is_same_origin(one: str, other: str) -> bool:
     return _server(one) == _server(other)
 
 
+@lru_cache(256)  # every seller asks for those of a few connections
 def _server(origin: str) -> tuple[str, str, int | None]:
     parts = urlsplit(origin)
     host = parts.hostname or ""

@@ -14,7 +14,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, is_registered, wake
-from feedamp.state.statements import as_list, count_by, in_parts, is_listed, of_sellers, upsert
+from feedamp.state.statements import as_list, in_parts, is_listed, of_sellers, upsert
 from feedamp.state.token_cipher import TokenCipher
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
@@ -206,21 +206,32 @@ def is_later(connection: Connection, seller_id: str, consent: str | None, asked_
 
 def origins(connection: Connection, conn_id: str) -> dict[str | None, int]:
     """The origins that issued the grants of a connection, with the number of grants; kept and set-aside ones included."""
-    return _count(connection, "origin", lambda table: table.c.conn_id == conn_id)
+    return _count(connection, _ORIGINS, of_conn=conn_id)
 
 
 def without_origin(connection: Connection) -> dict[str, int]:
     """Connections of grants that have no origin, because an earlier version stored them, with the number of these grants."""
-    return _count(connection, "conn_id", lambda table: table.c.origin.is_(None))
+    return _count(connection, _WITHOUT_ORIGIN)
 
 
-def _count(
-    connection: Connection, column: str, condition: Callable[[sa.Table], sa.ColumnElement[bool]]
-) -> Counter[Any]:
+def _count(connection: Connection, counts: sa.CompoundSelect[Any], **parameters: str) -> Counter[Any]:
     found = Counter[Any]()
-    for table in (grants, other_grants):
-        found.update(count_by(connection, table.c[column], condition(table)))
+    for value, count in connection.execute(counts, parameters):
+        found[value] += count
     return found
+
+
+def _counts(column: str, condition: Callable[[sa.Table], sa.ColumnElement[bool]]) -> sa.CompoundSelect[Any]:
+    return sa.union_all(
+        *(
+            sa.select(table.c[column], sa.func.count()).where(condition(table)).group_by(table.c[column])
+            for table in (grants, other_grants)
+        )
+    )
+
+
+_ORIGINS = _counts("origin", lambda table: table.c.conn_id == sa.bindparam("of_conn"))
+_WITHOUT_ORIGIN = _counts("conn_id", lambda table: table.c.origin.is_(None))
 
 
 def adopt_origin(connection: Connection, conn_id: str, origin: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -10,7 +11,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import PausedError
 from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, orders, other_grants, sellers
-from feedamp.state.statements import as_list, in_parts, insert, is_listed
+from feedamp.state.statements import as_list, in_parts, insert, is_listed, of_sellers
 
 ACTIVE = "active"
 NEEDS_AUTHORIZATION = "needs_authorization"
@@ -60,24 +61,32 @@ class Seller:
         return None
 
 
+_ALL: sa.Select[Any] = (
+    sa.select(
+        *(sellers.c[name] for name in ("seller_id", "name", "sales_channel", "conn_id", "paused")),
+        grants.c.status,
+        grants.c.status_reason,
+        sa.or_(grants.c.status.is_(None), grants.c.account_checked_at.is_not(None)),
+        *(sellers.c.mix_up, sellers.c.mixed_with),
+    )  # as the fields of `Seller`
+    .outerjoin_from(sellers, grants, grants.c.seller_id == sellers.c.seller_id)
+    .order_by(sellers.c.seller_id)
+)
+_SOME = _ALL.where(of_sellers(sellers))
+
+
 def is_any(connection: Connection) -> bool:
     return connection.execute(sa.select(sellers.c.seller_id).limit(1)).first() is not None
 
 
 def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Seller]:
     """The registered sellers with these ids, or all if none are named; ordered by id."""
-    names = ("seller_id", "name", "sales_channel", "conn_id", "paused", "mix_up", "mixed_with")
-    query = sa.select(
-        *(sellers.c[name] for name in names),
-        grants.c.status.label("grant"),
-        grants.c.status_reason.label("grant_reason"),
-        sa.or_(grants.c.status.is_(None), grants.c.account_checked_at.is_not(None)).label("account_checked"),
-    ).outerjoin_from(sellers, grants, grants.c.seller_id == sellers.c.seller_id)
     wanted = set(seller_ids)
     if wanted and len(wanted) <= ASKED_AT_ONCE:
-        query = query.where(sellers.c.seller_id.in_(sorted(wanted)))
-    rows = connection.execute(query.order_by(sellers.c.seller_id)).all()
-    return [Seller(**row._mapping) for row in rows if not wanted or row.seller_id in wanted]
+        rows = connection.execute(_SOME, {"seller_ids": sorted(wanted)})
+    else:
+        rows = connection.execute(_ALL)
+    return [Seller(*row) for row in rows if not wanted or row.seller_id in wanted]
 
 
 def ids(connection: Connection) -> list[str]:

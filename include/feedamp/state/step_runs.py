@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -10,9 +11,21 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.failure_summary import Told
 from feedamp.state import watermarks
 from feedamp.state.schema import step_runs
-from feedamp.state.statements import in_parts, insert, upsert
+from feedamp.state.statements import execute_many, in_parts, insert, upsert
 
 RETENTION = timedelta(days=30)
+_IS_OF_RUN = step_runs.c.run_id == sa.bindparam("of_run")
+_IS_ONE = sa.and_(
+    _IS_OF_RUN,
+    step_runs.c.step == sa.bindparam("of_step"),
+    step_runs.c.shard == sa.bindparam("of_shard"),
+)
+_ONE, _CHANGE = sa.select(step_runs).where(_IS_ONE), sa.update(step_runs).where(_IS_ONE)
+_OF_RUN = sa.select(step_runs).where(_IS_OF_RUN, step_runs.c.step != "")
+_OLD = sa.select(step_runs.c.run_id).where(step_runs.c.started_at < sa.bindparam("before")).limit(1)
+_ENSURE = {
+    dialect: insert(dialect, step_runs).on_conflict_do_nothing() for dialect in ("sqlite", "postgresql")
+}
 
 
 @dataclass(frozen=True)
@@ -28,8 +41,7 @@ class Done:
 def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetime:
     """When a run was first recorded, by the state database's clock, which may differ from Airflow's. Safe to repeat."""
     _ensure(connection, run_id, "", 0, now=now)
-    query = sa.select(step_runs.c.started_at).where(*_key(run_id, "", 0))
-    started_at: datetime = connection.execute(query).scalar_one()
+    started_at: datetime = connection.execute(_ONE, _of(run_id, "", 0)).one().started_at
     return started_at
 
 
@@ -42,13 +54,11 @@ def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Don
 
     By the newest moment after an answer of FeedAMP if that is earlier: a clock that is ahead deletes no recent entry.
     """
-    key = _key(run_id, step, shard)
-    is_old = step_runs.c.started_at < done.started_at - RETENTION
-    if connection.execute(sa.select(step_runs.c.run_id).where(is_old).limit(1)).first() is not None:
+    if connection.execute(_OLD, {"before": done.started_at - RETENTION}).first() is not None:
         # The newest moment is looked for among all sellers, so it is not asked for in every task.
         today = min(done.started_at, watermarks.newest_moment(connection) or done.started_at)
         connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < today - RETENTION))
-    before = connection.execute(sa.select(step_runs).where(*key)).first()
+    before = connection.execute(_ONE, _of(run_id, step, shard)).first()
     if before is not None:
         done = Done(
             started_at=min(before.started_at, done.started_at),
@@ -62,14 +72,12 @@ def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Don
 
 def begin_try(connection: Connection, run_id: str, step: str, shard: int) -> None:
     """Records that a task starts another try: what the earlier one told is no longer final, and what it found no longer counts."""
-    forgotten = sa.update(step_runs).where(*_key(run_id, step, shard), step_runs.c.outcome.is_not(None))
-    connection.execute(forgotten.values(outcome=None))
-    query = sa.select(step_runs.c.problems).where(*_key(run_id, step, shard))
-    stored = connection.execute(query).scalar_one_or_none()
-    if stored is not None:
-        told = Told.decode(stored).but(has_ended=False)
-        changed = sa.update(step_runs).where(*_key(run_id, step, shard))
-        connection.execute(changed.values(problems=told.encode()))
+    key = _of(run_id, step, shard)
+    connection.execute(_CHANGE.where(step_runs.c.outcome.is_not(None)).values(outcome=None), key)
+    stored = connection.execute(_ONE, key).first()
+    if stored is not None and stored.problems is not None:
+        told = Told.decode(stored.problems).but(has_ended=False)
+        connection.execute(_CHANGE.values(problems=told.encode()), key)
 
 
 def tell(
@@ -89,9 +97,8 @@ def tell(
     """
     _ensure(connection, run_id, step, shard, now=now)
     problems = None if told is None else told.encode()
-    changed = sa.update(step_runs).where(*_key(run_id, step, shard))
     more = {} if outcome is None else {"outcome": outcome}
-    connection.execute(changed.values(problems=problems, sellers=sellers, **more))
+    connection.execute(_CHANGE.values(problems=problems, sellers=sellers, **more), _of(run_id, step, shard))
 
 
 def orders_of(connection: Connection, run_id: str) -> int:
@@ -115,21 +122,21 @@ def outcomes(connection: Connection, run_id: str, step: str) -> dict[int, str]:
 
 def told_by(connection: Connection, run_id: str) -> dict[tuple[str, int], tuple[Told | None, int]]:
     """By step and shard of a run: the summary of the task's newest try, and for how many sellers it worked."""
-    query = sa.select(step_runs).where(step_runs.c.run_id == run_id, step_runs.c.step != "")
     return {
         (row.step, row.shard): (Told.decode(row.problems) if row.problems else None, row.sellers or 0)
-        for row in connection.execute(query)
+        for row in connection.execute(_OF_RUN, {"of_run": run_id})
     }
 
 
 def _ensure(connection: Connection, run_id: str, step: str, shard: int, *, now: datetime) -> None:
     key = {"run_id": run_id, "step": step, "shard": shard}
     first = {"started_at": now, "pages": 0, "requests": 0, "orders": 0}
-    connection.execute(insert(connection, step_runs).values(**key, **first).on_conflict_do_nothing())
+    execute_many(connection, _ENSURE[connection.dialect.name], [key | first])
 
 
-def _key(run_id: str, step: str, shard: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return (step_runs.c.run_id == run_id, step_runs.c.step == step, step_runs.c.shard == shard)
+def _of(run_id: str, step: str, shard: int) -> dict[str, Any]:
+    """The parameters of `_ONE` and `_CHANGE`."""
+    return {"of_run": run_id, "of_step": step, "of_shard": shard}
 
 
 def keys_of(connection: Connection, possible: Mapping[str, Sequence[str]]) -> dict[str, str]:

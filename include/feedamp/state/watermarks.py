@@ -8,6 +8,13 @@ from sqlalchemy.engine import Connection
 from feedamp.state.schema import grants, watermarks
 from feedamp.state.statements import upsert
 
+_NEWEST = sa.select(
+    *(
+        sa.select(sa.func.max(column)).scalar_subquery()
+        for column in (watermarks.c.watermark, grants.c.refreshed_at)
+    )
+)
+
 
 def read(connection: Connection, seller_id: str) -> datetime | None:
     """Where the seller's next extraction starts, None before the first complete one."""
@@ -27,11 +34,7 @@ def newest_moment(connection: Connection) -> datetime | None:
     Either a watermark, which is not after FeedAMP's clock, or the last refresh of a token. Moments that are also stored
     without an answer, such as the start of a run, prove nothing about the clock.
     """
-    moments = [
-        connection.execute(sa.select(sa.func.max(column))).scalar_one_or_none()
-        for column in (watermarks.c.watermark, grants.c.refreshed_at)
-    ]
-    return max(filter(None, moments), default=None)
+    return max(filter(None, connection.execute(_NEWEST).one()), default=None)
 
 
 def moved_since(connection: Connection, moment: datetime) -> list[str]:
