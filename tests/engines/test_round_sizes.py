@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from env_fixtures import connect_seller, open_state
-from manifests import order
+from manifests import order, stores
 from memory_warehouse import OpenWarehouse, emptied_warehouse
 
 from crashes.clock import Clock
@@ -21,12 +20,9 @@ from feedamp.lake import (
 )
 from feedamp.lake.manifest import LakeFile
 from feedamp.lake.manifest import SellerProgress as LakeSweep
-from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.models import ReadOrder
-from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Settings
 from feedamp.state import open_orders, outbox, watermarks
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
@@ -73,17 +69,7 @@ class Chain:
         self.clock = Clock()
         self.state = open_state(folder, self.clock)
         connect_seller(self.state, "S1")
-        nothing = cast("Any", None)
-        self.resources = Resources(
-            self.state,
-            nothing,
-            Lake(str(folder / "lake")),
-            warehouse,
-            Settings(""),
-            Privacy(None),
-            nothing,
-            nothing,
-        )
+        self.resources = stores(self.state, Lake(str(folder / "lake")), warehouse=warehouse)
         self._second = second
         self._in_files: dict[str, int] = {}
         self._runs = 0

@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 import pytest
 from cryptography.fernet import Fernet
 from env_fixtures import open_state
-from manifests import T0, Loader, closure, finding, order, placed, snapshot
+from manifests import T0, Loader, closure, finding, order, placed, snapshot, stores
 from other_leases import held_elsewhere, use_quick_leases
 
 from crashes.clock import Clock
@@ -26,9 +25,7 @@ from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Settings
 from feedamp.state import State, erasures, manifests
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.compact import LEASE
@@ -50,11 +47,8 @@ class Store:
         self._published = 0
 
     def use(self, lake: Lake) -> None:
-        nothing = cast("Any", None)
         self.lake = lake
-        self.resources = Resources(
-            self.state, self.cipher, lake, nothing, Settings(""), Privacy(None), nothing, nothing
-        )
+        self.resources = stores(self.state, lake, cipher=self.cipher)
 
     def publish(self, *batches: Rows) -> Manifest:
         self._published += 1

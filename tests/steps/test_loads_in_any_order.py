@@ -12,26 +12,20 @@ from typing import Any
 
 import duckdb
 import sqlalchemy as sa
-from cryptography.fernet import Fernet
 from env_fixtures import connect_seller, empty_warehouse, open_state
 from exploring import examples
 from histories import NUMBERS, Event, histories
 from hypothesis import given
 from hypothesis import strategies as st
-from manifests import T0, Loader, published
+from manifests import T0, Loader, published, stores
 from order_samples import good_order
 
 from crashes.clock import Clock
-from feedamp.api.account import FeedAmpAccount
 from feedamp.lake.manifest import Manifest, SellerProgress
-from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.resources import Resources
 from feedamp.rules.order import LedgerOrder
 from feedamp.run import Run
-from feedamp.settings import Settings
 from feedamp.state import ledger, manifests, open_orders, outbox, schema, watermarks
-from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.load import load
 from feedamp.tables import ORDER_EVENTS, TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -57,16 +51,7 @@ class Stores:
         connect_seller(self.state, "S1")
         self.lake = Lake(str(folder / "lake"))
         self.warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)
-        self.resources = Resources(
-            self.state,
-            TokenCipher(Fernet.generate_key().decode()),
-            self.lake,
-            self.warehouse,
-            Settings(str(folder / "inbox")),
-            Privacy(None),
-            _no_connection,
-            _no_connection,  # type: ignore[arg-type]
-        )
+        self.resources = stores(self.state, self.lake, warehouse=self.warehouse)
         self._runs = 0
         with self.state.begin() as connection:
             for number in NUMBERS:
@@ -122,10 +107,6 @@ class Stores:
     def watermark(self) -> datetime | None:
         with self.state.read() as connection:
             return watermarks.read(connection, "S1")
-
-
-def _no_connection(conn_id: str) -> FeedAmpAccount:
-    raise AssertionError(f"{conn_id}: a load sends nothing")
 
 
 def _open_order(number: str) -> LedgerOrder:

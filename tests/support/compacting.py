@@ -8,9 +8,21 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from manifests import T0, Loader, closure, emptied, finding, in_memory, order, placed, published, snapshot
+from manifests import (
+    T0,
+    Loader,
+    closure,
+    emptied,
+    finding,
+    in_memory,
+    order,
+    placed,
+    published,
+    snapshot,
+    stores,
+)
 
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.privacy import Privacy
@@ -18,7 +30,6 @@ from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Settings
 from feedamp.state import State, manifests
 from feedamp.steps.compact import compact
 from feedamp.tables import Rows
@@ -56,10 +67,7 @@ class Store:
         return manifest
 
     def resources(self, lake: Lake | None = None) -> Resources:
-        nothing = cast("Any", None)
-        return Resources(
-            self.state, nothing, lake or self.lake, nothing, Settings(""), Privacy(None), nothing, nothing
-        )
+        return stores(self.state, lake or self.lake)
 
     def compact(self, lake: Lake | None = None, **options: Any) -> dict[str, int]:
         return compact(self.resources(lake), Run("d", "r", T0), **{"before": DAY_AFTER} | options)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 
@@ -16,7 +16,12 @@ from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
 from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
+from feedamp.resources import Resources
+from feedamp.settings import Settings
+from feedamp.state import State
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.tables import RECORDED_AT, TABLES, Rows, Table
+from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbEngine
 from feedamp.warehouse.engine import Engine
 from feedamp.warehouse.session import Session
@@ -87,6 +92,16 @@ def published(lake: Lake, number: int, *batches: Rows, sweeps: Sequence[SellerPr
         for table, table_rows in rows.items():
             writer.append(table, table_rows)
     return writer.publish(created_at=at(number), dag_id="d", run_id=f"r{number}", sweeps=sweeps)
+
+
+def stores(
+    state: State, lake: Lake, *, warehouse: Warehouse | None = None, cipher: TokenCipher | None = None
+) -> Resources:
+    """What a step needs that sends nothing."""
+    nothing = cast("Any", None)
+    return Resources(
+        state, cipher or nothing, lake, warehouse or nothing, Settings(""), Privacy(None), nothing, nothing
+    )
 
 
 class Loader:
