@@ -17,8 +17,16 @@ _Found = TypeVar("_Found")
 class GroupRead(Generic[_Found]):
     """Gathers sellers and reads for all of them at once; `read` returns what it found by seller, all of them."""
 
-    def __init__(self, state: State, read: Callable[[Connection, list[str]], Mapping[str, _Found]]) -> None:
+    def __init__(
+        self,
+        state: State,
+        read: Callable[[Connection, list[str]], Mapping[str, _Found]],
+        *,
+        lingers_s: float = 0.0,
+    ) -> None:
+        """The first who asks waits `lingers_s` for others; without that, only until the event loop has gone round."""
         self._state = state
+        self._lingers_s = lingers_s
         self._read = read
         self._waiting: dict[str, list[asyncio.Future[_Found]]] = {}
 
@@ -26,7 +34,7 @@ class GroupRead(Generic[_Found]):
         """What is found for a seller, in a transaction that begins after this call. Raises what `read` raises."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._read_all)
+            loop.call_later(self._lingers_s, self._read_all)
         found: asyncio.Future[_Found] = loop.create_future()
         self._waiting.setdefault(seller_id, []).append(found)
         return await found

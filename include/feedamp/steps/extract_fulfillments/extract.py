@@ -55,6 +55,9 @@ ORDERS_HELD, BYTES_HELD, FEWEST_SHARES = 3_000, 6 << 20, 3
 # them at once, no request waits for that. Of many sellers side by side, each has a page less often.
 HELD, HELD_OF_MANY = timedelta(seconds=0.1), timedelta(seconds=1)
 
+# So long a seller who was shown nothing waits for others of the task, to ask with them whether any is paused.
+WAITS_FOR_OTHERS_S = 0.01
+
 
 def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
     """Shards of all sellers that can be served; logs a warning for those that cannot."""
@@ -98,7 +101,7 @@ async def extract(
         resources.state,
         lambda connection, ids: extraction_start.read_all(connection, ids, now=resources.state.now()),
     )
-    pauses = GroupRead(resources.state, _paused)
+    pauses = GroupRead(resources.state, _paused, lingers_s=WAITS_FOR_OTHERS_S)
 
     async def work(seller: Seller, clients: Clients) -> None:
         client = await clients.client(seller)
