@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"feedamp sandbox: {error}", file=sys.stderr)
         return 2
     for rule, count, example in world.rules.listed():
-        print(f"broken rule {rule}: {count} times, first {example}", file=sys.stderr)
+        print(f"broken rule {rule}: {count} x, first {example}", file=sys.stderr)
     if not world.rules.listed():
         print("no rule was broken", file=sys.stderr)
     return 0

@@ -18,6 +18,7 @@ from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.state import HEAD, State, data_key, erasures, grants, inbox_files, sellers, step_runs
 from feedamp.state.database import STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
@@ -144,8 +145,8 @@ def record_origins(state: State) -> dict[str, tuple[str, int]]:
             check_origin(state, conn_id, endpoint)
         except Exception as error:  # noqa: BLE001 - raised again by the step that uses the connection
             log.warning(
-                "Which server issued %d grants of connection %s cannot be recorded yet; do not change its Base URL before: %s",
-                count,
+                "Which server issued %s of connection %s cannot be recorded yet; do not change its Base URL before: %s",
+                counted(count, "grant"),
                 conn_id,
                 error if isinstance(error, FeedAmpError) else type(error).__name__,
             )
@@ -365,6 +366,12 @@ def _key_beside(state: State, lake: Lake | None) -> str:
             )
     keys = key_beside(file)
     _mask_keys(keys)
+    try:
+        TokenCipher(keys)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"The key file {key_file_of(file)} is damaged; restore it from a backup. Its {error}"
+        ) from error
     return keys
 
 

@@ -61,10 +61,10 @@ def test_the_command_puts_files_together_and_says_what_it_did(lived_in, monkeypa
     assert done.code == 0
     assert "manifests were combined into 1;" in done.out
     assert re.search(r"^compact: (\d+) of \1 manifests, ", done.err, re.MULTILINE)
-    assert "and 1 files left by killed writers were removed" in done.out
+    assert ", 1 file left by killed writers" in done.out
     assert len(parquet_files(lived_in.env)) > before - 1  # the old ones wait for a day
     again = lived_in.run("lake", "compact", "--before", "2999-01-01")
-    assert again.out.startswith("0 manifests were combined into 0; 0 manifests replaced earlier")
+    assert again.out.startswith("0 manifests were combined into 0; removed: 0 manifests replaced earlier")
     assert lived_in.run("warehouse", "rebuild").out.strip() == "rebuilt from 1 manifest"
 
 
@@ -162,7 +162,7 @@ def test_rows_that_the_warehouse_refuses_are_listed_and_retried(lived_in):
     refused = lived_in.run("lake", "retry")
     assert (refused.code, refused.out.partition(";")[0]) == (
         1,
-        "0 rows that were set aside are loaded now, 1 are still refused",
+        "0 rows set aside before are loaded now, 1 is still refused",
     )
     assert lived_in.run("status", "--json").json["needs_person"]["refused_by_warehouse"]["count"] == 1
     checks = {check["name"]: check for check in lived_in.run("doctor", "--json").json["checks"]}

@@ -121,7 +121,7 @@ def test_a_form_says_which_rows_it_did(browse, feedamp_env):
         with before_a_statement("BEGIN IMMEDIATE", lock, nth=2):
             said = browse.send("/feedamp/do/pause", "", token=token, chosen=chosen)
     assert said.status_code == 409
-    assert "1 of 3 rows were done, as above; the others were not tried" in said.text
+    assert "1 of 3 rows was done, as above; the others were not tried" in said.text
     assert pages.LOCKED in said.text
     for seller, is_paused in ((SELLER, True), (OTHER, False)):
         assert ("the seller is paused" in browse(f"/feedamp/sellers/{seller}").text) is is_paused

@@ -367,3 +367,13 @@ def test_an_inbox_query_whose_connection_cannot_be_read_is_tried_again():
 
     with pytest.raises(TransientError, match="could not be read"):
         list(SqlInbox("pg", "SELECT 1", find).rows())
+
+
+def test_a_key_file_that_is_damaged_is_named(airflow_env):
+    airflow_env.resources()
+    file = airflow_env.folder / "state.db.key"
+    file.write_text("garbage")
+    with pytest.raises(
+        ConfigurationError, match=f"^The key file {file} is damaged; restore it from a backup. Its "
+    ):
+        airflow_env.resources()

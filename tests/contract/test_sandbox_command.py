@@ -110,7 +110,7 @@ def test_a_round_by_hand_and_the_report(start):
     assert set(lever(ready, "GET", "orders?seller_id=seller-001")["seller-001"]) == {"M-0", "M-1", "M-2"}
     code, out, err = stop(process)
     assert (code, out) == (0, "")
-    assert "broken rule unknown_query_parameter: 1 times, first GET /orders: limit" in err
+    assert "broken rule unknown_query_parameter: 1 x, first GET /orders: limit" in err
     assert "PUT /api/v1/orders/M-0 200 seller-001" in err
     assert not [s for s in (ready["client_secret"], "Bearer", "rt-", "at-", "robin@") if s in err]
 

@@ -8,6 +8,7 @@ from feedamp.rules.failure_summary import (
     LONGEST_RECORD,
     Told,
     Troubles,
+    counted,
     reasons_of,
     sentence,
     together,
@@ -32,7 +33,7 @@ def lines(*found: tuple[str, str]) -> list[str]:
         ),
         pytest.param(
             [("S1", "order M-1 is gone; ask"), ("S1", "order M-2 is gone; ask")],
-            ["S1: order M-1 is gone; ask (likewise 1 more orders: M-2)"],
+            ["S1: order M-1 is gone; ask (likewise 1 more order: M-2)"],
             id="orders of one seller",
         ),
         pytest.param(
@@ -106,3 +107,10 @@ def test_what_a_task_leaves_in_the_state_is_bounded_and_comes_back() -> None:
     told = Told.decode(text)
     assert (told.failed, told.reasons[0].count, len(told.reasons[0].text)) == (100, 100, 300)
     assert Told.decode(told.encode()) == told
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 rows were"), (1, "1 row was"), (2, "2 rows were"), (1_000, "1000 rows were")]
+)
+def test_a_noun_and_its_verb_follow_the_count(count: int, shown: str) -> None:
+    assert counted(count, "row", "were") == shown

@@ -204,7 +204,7 @@ def test_a_file_of_other_bytes_is_whole_if_it_holds_the_rows_that_were_named(lak
     [path] = parquet_files(lake)
     held = pq.read_table(path)
     pq.write_table(pa.concat_tables([held] * rows) if rows else held.slice(1), path, compression="none")
-    expected = nullcontext() if rows == 1 else pytest.raises(IncompleteError, match=f"holds {rows} rows")
+    expected = nullcontext() if rows == 1 else pytest.raises(IncompleteError, match=f"holds {rows} rows?")
     with expected:
         lake.verify(manifest)
 
@@ -526,7 +526,7 @@ def test_files_that_hold_other_rows_than_were_appended_are_not_published(lake: L
     opened.close()
     [path] = parquet_files(lake)
     pq.write_table(pq.read_table(path).slice(0, 0), path)
-    with pytest.raises(IncompleteError, match=r"1 rows of order_lines .* holds 0"):
+    with pytest.raises(IncompleteError, match=r"1 row was to be written of order_lines.* holds 0"):
         publish(opened)
     assert lake.published() == []
 

@@ -264,7 +264,7 @@ def test_a_file_with_other_rows_than_its_manifest_names_is_not_loaded(
     path = file_of(env, manifest, table)
     rows = pq.read_table(path)
     pq.write_table(rows.slice(1) if change == "a row too few" else rows.take([0, 0, 1]), path)
-    with pytest.raises(IncompleteError, match=rf"{table}.* holds {1 if 'few' in change else 3} rows"):
+    with pytest.raises(IncompleteError, match=rf"{table}.* holds {1 if 'few' in change else 3} rows?"):
         env.load()
     assert env.watermark() is None
     assert env.rows("SELECT count(*) FROM shipments") == [(0,)]
@@ -281,7 +281,7 @@ def test_the_warehouse_refuses_a_manifest_of_which_it_took_in_fewer_rows(env: En
     [manifest] = [found for found in env.resources.lake.published() if not found.full_snapshots]
     path = file_of(env, manifest, "placements")
     pq.write_table(pq.read_table(path).slice(1), path)
-    with pytest.raises(IncompleteError, match="holds 1 rows, but its manifest names 2"):
+    with pytest.raises(IncompleteError, match="holds 1 row, but its manifest names 2"):
         env.resources.warehouse.rebuild(env.resources.lake)
     assert env.rows("SELECT count(*) FROM placements") == before == [(2,)]
 

@@ -10,6 +10,7 @@ from env import SELLER, Env, shipment
 
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import Manifest
+from feedamp.rules.failure_summary import counted
 from feedamp.state import manifests
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
@@ -37,7 +38,7 @@ def test_a_manifest_that_names_other_rows_than_its_file_holds_is_named(env: Env,
         find_differences(env.resources, found)
         [difference] = found.first()
     assert difference.key == (manifest.path, file.path)
-    assert f"holds {1 + change} rows, but its manifest names 1" in difference.what
+    assert f"holds {counted(1 + change, 'row')}, but its manifest names 1" in difference.what
 
 
 def test_a_file_that_is_gone_is_named(env: Env) -> None:

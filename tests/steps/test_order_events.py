@@ -139,7 +139,7 @@ def test_a_conflict_begins_ends_and_is_told_with_its_reason(env):
     conflicts = [details for kind, details in story(env) if kind == "conflict"]
     assert [details["marketplace_state"] for details in conflicts] == ["CANCELLED", "CANCELLED"]
     assert (conflicts[0]["reason"], conflicts[1]["ended"]) == (
-        "conflict: CANCELLED came in, but the seller has shipped 1 units",
+        "conflict: CANCELLED came in, but the seller has shipped 1 unit",
         True,
     )
 

@@ -274,9 +274,7 @@ def _escaped(text: str) -> str:
 
 def _too_large(source: str, first: Row, count: int, max_bytes: int) -> BadRow:
     number, cells = first
-    message = (
-        f"the order's {count} rows hold more than {max_bytes} bytes, which is more than an order may have"
-    )
+    message = f"the rows of the order ({count}) hold more than {max_bytes} bytes, which is more than an order may have"
     raw = json.dumps([cells])
     origin = Origin(source, number, count, sha256(f"{count}: {raw}"), kept(raw))
     return reject(origin, Reason("order_lines", "too_large", message), content={**cells, "order": cells})

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from feedamp.errors import ConfigurationError, IncompleteError
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.watermark import leaves_gap
 from feedamp.tables import WRITER_VERSION
 
@@ -191,4 +192,6 @@ def rows_by_table(manifests: Iterable[Manifest]) -> Counter[str]:
 def refuse_miscount(file: LakeFile, found: int) -> None:
     """Raises an IncompleteError if another number of rows was read from a file than its manifest names."""
     if found != file.rows:
-        raise IncompleteError(f"{file.path} holds {found} rows, but its manifest names {file.rows}.")
+        raise IncompleteError(
+            f"{file.path} holds {counted(found, 'row')}, but its manifest names {file.rows}."
+        )

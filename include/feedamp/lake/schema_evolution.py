@@ -14,6 +14,7 @@ from feedamp.lake.erasing import NUMBER, SELLER, without_erased
 from feedamp.lake.manifest import Manifest, refuse_miscount, rows_by_table
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
+from feedamp.rules.failure_summary import counted
 from feedamp.tables import Table
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class LakeFiles:
         for table, taken in self.taken.items():
             if taken != named[table]:
                 raise IncompleteError(
-                    f"The manifest names {named[table]} rows of {table}, but {taken} were read."
+                    f"The manifest names {counted(named[table], 'row')} of {table}, but {taken} were read."
                 )
 
     def batches(self, table: Table) -> Iterator[pa.RecordBatch]:

@@ -18,6 +18,7 @@ from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.rewriting import rewritten
 from feedamp.lake.store import Lake, file_path, manifest_path, not_written
+from feedamp.rules.failure_summary import counted
 from feedamp.tables import LAKE_TABLES, ORDERS, SNAPSHOT_HASH, Row, refuse_misfits
 
 ROWS_PER_GROUP = 10_000
@@ -182,7 +183,7 @@ class LakeWriter:
             stored = self._lake.rows_in(file) if file.path else 0
             if stored != file.rows:
                 raise IncompleteError(
-                    f"{file.rows} rows of {file.table} were to be written, but {file.path or 'no file'} holds "
+                    f"{counted(file.rows, 'row', 'were')} to be written of {file.table}, but {file.path or 'no file'} holds "
                     f"{stored}. None of them is published; the next try writes them again."
                 )
         return files

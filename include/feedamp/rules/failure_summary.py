@@ -19,6 +19,7 @@ REASONS_SHOWN = 3
 REASONS_KEPT = 10
 LONGEST_REASON = 300
 LONGEST_RECORD = 8_000  # characters that one task may store in the state
+_OF_ONE = {"are": "is", "do": "does", "have": "has", "need": "needs", "wait": "waits", "were": "was"}
 _ORDER = re.compile(r"order (\S+?):? ")
 
 
@@ -37,7 +38,11 @@ class Trouble:
         if len(self.orders) > 1:
             return f"{counted(len(self.orders), noun)}: {self.text} ({named(sorted(self.orders))})"
         [(seller_id, numbers)] = self.orders.items()
-        more = f" (likewise {len(numbers) - 1} more orders: {named(numbers[1:])})" if len(numbers) > 1 else ""
+        more = (
+            f" (likewise {counted(len(numbers) - 1, 'more order')}: {named(numbers[1:])})"
+            if len(numbers) > 1
+            else ""
+        )
         return f"{seller_id}: {self.text}{more}"
 
 
@@ -152,9 +157,16 @@ def sentence(step: str, failed: int, sellers: int, reasons: Sequence[Reason]) ->
     return f"{step}: {summary}. {shown}{rest}."
 
 
-def counted(count: int, noun: str) -> str:
-    """The count with its noun, "1 order" or "3 orders"; `noun` is singular and must have a regular plural."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, verb: str = "", *, form: str = "d") -> str:
+    """The count with its noun, "1 order" or "3 orders"; `noun` is singular and must have a regular plural.
+
+    A `verb` is given as it follows many, and follows in the number of the noun: "1 order was" or "3 orders were". `form` is
+    how the number is written.
+    """
+    words = [f"{count:{form}}", noun if count == 1 else f"{noun}s"]
+    if verb:
+        words.append(_OF_ONE[verb] if count == 1 else verb)
+    return " ".join(words)
 
 
 def named(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from feedamp.codec import content_hash
 from feedamp.models import FINAL_STATES, MarketplaceState
 from feedamp.order_body import OrderRow, Reason
 from feedamp.order_body.reject_reasons import capped
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,
@@ -170,7 +171,9 @@ def _move(
     if known.phase in (Phase.CLOSED, Phase.NEVER_PLACED) or not may_follow(current, state):
         return _illegal(f"an order in state {current} cannot become {state}")
     if state == CANCELLED and seen.units_shipped:
-        reason = f"conflict: CANCELLED came in, but the seller has shipped {seen.units_shipped} units"
+        reason = (
+            f"conflict: CANCELLED came in, but the seller has shipped {counted(seen.units_shipped, 'unit')}"
+        )
         return order.cancellation_held(reason, read_back_at=known.read_back_at or known.next_try_at)
     return order.requested(state, now=now)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from feedamp.models import Order
 from feedamp.order_body import Reason
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.shared_tracking import RECIPIENT
 
 # The values are those that the state stores.
@@ -59,7 +60,9 @@ def contradictions(seen: Mapping[str, Any], body: Mapping[str, Any]) -> list[Rea
         elif there.pop(number) != line["quantity"]:
             found.append(_differs(f"order_lines[{index}].quantity"))
     if there:
-        message = f"lacks {len(there)} lines that FeedAMP shows; deliver the order as it was placed"
+        message = (
+            f"lacks {counted(len(there), 'line')} that FeedAMP shows; deliver the order as it was placed"
+        )
         found.append(Reason("order_lines", "body_changed", message))
     return found
 

@@ -15,6 +15,7 @@ from feedamp.codec import encode, encoded_hash
 from feedamp.errors import UnreadableError
 from feedamp.models import Snapshot, decode_snapshot
 from feedamp.rules.evaluation import ReadSnapshot
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.finding import HELD, REPORTED
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Event, changed, units_changed
@@ -290,10 +291,10 @@ def _keep_closed(
     closed = ledger.read(connection, seller_id, number)
     if closed is not None and closed.shipped_though_cancelled:
         log.warning(
-            "Order %s of seller %s was closed as CANCELLED, but the seller has shipped %d units; see `feedamp status`.",
+            "Order %s of seller %s was closed as CANCELLED, but the seller has shipped %s; see `feedamp status`.",
             number,
             seller_id,
-            closed.shipped_though_cancelled,
+            counted(closed.shipped_though_cancelled, "unit"),
         )
     return events
 

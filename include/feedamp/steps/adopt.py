@@ -90,7 +90,7 @@ class _Adopter(SellerJob):
             if len(self._waiting) >= ORDERS_PER_BATCH:
                 self._adopt_waiting()
         if failed or not pages.complete:
-            reason = f"{len(failed)} orders; first: {failed[0]}" if failed else pages.missing
+            reason = f"{counted(len(failed), 'order')}; first: {failed[0]}" if failed else pages.missing
             raise IncompleteError(f"not all orders could be read: {reason}; run `feedamp adopt` again")
 
     async def _new_orders(self, page: OrderPage, failed: list[TransientError]) -> list[ReadOrder]:

@@ -27,6 +27,7 @@ from feedamp.lake.rewriting import Leaving, holds, rewritten
 from feedamp.lake.store import stem_of
 from feedamp.progress import Progress
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.state import erasures, manifests
 from feedamp.state.leases import Lease
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, day_of
@@ -88,12 +89,12 @@ def erase_from_lake(
     log.info("lake: %s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     if faults:
         raise IncompleteError(
-            f"{len(faults)} manifests could not be searched, all others are done. First: {faults[0]} Restore the file from "
+            f"{counted(len(faults), 'manifest')} could not be searched, all others are done. First: {faults[0]} Restore the file from "
             "a backup and repeat the command."
         )
     if waited_for:
         raise BusyError(
-            f"{len(waited_for)} files of the lake were begun before the erasure and are not published yet, such as "
+            f"{counted(len(waited_for), 'file')} of the lake, begun before the erasure, {'is' if len(waited_for) == 1 else 'are'} not published yet, such as "
             f"{waited_for[0]}. Everything else is done. Repeat the command when no run is at work; what a killed run left is "
             f"removed after {LEFT_BEHIND.days} days.",
             retry_after_s=60,

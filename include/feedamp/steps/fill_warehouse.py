@@ -9,6 +9,7 @@ from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest, rows_by_table
 from feedamp.progress import Progress
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.state import manifests, outbox, scorecards
 from feedamp.steps.loaded import OF_ONE_MANIFEST, Loaded, record_damaged
 from feedamp.steps.lost_manifests import handle_missing
@@ -47,7 +48,7 @@ def fill_warehouse(resources: Resources, loaded: Loaded) -> None:
         age_s = (resources.state.now() - min(waiting.values())).total_seconds()
         loaded.busy, loaded.is_overdue = error, age_s > resources.warehouse.lock_wait_s
         loaded.counts["waiting"] = len(waiting)
-        log.warning("%d manifests wait for the next load: %s", len(waiting), error)
+        log.warning("%s for the next load: %s", counted(len(waiting), "manifest", "wait"), error)
 
 
 def _present(resources: Resources, waiting: Mapping[str, datetime], loaded: Loaded) -> Iterator[Manifest]:

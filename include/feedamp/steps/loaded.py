@@ -49,9 +49,9 @@ class Loaded:
         if self.damaged:
             first = " ".join(list(self.damaged.values())[:MANIFESTS_NAMED])
             rest = len(self.damaged) - MANIFESTS_NAMED
-            more = f" {rest} more are in the log." if rest > 0 else ""
+            more = f" The log has {rest} more." if rest > 0 else ""
             problems.append(
-                f"{len(self.damaged)} manifests are not in the warehouse; all others are. {first}{more} Restore the "
+                f"{counted(len(self.damaged), 'manifest', 'are')} not in the warehouse; all others are. {first}{more} Restore the "
                 "files from a backup to where they were; if there is none, see the runbook, "
                 "`A file of the lake is damaged`."
             )
@@ -69,7 +69,7 @@ class Loaded:
             )
         if self.busy is not None and self.is_overdue:
             problems.append(
-                f"{self.counts['waiting']} manifests have waited too long for the warehouse. {self.busy}"
+                f"{counted(self.counts['waiting'], 'manifest', 'have')} waited too long for the warehouse. {self.busy}"
             )
         return " ".join(problems) or None
 

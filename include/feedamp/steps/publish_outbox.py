@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.progress import Progress
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import manifests, outbox
 from feedamp.state.statements import in_parts
@@ -70,7 +71,7 @@ def empty_outbox(resources: Resources, run: Run, renew: Callable[[], None]) -> N
             writer.append_all(rows)
         if (read := writer.appended.total() + writer.left_out) != claimed:
             raise IncompleteError(
-                f"{claimed} rows of the outbox were claimed, but {read} were read; the next load tries again."
+                f"{counted(claimed, 'row')} of the outbox {'was' if claimed == 1 else 'were'} claimed, but {read} {'was' if read == 1 else 'were'} read; the next load tries again."
             )
         renew()
         writer.publish(created_at=resources.state.now(), dag_id=run.dag_id, run_id=run.run_id)

@@ -41,7 +41,7 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
         if kept is not None:
             with resources.state.read() as connection:
                 counts["bodies"], counts["rejects"] = retention.waiting(connection, ended_before=now - kept)
-            log.info("Would be redacted: %d bodies, %d rejected rows", counts["bodies"], counts["rejects"])
+            log.info("Would be redacted: bodies %d, rejected rows %d", counts["bodies"], counts["rejects"])
         return counts
     if kept is not None:
         counts["bodies"] = _repeat(resources, partial(retention.redact_bodies, ended_before=now - kept))

@@ -8,7 +8,15 @@ from typing import Any
 
 from feedamp import errors
 from feedamp.resources import Resources
-from feedamp.rules.failure_summary import LONGEST_REASON, Reason, Trouble, noun_of, sentence, together
+from feedamp.rules.failure_summary import (
+    LONGEST_REASON,
+    Reason,
+    Trouble,
+    counted,
+    noun_of,
+    sentence,
+    together,
+)
 from feedamp.run import Run
 from feedamp.state import outbox, step_runs
 from feedamp.state.step_runs import Done
@@ -104,4 +112,4 @@ def _log_lines(level: int, troubles: Sequence[Trouble], noun: str) -> None:
     for trouble in troubles[:LINES_SHOWN]:
         log.log(level, "%s", trouble.line(noun), exc_info=trouble.cause)
     if len(troubles) > LINES_SHOWN:
-        log.log(level, "%d more reasons are not shown.", len(troubles) - LINES_SHOWN)
+        log.log(level, "%s not shown.", counted(len(troubles) - LINES_SHOWN, "more reason", "are"))

@@ -17,6 +17,7 @@ from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.models import Snapshot
 from feedamp.progress import Progress
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.state import consents, ledger, manifests, open_orders, outbox, watermarks
 from feedamp.steps.loaded import OF_ONE_MANIFEST, Loaded, record_damaged
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, SNAPSHOTS, Row
@@ -92,9 +93,9 @@ def take_into_state(resources: Resources, manifest: Manifest, counts: Counter[st
                     counts["watermarks"] += 1
             if behind:
                 log.warning(
-                    "Watermarks of %d sellers are not advanced to manifest %s, because they were moved back after its "
+                    "Watermarks of %s are not advanced to manifest %s, because they were moved back after its "
                     "orders were read. The next extraction reads from the current watermarks.",
-                    behind,
+                    counted(behind, "seller"),
                     manifest.path,
                 )
         else:
@@ -143,9 +144,9 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
         if kept <= Counter(there):  # more in the manifest: rows of it without a seller's id
             return
     log.warning(
-        "Manifest %s holds %d rows, but %d rows of the outbox were meant for it; the next run of load writes them again.",
+        "Manifest %s holds %s, but %d of the outbox were meant for it; the next run of load writes them again.",
         manifest.path,
-        written.total(),
+        counted(written.total(), "row"),
         claimed.total(),
     )
     with resources.state.begin() as connection:

@@ -117,7 +117,9 @@ class Session(StoredRows):
         try:
             in_transaction(self._engine, lambda: self._merge(lake, manifests))
         except Exception as error:  # noqa: BLE001 - whatever it is, the one at fault raises it again
-            log.debug("%d manifests are merged one by one (%s).", len(manifests), type(error).__name__)
+            log.debug(
+                "Manifests are merged one by one, %d of them (%s).", len(manifests), type(error).__name__
+            )
             return False
         return True
 

@@ -72,7 +72,7 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
                         counts[verdict] += 1
         if earlier:
             out.complain(
-                f"{counted(len(earlier), 'refresh token')} {'is' if len(earlier) == 1 else 'are'} of a grant before the one in use, which "
+                f"{counted(len(earlier), 'refresh token', 'are')} of a grant before the one in use, which "
                 f"stays (first: seller {earlier[0]})."
             )
         for sentence in accounts.left():

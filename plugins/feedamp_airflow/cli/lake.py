@@ -6,6 +6,7 @@ from datetime import date
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.verify import verify
@@ -31,8 +32,8 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
     with opened_resources() as resources:
         counts = compact(resources, _run(resources), before=before)
     out.say(
-        f"{counts['replaced']} manifests were combined into {counts['written']}; "
-        f"{counts['removed']} manifests replaced earlier and {counts['leftovers']} files left by killed writers were removed"
+        f"{counted(counts['replaced'], 'manifest', 'were')} combined into {counts['written']}; "
+        f"removed: {counted(counts['removed'], 'manifest')} replaced earlier, {counted(counts['leftovers'], 'file')} left by killed writers"
     )
     return DONE
 
@@ -44,8 +45,8 @@ def retry_lake(_given: argparse.Namespace, out: Output) -> int:
         accepted, refused = retry_set_aside(resources)
         loaded = load_what_is_whole(resources, _run(resources))
     out.say(
-        f"{accepted} rows that were set aside are loaded now, {refused} are still refused; "
-        f"{loaded.counts['manifests']} manifests were loaded"
+        f"{counted(accepted, 'row')} set aside before {'is' if accepted == 1 else 'are'} loaded now, {refused} {'is' if refused == 1 else 'are'} still refused; "
+        f"{counted(loaded.counts['manifests'], 'manifest', 'were')} loaded"
     )
     for problem in filter(None, (loaded.problem, str(loaded.busy or ""))):
         out.complain(problem)
@@ -65,7 +66,7 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
             resources.state.read() as connection
         ):  # of a refused row, anything can be in the place of the seller
             by_table = out.reader.rows(
-                connection, [dict(zip(BY_TABLE, counted, strict=True)) for counted in verified.counts]
+                connection, [dict(zip(BY_TABLE, row, strict=True)) for row in verified.counts]
             )
     for note in verified.notes:
         out.complain(out.reader.note(note))
@@ -85,11 +86,13 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
         return DONE if verified.is_whole else REFUSED
     if verified.before is not None:
         out.say(
-            f"{verified.before} differences were found; {verified.orders_read_again} orders were read from "
-            f"FeedAMP again; {verified.count} differences are left"
+            f"{counted(verified.before, 'difference', 'were')} found; {counted(verified.orders_read_again, 'order', 'were')} read from "
+            f"FeedAMP again; {counted(verified.count, 'difference', 'are')} left"
         )
     if verified.count == 0:
-        out.say(f"{verified.compared} orders were compared: nothing is missing in lake and warehouse")
+        out.say(
+            f"{counted(verified.compared, 'order', 'were')} compared: nothing is missing in lake and warehouse"
+        )
         return DONE if verified.is_whole else REFUSED
     out.listing(by_table, BY_TABLE, as_json=False)
     # A key can hold what a seller typed, or an order that only FeedAMP has: none of these columns is for every reader.

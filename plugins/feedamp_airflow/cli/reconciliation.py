@@ -168,7 +168,7 @@ def _csv_rows(day: ReportedDay) -> Iterator[tuple[object, ...]]:
 def _print(document: dict[str, Any], total: Counts, out: Output) -> None:
     days = document["days"]
     out.say(
-        f"{document['from']} to {document['to']}: {days['total']} days, {days['checked']} checked, "
+        f"{document['from']} to {document['to']}: {counted(days['total'], 'day')}, {days['checked']} checked, "
         f"{days['never_checked']} never checked, {days['empty']} empty"
     )
     checked = (Status.CLEAN, Status.REPAIRED, Status.DIFFERING, Status.INCOMPLETE)

@@ -46,7 +46,7 @@ def _refuse_gap(resources: Resources) -> None:
         loaded = manifests.loaded(connection)
     if missing := sorted(loaded - present(resources.lake.published())):
         raise IncompleteError(
-            f"{len(missing)} manifests that were loaded are no longer in the lake, the first is {missing[0]}. Their rows "
+            f"{counted(len(missing), 'loaded manifest', 'are')} no longer in the lake, the first is {missing[0]}. Their rows "
             "would be missing, so the warehouse was not changed. Put them back from a backup; if there is none, run "
             "`feedamp lake verify --repair` first, which restores what can be read again, and then rebuild: only their "
             "rows of `runs` and `reconciliations` are lost."

@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from feedamp.errors import StoreAwayError
+from feedamp.rules.failure_summary import counted
 from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
@@ -158,7 +159,7 @@ async def act(request: Request, name: str, user: GetUserDep) -> HTMLResponse:
         except Refused as refused:
             if not answers:
                 raise
-            left = f"{len(answers)} of {len(given)} rows were done, as above; the others were not tried, or not to the end."
+            left = f"{len(answers)} of {counted(len(given), 'row')} {'was' if len(answers) == 1 else 'were'} done, as above; the others were not tried, or not to the end."
             answers.append(Answer(running.REFUSED, [left, str(refused.detail)]))
             break
     code = max(one.code for one in answers)

@@ -19,6 +19,7 @@ from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.rules.comparison import STATE
 from feedamp.rules.expected_rows import Difference, LedgerFact, expected_rows
+from feedamp.rules.failure_summary import counted
 from feedamp.state import completeness_facts, manifests, outbox
 from feedamp.steps.completeness_proof.compare_manifests import (
     MANIFEST_DIFFERENCE,
@@ -107,19 +108,17 @@ def find_quickly(
     with _comparing(resources, warehouse, found, files_since=since, wait_s=wait_s) as session:
         if orders <= ORDERS_COMPARED_QUICKLY:
             _compare(resources, session, found, WAREHOUSE, events_since=since)
-            return f"{orders} orders were compared one by one"
+            return f"{counted(orders, 'order', 'were')} compared one by one"
         with resources.state.read() as connection:
             fewer = _sellers_with_fewer(completeness_facts.counts(connection), session.counts())
         if fewer:
             _compare(
                 resources, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY], events_since=since
             )
-    words = (
-        f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
-    )
+    words = f"{counted(orders, 'order', 'were')} counted by seller, not compared one by one; `feedamp lake verify` does that"
     if len(fewer) > SELLERS_COMPARED_QUICKLY:
         words += (
-            f"; the warehouse has fewer rows than the state for {len(fewer)} sellers, perhaps because they wait "
+            f"; the warehouse has fewer rows than the state for {counted(len(fewer), 'seller')}, perhaps because they wait "
             f"for `load`, and only {SELLERS_COMPARED_QUICKLY} of them were compared"
         )
     return words
@@ -166,7 +165,7 @@ def in_counts(found: FoundDifferences) -> str:
     for table, _, count in found.counts():
         by_table[table] = by_table.get(table, 0) + count
     counts = ", ".join(f"{count} in {table}" for table, count in by_table.items())
-    return f"{len(found)} differences between state, lake and warehouse ({counts})"
+    return f"{counted(len(found), 'difference')} between state, lake and warehouse ({counts})"
 
 
 def in_words(found: FoundDifferences) -> str:

@@ -20,6 +20,7 @@ from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.closing import closure_row
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder, Phase
 from feedamp.run import Run
 from feedamp.state import (
@@ -294,7 +295,7 @@ def give_up_missing(resources: Resources, found: FoundDifferences) -> list[str]:
                 else "`runs` and `reconciliations`"
             )
             note += (
-                f"The watermarks of {moved} sellers are moved back, so that the next feedamp_extract_fulfillments reads "
+                f"The watermarks of {counted(moved, 'seller')} are moved back, so that the next feedamp_extract_fulfillments reads "
                 f"its orders again. Its rows of {lost} are lost. Orders that an extraction with `since` or `feedamp adopt` "
                 "read are not read again: start those again."
             )

@@ -287,7 +287,7 @@ class _SellerReader(SellerJob):
             )
         elif shown >= FEWEST_SHOWN and self._unreadable > self._resources.settings.max_unread_ratio * shown:
             self.missing = (
-                f"{self._unreadable} of {shown} orders are unreadable, more than max_unread_ratio "
+                f"{self._unreadable} of {shown} orders {'is' if self._unreadable == 1 else 'are'} unreadable, more than max_unread_ratio "
                 f"{self._resources.settings.max_unread_ratio:.1%}"
             )
         elif not pages.complete and not self._is_left_off:

@@ -2,6 +2,7 @@
 
 from feedamp.inbox.reading import OTHER_KIND
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 
@@ -49,7 +50,7 @@ def _is_above(rejected: int, rows: int, allowed: float) -> bool:
 
 def _too_many(rejected: int, rows: int, allowed: float) -> str:
     return (
-        f"{rejected} of {rows} rows were rejected, more than max_rejected_ratio {allowed:.1%}; "
+        f"{rejected} of {counted(rows, 'row')} {'was' if rejected == 1 else 'were'} rejected, more than max_rejected_ratio {allowed:.1%}; "
         "`feedamp rejected list` shows the reasons. All other rows were taken."
     )
 
@@ -57,5 +58,7 @@ def _too_many(rejected: int, rows: int, allowed: float) -> str:
 def _first(sentences: list[str]) -> list[str]:
     rest = len(sentences) - FILES_NAMED
     return (
-        sentences if rest <= 0 else [*sentences[:FILES_NAMED], f"and {rest} more files, see `feedamp status`"]
+        sentences
+        if rest <= 0
+        else [*sentences[:FILES_NAMED], f"and {counted(rest, 'more file')}, see `feedamp status`"]
     )

@@ -21,6 +21,7 @@ from feedamp.lake.flatten import rows_of_placed
 from feedamp.models import Order
 from feedamp.rules import order_story
 from feedamp.rules.cancelling import units_against_cancelling
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.state import State, leases, ledger, open_orders, order_events, outbox, sellers
 from feedamp.state.group_commit import GroupCommit
@@ -252,7 +253,7 @@ def hold_if_shipped(
     shipped = None if stored is None else units_against_cancelling(stored.snapshot)
     if shipped is None:
         return None
-    reason = f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
+    reason = f"conflict: CANCELLED came in, but the seller has shipped {counted(shipped, 'unit')}"
     order_events.save_order(connection, order, order.cancellation_held(reason), run_id=run_id, now=now)
     return (
         f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it"

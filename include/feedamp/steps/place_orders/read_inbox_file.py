@@ -82,7 +82,9 @@ def take_file(
         progress.add(0)  # the rows of some kinds come only after all bytes were read
     file_pass.finish()
     erased = f", {file_pass.erased} of erased orders, not taken" if file_pass.erased else ""
-    log.info("%s: %d rows read, %d rejected%s", file.name, file_pass.read, file_pass.rejected, erased)
+    log.info(
+        "%s: %s read, %d rejected%s", file.name, counted(file_pass.read, "row"), file_pass.rejected, erased
+    )
     result.count(file.name, orders=file_pass.read, rejected=file_pass.rejected)
     for note in file_pass.notes:
         result.add_warning(*note)

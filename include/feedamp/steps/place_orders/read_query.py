@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from feedamp.inbox import BadRow, OrderQuery, OrderRow, read_query
 from feedamp.progress import Progress
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.steps.place_orders.ingest_row import RowBatch, batches, note_rejected
@@ -49,9 +50,9 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepRe
                     now=now,
                 )
         log.info(
-            "%s: %d rows, %d new or changed, %d rejected",
+            "%s: %s, %d new or changed, %d rejected",
             query.source,
-            query_pass.rows,
+            counted(query_pass.rows, "row"),
             query_pass.changed,
             query_pass.rejected,
         )
