@@ -333,7 +333,7 @@ def test_replay_takes_what_todays_options_allow(feedamp_env):
     )
     feedamp_env.env.set_options(extra_order_fields="gift_note")
     wrong = feedamp_env.run("rejected", "replay", "--source", "b.json")
-    assert (wrong.code, "did you mean b.jsonl" in wrong.err) == (2, True)
+    assert (wrong.code, "did you mean b.jsonl" in wrong.err, "?." in wrong.err) == (2, True, False)
     one = feedamp_env.run("rejected", "replay", "--source", "b.jsonl")
     assert (one.code, one.out) == (0, "accepted 1, to place again 0, still rejected 0, skipped 0\n")
     assert show(feedamp_env, "M-2")["phase"] == "to_place"
@@ -499,3 +499,12 @@ def test_masked_stories_and_status_leave_out_what_feedamp_wrote(
     assert said == {f"feedamp: {ELSEWHERE}\n"}
     assert "Zorvath" in feedamp_env.run("orders", "list", "--json").out  # as the sentence says
     assert "Zorvath" in feedamp_env.run("rejected", "list", "--json").out
+
+
+@pytest.mark.parametrize(
+    "command", ["rejected export", "reconciliation report --from 2026-03-01 --to 2026-03-02 --csv"]
+)
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(feedamp_env, tmp_path, command):
+    file = tmp_path / "missing" / "f.jsonl"
+    done = feedamp_env.run(*command.split(), file)
+    assert (done.code, done.err) == (2, f"feedamp: {file} cannot be used: No such file or directory.\n")

@@ -168,7 +168,7 @@ def _tried(out: Output, name: str, check: Callable[[], str]) -> Check:
 def _options(options: Options) -> str:
     known = set(get_provider_info()["config"]["feedamp"]["options"])
     unknown = sorted(set(conf.getsection(config.SECTION) or ()) - known)
-    misspelt = [f"[feedamp] has no option {name}{near(name, known)}." for name in unknown]
+    misspelt = [f"[feedamp] has no option {name}{near(name, known)}" for name in unknown]
     if faults := [*options.faults, *config.schedule_faults(), *misspelt]:
         raise ConfigurationError(" ".join(faults))
     return "can be used"

@@ -132,6 +132,10 @@ def replaced_file(target: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
         draft.replace(target.resolve() if target.is_symlink() else target)
+    except OSError as error:
+        if error.filename == str(draft):  # a name that no one has given
+            error.filename = str(target)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -70,7 +70,7 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
             known = rejects.sources(connection) if given.source else []
         if unknown := [name for name in given.source or () if name not in known]:
             raise ConfigurationError(
-                " ".join(f"No row of {name} was ever rejected{near(name, known)}." for name in unknown)
+                " ".join(f"No row of {name} was ever rejected{near(name, known)}" for name in unknown)
             )
         counts = replay(resources, given.source or ())
     say = out.did if counts.taken or counts.to_place else out.say

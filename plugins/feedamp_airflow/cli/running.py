@@ -140,9 +140,9 @@ def _progress_on(handler: logging.Handler) -> Iterator[None]:
 
 
 def near(given: str, known: Collection[str]) -> str:
-    """The names that a mistyped one may mean, as a clause to append; empty if there are none."""
+    """The end of a sentence about a name: the names that a mistyped one may mean, if there are any."""
     found = difflib.get_close_matches(given, known, n=3)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    return f"; did you mean {' or '.join(found)}?" if found else "."
 
 
 def user_of(out: Output) -> str | None:
@@ -193,5 +193,7 @@ def explain(error: Exception) -> tuple[str | None, int]:
     if modules & {"airflow.settings", "airflow.configuration"}:
         return f"Airflow cannot be used, {type(error).__name__}: {error}", MISUSED
     if isinstance(error, OSError):
-        return f"{error}", MISUSED
+        if error.filename is None or error.strerror is None:
+            return f"{error}", MISUSED
+        return f"{error.filename} cannot be used: {error.strerror}.", MISUSED
     return None, MISUSED
