@@ -59,6 +59,10 @@ U = TypeVar("U")
 class Shown(list[dict[str, Any]]):
     """Rows as a reader may see them. Pages and tables take no others."""
 
+    def part(self, start: int, end: int | None = None) -> Shown:
+        """Some of them."""
+        return Shown(self[start:end])
+
 
 @dataclass(frozen=True)
 class Audience:

@@ -22,8 +22,8 @@ from feedamp.rules.order import OPEN_PHASES
 from feedamp.run import printable
 from feedamp.settings import Settings
 from feedamp.state import notices, overview, sellers
+from feedamp.state.grants import WARN_BEFORE
 from feedamp.state.sellers import NEEDS_AUTHORIZATION
-from feedamp.steps.refresh_tokens.renew_idle_grants import WARN_BEFORE
 from feedamp_airflow.cli import status
 from feedamp_airflow.config import NotifierSetting, Options, read_options
 from feedamp_airflow.wiring import make_resources

@@ -466,7 +466,7 @@ def test_the_doctor_names_every_faulty_option_and_store_at_once(feedamp_env):
     code, checks = examined(feedamp_env)
     assert code == 2
     assert [name for name in faulty if f"[feedamp] {name}" not in checks["options"][1]] == ["pagesize"]
-    assert "no option pagesize; did you mean page_size" in checks["options"][1]
+    assert "no option pagesize; did you mean page_size?" in checks["options"][1]
     failed = {name for name, (state, _) in checks.items() if state != "ok"}
     assert failed == {"options", "inbox", "lake", "DAG files"}
 

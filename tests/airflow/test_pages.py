@@ -28,7 +28,7 @@ from doc_blocks import cells
 from env import fulfillments, shipment
 from fastapi import Request
 from fastapi.routing import APIRoute
-from order_samples import example_order, good_order
+from order_samples import example_order, good_line, good_order
 
 from feedamp.rules.failure_summary import Told
 from feedamp.rules.order import Phase
@@ -86,14 +86,14 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert re.search("oldest watermark of 1 seller; [1-9] more waits? for", overview)
     assert re.findall(r"at most \d+ in an? ([a-z]+)<", overview) == ["hour", "day"]
     to_load = re.search(
-        r"<strong>(\d+)</strong> rows and files to be loaded: (\d+) of the outbox, (\d+) of", overview
+        r"<strong>(\d+)</strong> to be loaded: (\d+) rows? of the outbox, (\d+) files? of", overview
     )
     waiting, *parts = map(int, to_load.groups())
     assert waiting == sum(parts) > 0
     row = re.search(r'<tr><td class="id" data-title="DAG">feedamp_<wbr>test</td>.*', overview)[0]
     assert all(f"{step}: " in row for step in ("place", "extract", "validate", "close"))
     assert re.search(r"intake: \d+ rows?, ", row)
-    assert "1 orders closed" in overview
+    assert "1 order closed" in overview
     assert " units shipped" in overview
     before = {"run_id": "feedamp_test/before", "started_at": datetime(2026, 1, 2, tzinfo=UTC)}
     with filled.resources.state.begin() as connection:
@@ -134,6 +134,85 @@ def test_how_far_sellers_were_read_is_said_also_before_they_were(read, unread, r
 def test_a_chart_of_nothing_is_a_word(browse, feedamp_env):
     shown = browse("/feedamp/").text
     assert (shown.count("nothing yet"), shown.count('class="axis"')) == (2, 0)
+
+
+def test_the_list_of_orders_says_what_each_waits_for(browse, feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", "M-2", "M-3", "M-4")
+    feedamp_env.place()
+    feedamp_env.fulfill("M-1")
+    feedamp_env.fulfill("M-2", BAD_NUMBER)
+    feedamp_env.fulfill("M-3", quantity=1)
+    feedamp_env.read()
+    feedamp_env.process()
+    feedamp_env.deliver("b.jsonl", "M-5", seller="ghost")
+    feedamp_env.plan()
+    feedamp_env.deliver("c.jsonl", "M-6")
+    shown = browse("/feedamp/orders", "op").text
+    now = dict(
+        re.findall(
+            '<a href="/feedamp/orders/[^/]+/(M-.)">.*data-title="Waits for, or closed"[^>]*>([^<]+)<', shown
+        )
+    )
+    assert datetime.fromisoformat(now.pop("M-1"))
+    assert now == {
+        "M-2": "an error finding is still open",
+        "M-3": "units do not add up yet",
+        "M-4": "units do not add up yet",
+        "M-5": "the seller is not registered",
+        "M-6": "the next run of feedamp_place_orders",
+    }
+    of_viewer = browse("/feedamp/orders", "viewer").text
+    assert ("units do not add up" in of_viewer, 'data-title="Closed"' in of_viewer) == (False, True)
+
+
+def test_a_grant_that_ends_soon_is_on_the_overview(browse, feedamp_env):
+    assert '<p class="good">Nothing.</p>' in browse("/feedamp/").text
+    issued_at = schema.grants.c.issued_at
+    for left, said in ((31, None), (29, "in 29 days"), (-2, "ended 2 days ago")):
+        at = datetime.now(UTC) - timedelta(days=365 - left)
+        with feedamp_env.resources.state.begin() as connection:
+            of_one = schema.grants.c.seller_id == SELLER
+            connection.execute(sa.update(schema.grants).where(of_one).values({issued_at: at}))
+        for role in ("op", "viewer"):
+            shown = browse("/feedamp/", role).text
+            is_named = f'<a href="/feedamp/sellers/{SELLER}">{SELLER}</a> ({said})' in shown
+            assert (is_named, ">Nothing.<" in shown) == (said is not None, said is None)
+        done = feedamp_env.run("status")
+        assert (done.code, f"{SELLER} on {at + timedelta(days=365):%Y-%m-%d}" in done.out) == (
+            0,
+            said is not None,
+        )
+    ending = feedamp_env.run("status", "--json").json["grants_ending"]
+    assert (ending["count"], [one["seller_id"] for one in ending["items"]]) == (1, [SELLER])
+
+
+def test_of_many_lines_those_that_wait_come_first_and_the_rest_is_folded(browse, feedamp_env):
+    lines = [good_line(mp_line_number=str(n), quantity=2) for n in range(60)]
+    feedamp_env.deliver("a.jsonl", "M-1", order_lines=lines)
+    feedamp_env.place()
+    done = [
+        {"mp_line_number": str(n), "shipments": [shipment(2, BAD_NUMBER)], "cancellations": []}
+        for n in range(58)
+    ]
+    feedamp_env.sandbox.set_fulfillments(SELLER, "M-1", done)
+    feedamp_env.read()
+    feedamp_env.process()
+    shown = browse(f"/feedamp/orders/{SELLER}/M-1", "op").text
+    assert "on 57 more lines." in shown
+    of_lines = shown.partition("<h2>Lines</h2>")[2].partition("<h2>Findings</h2>")[0]
+    listed, _, folded = of_lines.partition("<details>")
+    assert "60 lines; those whose units do not add up yet come first." in listed
+    numbers = re.findall('data-title="Line"[^>]*>([^<]+)<', listed)
+    assert (numbers[:3], len(numbers)) == (["58", "59", "0"], 50)
+    assert "<summary>10 more rows</summary>" in folded
+    assert len(re.findall('data-title="Line"', folded)) == 10
+
+
+def test_a_long_word_breaks_at_its_joints():
+    assert pages._softened("order_lines[2].mp_line_number: is <b>") == (
+        "order_<wbr>lines[2].<wbr>mp_<wbr>line_<wbr>number: is &lt;b&gt;"
+    )
+    assert pages._softened("unknown_field of a.jsonl") == "unknown_field of a.jsonl"
 
 
 @pytest.mark.parametrize("page", ["rejected", ""])

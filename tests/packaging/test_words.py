@@ -37,6 +37,11 @@ INSTEAD = {
     r"needs a person|NEEDS A PERSON": "action required",
 }
 
+# Nouns that `counted` writes in the number of what it counts.
+MANY = "orders|sellers|rows|files|manifests|findings|lines|differences|days|units|reasons|faults|grants|runs|requests|changes|times"
+# Never one, as a constant of that name is not, either.
+ALWAYS_MANY = ("{reads}", "{max_rejected}", "{len(known)}", "{len(runs)}")
+
 
 @cache
 def texts() -> dict[Path, str]:
@@ -82,3 +87,16 @@ def test_a_number_that_is_a_rule_has_one_value():
             values.setdefault(name, set()).add(ast.unparse(ast.parse(value)))
     assert "ROWS_PER_BATCH" in values
     assert {name: found for name, found in values.items() if len(found) > 1} == {}
+
+
+def test_a_count_is_not_followed_by_a_noun_that_one_contradicts():
+    beside = re.compile(
+        rf"(?<! of )(\{{[^{{}}]*\}}|%d) (?:(?:more|other|further|latest|green) )?(?:{MANY})\b"
+    )
+    found = [
+        (path.name, match[0])
+        for path in packaged()
+        for match in beside.finditer(text_of(path))
+        if match[1] not in ALWAYS_MANY and not re.search("[A-Z]{3}", match[1])
+    ]
+    assert found == [("stored_rows.py", "{lines} lines")]  # a table of that name

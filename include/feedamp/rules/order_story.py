@@ -17,11 +17,13 @@ from feedamp.codec import content_hash
 from feedamp.models import Snapshot
 from feedamp.rules.closing import REMOVED
 from feedamp.rules.comparison import Difference
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.finding import OPEN, REPORTED, RESOLVED, WAIVED, StoredFinding
 from feedamp.rules.order import LedgerOrder, Phase, is_blocked
 from feedamp.rules.units import LineUnits, units_shipped
 
 MOST_CHANGES, MOST_CHARS = 100, 200  # of one event; a snapshot may have thousands of shipments
+CHANGES_SHOWN = 20
 DELIVER_AGAIN = (
     "Action is required: correct it and deliver it again; `feedamp rejected list` has all reasons."
 )
@@ -188,8 +190,9 @@ def sentence(kind: str, details: Mapping[str, Any]) -> str:
     if kind == Kind.PLACED:
         return f"FeedAMP accepted it as {state}."
     if kind == Kind.CHANGED:
-        changes = [_in_words(change) for change in details["changes"]]
-        changes += [f"{details['left_out']} further changes"] if "left_out" in details else []
+        changes = [_in_words(change) for change in details["changes"][:CHANGES_SHOWN]]
+        left_out = len(details["changes"][CHANGES_SHOWN:]) + details.get("left_out", 0)
+        changes += [counted(left_out, "further change")] if left_out else []
         return f"FeedAMP {'first showed it' if details.get('first') else 'showed a change'}: {'; '.join(changes)}."
     if kind == Kind.CONFLICT:
         if details.get("ended"):
@@ -207,6 +210,27 @@ def sentence(kind: str, details: Mapping[str, Any]) -> str:
         Kind.RESOLVED: f"Resolved: {fault}.",
         Kind.WAIVED: f"Waived by hand: {fault}.",
     }[Kind(kind)]
+
+
+def together(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The events, each with its `text`, as they are told: what one run found on many lines at one moment is told once."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for at, event in enumerate(events):
+        is_of_finding = event["kind"] in (Kind.FINDING, Kind.REPORTED, Kind.RESOLVED, Kind.WAIVED)
+        details = event["details"]
+        alike = (
+            event["kind"],
+            event["occurred_at"],
+            event["run_id"],
+            details.get("kind"),
+            details.get("again"),
+        )
+        groups.setdefault(alike if is_of_finding else at, []).append(event)
+    told = []
+    for first, *others in groups.values():
+        more = f", and likewise on {counted(len(others), 'more line')}." if others else "."
+        told.append({**first, "text": f"{first['text'].removesuffix('.')}{more}"})
+    return told
 
 
 def next_step(order: LedgerOrder, waits_for: str, *, needs_person: bool) -> str:

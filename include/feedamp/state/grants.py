@@ -18,6 +18,7 @@ from feedamp.state.statements import as_list, in_parts, is_listed, of_sellers, u
 from feedamp.state.token_cipher import TokenCipher
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
+WARN_BEFORE = timedelta(days=30)
 
 Version = tuple[str | None, int]
 """Consent and generation: generations begin again at 1 where a seller was removed and added again."""

@@ -36,7 +36,7 @@ from feedamp.state.schema import (
     watermarks,
 )
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
-from feedamp.state.statements import count_by, count_rows, is_same_order
+from feedamp.state.statements import count_by, count_rows, in_parts, is_any_order, is_same_order
 
 _WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders)).outerjoin(
     sellers, sellers.c.seller_id == orders.c.seller_id
@@ -175,6 +175,18 @@ def listed_orders(
         if item["phase"] == Phase.SETTLED:
             item["reason"] = waits_for(*facts)
     return found
+
+
+def waits_of(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What settled orders wait for before they can be closed, by seller and order number; a look-up for each order."""
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, *_FACTS_OF_WAIT).select_from(
+        _WITH_SNAPSHOT
+    )
+    return {
+        (seller_id, number): waits_for(*facts)
+        for part in in_parts(keys)
+        for seller_id, number, *facts in connection.execute(query.where(is_any_order(orders, part)))
+    }
 
 
 def waiting_by_seller(connection: Connection) -> dict[str, int]:

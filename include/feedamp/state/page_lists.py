@@ -15,7 +15,7 @@ from feedamp.rules.failure_summary import Told
 from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
-from feedamp.state.overview import CountedItems, phase_of_few, some_of
+from feedamp.state.overview import CountedItems, phase_of_few, some_of, waits_of
 from feedamp.state.reconciliation_days import IS_CURRENT
 from feedamp.state.rejects import is_open
 from feedamp.state.schema import (
@@ -172,11 +172,15 @@ def list_orders(
     seller_id: str | None = None,
     phases: tuple[Phase, ...] = (),
 ) -> CountedItems:
-    """Orders of the ledger whose number begins with `number`, to the letter, the one delivered last first."""
+    """Orders of the ledger whose number begins with `number`, to the letter, the one delivered last first.
+
+    `reason` is what an open order waits for, or why FeedAMP refused it.
+    """
     names = (
         "seller_id",
         "mp_order_number",
         "phase",
+        "reason",
         "desired_state",
         "purchase_date",
         "taken_at",
@@ -192,7 +196,16 @@ def list_orders(
         query = query.where(orders.c.seller_id == seller_id)
     if phases:
         query = query.where(orders.c.phase.in_(phases))
-    return _part(connection, query, part, orders.c.taken_at.desc(), *query.selected_columns[:2])
+    found = _part(connection, query, part, orders.c.taken_at.desc(), *query.selected_columns[:2])
+    settled = {
+        (item["seller_id"], item["mp_order_number"]): item
+        for item in found.items
+        if item["phase"] == Phase.SETTLED
+    }
+    # Of this part alone: a join of all orders would be counted, too.
+    for key, reason in waits_of(connection, settled).items():
+        settled[key]["reason"] = reason
+    return found
 
 
 def list_findings(

@@ -128,6 +128,12 @@ def read_open(connection: Connection, *, everything: bool = False) -> list[Rejec
     return _read(connection, query)
 
 
+def of_order(connection: Connection, seller_id: str, number: str) -> list[Rejected]:
+    """The open rejects of an order's rows."""
+    query = sa.select(rejected_orders).where(is_open(), is_order(rejected_orders, seller_id, number))
+    return _read(connection, query.order_by(rejected_orders.c.source, rejected_orders.c.row_number))
+
+
 def sources(connection: Connection) -> list[str]:
     """Each file or query that ever had a rejected row, in order of name."""
     query = sa.select(rejected_orders.c.source).distinct().order_by(rejected_orders.c.source)

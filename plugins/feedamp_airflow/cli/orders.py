@@ -15,7 +15,7 @@ from feedamp.errors import FeedAmpError, UnreadableError
 from feedamp.rules.closing import REMOVED, waits_for
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import OPEN_PHASES, LedgerOrder, Phase, is_blocked
-from feedamp.rules.order_story import DELIVER_AGAIN, Kind, next_step, sentence
+from feedamp.rules.order_story import DELIVER_AGAIN, Kind, next_step, sentence, together
 from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import erasures, findings, ledger, open_orders, order_events, overview, rejects, sellers
 from feedamp.state.open_orders import StoredSnapshot
@@ -88,7 +88,7 @@ def show_all(given: argparse.Namespace, out: Output) -> int:
 def show(given: argparse.Namespace, out: Output) -> int:
     """Tells the story of an order, and prints everything else the state knows about it."""
     with opened_resources() as resources, resources.state.read() as connection:
-        rejected = rejects_of(connection, given.seller, given.number)
+        rejected = rejects.of_order(connection, given.seller, given.number)
         shown = document(connection, given.seller, given.number)
         erased = None
         if shown is None:
@@ -115,13 +115,6 @@ def show(given: argparse.Namespace, out: Output) -> int:
         for reject in rejected:
             out.say(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
     return DONE
-
-
-def rejects_of(connection: Connection, seller_id: str, number: str) -> list[Rejected]:
-    """The open rejects of an order's rows."""
-    return [
-        r for r in rejects.read_open(connection) if (r.seller_id, r.mp_order_number) == (seller_id, number)
-    ]
 
 
 def document(connection: Connection, seller_id: str, number: str) -> dict[str, Any] | None:
@@ -274,7 +267,7 @@ def _tell(shown: dict[str, Any], out: Output) -> None:
         out.say("Its events are in the warehouse: table order_events.")
     elif shown["adopted_at"]:
         out.say(f"{moment(shown['adopted_at'])}  It was adopted: another system had placed it.")
-    for event in shown["events"]:
+    for event in together(shown["events"]):
         out.say(f"{moment(event['occurred_at'])}  {event['text']}  [{event['run_id'] or 'by hand'}]")
     waits_for = None if shown["phase"] == Phase.CLOSED else shown["closing"]["waits_for"] or "can be closed"
     out.say("; ".join(filter(None, (f"Now: {shown['phase']}", shown["reason"] or waits_for))))

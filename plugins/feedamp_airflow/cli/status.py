@@ -15,7 +15,8 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import Phase
 from feedamp.settings import Settings
-from feedamp.state import overview, read_only, request_slots, sellers
+from feedamp.state import notices, overview, read_only, request_slots, sellers
+from feedamp.state.grants import WARN_BEFORE
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
 from feedamp_airflow.audience import EDITOR, ELSEWHERE, Audience, without_answers
@@ -143,6 +144,7 @@ def summary(
             "sentence": stop.sentence,
         },
         "sellers": _sellers(connection),
+        "grants_ending": _ending(connection, now),
         "pauses_of_feedamp": _pauses(connection, now),
         "needs_person": {
             name: {"count": some.count, "items": reader.rows(connection, some.items)}
@@ -164,16 +166,23 @@ def _orders(connection: Connection, counts: Mapping[str, int], reader: Audience)
     }
 
 
-def _top(counted: list[tuple[str, int]]) -> list[dict[str, Any]]:
+def _top(reasons: list[tuple[str, int]]) -> list[dict[str, Any]]:
     """The most frequent reasons; the rest, such as FeedAMP's messages about single orders, are added up."""
-    top = [{"reason": reason, "count": count} for reason, count in counted[:SHOWN]]
-    rest = sum(count for _, count in counted[SHOWN:])
-    return [*top, {"reason": f"{len(counted) - SHOWN} other reasons", "count": rest}] if rest else top
+    top = [{"reason": reason, "count": count} for reason, count in reasons[:SHOWN]]
+    rest = sum(count for _, count in reasons[SHOWN:])
+    return [*top, {"reason": counted(len(reasons) - SHOWN, "other reason"), "count": rest}] if rest else top
 
 
 def _sellers(connection: Connection) -> dict[str, int]:
     counts = Counter(overview.count_by_grant(connection))
     return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, "no_grant", "paused")}
+
+
+def _ending(connection: Connection, now: datetime) -> dict[str, Any]:
+    """Sellers whose grant soon ends or has ended, the first to end first: an authorization in time keeps their orders going."""
+    found = notices.ending_grants(connection, before=now + WARN_BEFORE)
+    items = [{"seller_id": one, "grant_ends_at": found[one]} for one in sorted(found, key=found.__getitem__)]
+    return {"count": len(found), "items": items[:SHOWN]}
 
 
 def _pauses(connection: Connection, now: datetime) -> dict[str, Any]:
@@ -242,6 +251,14 @@ def _print(document: dict[str, Any], out: Output) -> None:
     out.say("SELLERS")
     for name, count in document["sellers"].items():
         out.say(f"  {name:20}{count:>7}")
+    if (ending := document["grants_ending"])["count"]:
+        out.say(
+            f"  grant ends soon     {ending['count']:>7}  (within {WARN_BEFORE.days} days: connect each again before)"
+        )
+        for one in ending["items"]:
+            out.say(f"    {one['seller_id']} on {cell(one['grant_ends_at'])}")
+        if ending["count"] > len(ending["items"]):
+            out.say(f"    … and {ending['count'] - len(ending['items'])} more")
     if (pauses := document["pauses_of_feedamp"])["count"]:
         out.say(f"  pause of FeedAMP    {pauses['count']:>7}  (FeedAMP asked for it by Retry-After)")
         for pause in pauses["items"]:

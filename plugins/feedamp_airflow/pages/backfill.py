@@ -15,7 +15,6 @@ from feedamp.api.account import REQUESTS_PER_SECOND
 from feedamp.api.orders_by_number import NUMBERS_PER_REQUEST
 from feedamp.api.rate_limit import SPACING
 from feedamp.errors import FeedAmpError
-from feedamp.rules.failure_summary import counted
 from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.state import ledger, sellers
 from feedamp_airflow.account import read_account
@@ -23,7 +22,7 @@ from feedamp_airflow.cli.running import DONE, REFUSED
 from feedamp_airflow.connections import connection_by_id
 from feedamp_airflow.pages import airflow_api
 from feedamp_airflow.pages.actions import Answer
-from feedamp_airflow.pages.page import Reader, Refused, ThisReader, may_change, reading, render
+from feedamp_airflow.pages.page import Reader, Refused, ThisReader, counted, may_change, reading, render
 
 DAG_ID = "feedamp_reconcile_orders"
 DAYS_AT_ONCE = 4

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-BAR_SERIES = {"placed": "orders placed", "shipped": "units shipped", "closed": "orders closed"}
+from feedamp_airflow.pages.page import counted
+
+BAR_SERIES = {"placed": ("order", "placed"), "shipped": ("unit", "shipped"), "closed": ("order", "closed")}
+
+
+def _counted(count: int, name: str) -> str:
+    noun, done = BAR_SERIES[name]
+    return f"{counted(count, noun)} {done}"
 
 
 def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, by: str) -> Markup:
@@ -27,7 +34,7 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, by: str)
                 parts.append(
                     Markup(
                         '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
-                        "<title>{}: {:,} {}</title></rect>"
+                        "<title>{}: {}</title></rect>"
                     ).format(
                         name,
                         x + place * bar,
@@ -35,8 +42,7 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, by: str)
                         bar - 1,
                         tall,
                         label,
-                        values[index],
-                        BAR_SERIES[name],
+                        _counted(values[index], name),
                     )
                 )
         if index % max(1, len(labels) // 8) == 0:
@@ -45,12 +51,12 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, by: str)
             )
     # Beside the picture, of which a narrow screen shows the newest bars only.
     names = Markup(" ").join(
-        Markup('<span class="{}">{} {:,}</span>').format(name, BAR_SERIES[name], sum(values))
+        Markup('<span class="{}">{}</span>').format(name, _counted(sum(values), name))
         for name, values in series.items()
     )
     most = f"at most {top:,} in {'an hour' if by == 'hour' else 'a day'}"
     legend = Markup('<p class="legend">{} <span class="quiet">{}</span></p>').format(names, most)
-    said = ", ".join(f"{sum(values)} {BAR_SERIES[name]}" for name, values in series.items())
+    said = ", ".join(_counted(sum(values), name) for name, values in series.items())
     said = f"Per {by} (UTC): {said}; {most}"
     # Not in the name of the picture: who sees it reads it, too.
     hint = Markup(

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from feedamp.rules import finding
 from feedamp.rules.order import OPEN_PHASES, Phase
-from feedamp.rules.order_story import Kind
-from feedamp.state import page_lists, step_runs
+from feedamp.rules.order_story import Kind, together
+from feedamp.state import page_lists, rejects, step_runs
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
 from feedamp_airflow.audience import Shown
@@ -84,6 +84,8 @@ def list_orders(
         )
         found = reader.counted(read.connection, found)
         registered = read.registered(found.items)
+    for order in found.items:
+        order["now"] = order["closed_at"] or _waits(order)
     given = {"number": number, "seller": seller, "phase": phase}
     return render(
         request,
@@ -93,6 +95,7 @@ def list_orders(
         offset=offset,
         phases=PHASES,
         registered=registered,
+        reader=reader,
     )
 
 
@@ -109,10 +112,14 @@ def show_order(
         order = orders.document(read.connection, seller_id, number)
         rejected = reader.rows(
             read.connection,
-            [vars(reject) | named for reject in orders.rejects_of(read.connection, seller_id, number)],
+            [vars(reject) | named for reject in rejects.of_order(read.connection, seller_id, number)],
         )
         if order is None:  # else a guess would be confirmed by the page that it gets
             rejected = Shown(row for row in rejected if row.items() >= named.items())
+        else:
+            order["events"] = together(order["events"])
+            if len(order["lines"]) > ROWS:
+                order["lines"] = sorted(order["lines"], key=_is_accounted_for)
         runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
         [shown] = reader.rows(read.connection, [order]) if order is not None else [None]
         registered = read.registered([named])
@@ -131,6 +138,18 @@ def show_order(
         registered=registered,
         reader=reader,
     )
+
+
+def _waits(order: Mapping[str, Any]) -> str | None:
+    """What an order of the list waits for, or why FeedAMP refused it."""
+    if order["phase"] == Phase.TO_PLACE:  # it has a reason once a run could not place it
+        return order["reason"] or "the next run of feedamp_place_orders"
+    return order["reason"] if order["phase"] != Phase.CLOSED else None
+
+
+def _is_accounted_for(line: Mapping[str, Any]) -> bool:
+    """Whether all units of a line were shipped or cancelled, and no more."""
+    return line["pending"] == 0 and not line["over"]
 
 
 def _possible_runs(events: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

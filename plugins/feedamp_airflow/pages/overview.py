@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from feedamp.rules.failure_summary import counted, noun_of, sentence, together
+from feedamp.rules.failure_summary import noun_of, sentence, together
 from feedamp.rules.order import Phase
 from feedamp.state import order_events, page_lists
 from feedamp.state import overview as state_overview
@@ -22,7 +22,7 @@ from feedamp.state.page_lists import LastRun
 from feedamp_airflow.audience import Audience, Shown
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import airflow_api, charts
-from feedamp_airflow.pages.page import Reader, Reading, ThisReader, ago, reading, render, span
+from feedamp_airflow.pages.page import Reader, Reading, ThisReader, ago, counted, reading, render, span
 
 router = APIRouter()
 HEADINGS = {"seller_id": "Seller", "mp_order_number": "Order", "reject_id": "Id", "finding_id": "Id"}
@@ -72,7 +72,8 @@ def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
             "runs": _last_runs(page_lists.last_runs(read.connection), reader),
         }
         named = (row for some in document["needs_person"].values() for row in some["items"][:ROWS_OF_EACH])
-        registered = read.registered(row for row in named if "seller_id" in row)
+        ending = document["grants_ending"]["items"][:ROWS_OF_EACH]
+        registered = read.registered([*ending, *(row for row in named if "seller_id" in row)])
     base = request.scope.get("root_path", "")
 
     def connect_link(row: Mapping[str, Any]) -> str:
@@ -98,6 +99,8 @@ def _look_at(request: Request, reader: Reader) -> dict[str, Any]:
         "document": document,
         "registered": registered,
         "needed": needed,
+        "ending": ending,
+        "more_ending": document["grants_ending"]["count"] - len(ending),
         "stop": document["read_only"],
         "marks": _marks(document, read.now),
         "to_load": on_the_way["manifests"] + on_the_way["outbox_rows"],

@@ -23,7 +23,7 @@ from itsdangerous import URLSafeTimedSerializer
 from markupsafe import Markup
 from sqlalchemy.engine import Connection
 
-from feedamp.rules.failure_summary import counted
+from feedamp.rules import failure_summary
 from feedamp.rules.reconciled_days import DAY
 from feedamp.state import sellers
 from feedamp.state.overview import CountedItems
@@ -49,6 +49,7 @@ LOCK_PATIENCE_S = 4.0  # meanwhile a request holds a thread of the API server
 CONSENT_PATIENCE_S = 30.0
 LOCKED = "Another process has locked the state database for some seconds; try again in a minute."
 ROWS = 50  # of a table that is cut into pages
+LONG_WORD = 24  # as many letters as a phone has room for beside a title
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 
 may_view = Depends(requires_access_view(AccessView.PLUGINS))
@@ -155,6 +156,11 @@ def whole_days(length: timedelta) -> int:
     return round(length / DAY)
 
 
+def counted(count: int, noun: str, verb: str = "") -> str:
+    """As in logs, with a comma after each three digits."""
+    return failure_summary.counted(count, noun, verb, form=",")
+
+
 def span(length: timedelta) -> str:
     """A length of time in one unit, rounded down."""
     seconds = int(length.total_seconds())
@@ -199,6 +205,14 @@ def _breakable(name: str) -> Markup:
     return Markup().join(shown)
 
 
+def _softened(text: str) -> Markup:
+    """A text of which a narrow screen breaks long words at their joints: paths of fields, addresses."""
+    return Markup(" ").join(
+        Markup("<wbr>").join(re.split(r"(?<=[_.\]/&=])(?=\w)", word)) if len(word) > LONG_WORD else word
+        for word in text.split(" ")
+    )
+
+
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -221,6 +235,7 @@ _templates.filters |= {
     "ago": ago,
     "percent": _percent,
     "breakable": _breakable,
+    "softened": _softened,
 }
 _templates.globals |= {"menu": MENU, "counted": counted, "limit": ROWS, "refuse_unhidden": _refuse_unhidden}
 

@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from feedamp.rules.failure_summary import counted
 from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.reconciliation_report import ReportedDay
 from feedamp.state import ledger, page_lists
@@ -25,6 +24,7 @@ from feedamp_airflow.pages.page import (
     Reading,
     Refused,
     ThisReader,
+    counted,
     reading,
     render,
 )
@@ -144,7 +144,7 @@ def _missing(reported: ReportedDay) -> Iterator[str]:
         (counts.unread, "order", "not readable"),
     ):
         if count:
-            yield f"{counted(count, noun)} {'was' if count == 1 else 'were'} {rest}."
+            yield f"{counted(count, noun, 'were')} {rest}."
 
 
 def _by_seller(reported: ReportedDay) -> Iterator[dict[str, Any]]:

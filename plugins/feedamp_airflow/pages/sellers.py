@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -15,7 +15,7 @@ from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, is_blocked
 from feedamp.state import overview as state_overview
 from feedamp.state import page_lists, request_slots, scorecards, sellers, watermarks
-from feedamp.state.grants import REFRESH_TOKEN_LIFE
+from feedamp.state.grants import REFRESH_TOKEN_LIFE, WARN_BEFORE
 from feedamp.state.page_lists import GRANT_STATUS, Part
 from feedamp.state.sellers import ACTIVE
 from feedamp.warehouse.views import LIMITS
@@ -36,7 +36,6 @@ from feedamp_airflow.pages.page import (
 )
 
 router = APIRouter()
-ENDS_SOON = timedelta(days=30)
 COLUMNS = {
     "seller_id": "Seller",
     "name": "Name",
@@ -98,7 +97,7 @@ def list_sellers(
         measured_at=measured_at,
         statuses=GRANT_STATUS,
         now=now,
-        ends_soon=now + ENDS_SOON,
+        ends_soon=now + WARN_BEFORE,
         given={"q": q, "status": status, "sort": sort, "down": down, "offset": offset},
     )
 

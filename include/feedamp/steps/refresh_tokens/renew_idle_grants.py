@@ -8,13 +8,13 @@ from feedamp.api.clients import Clients
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
+from feedamp.state.grants import WARN_BEFORE
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp.steps.per_seller import run_per_seller
 from feedamp.steps.step_result import StepResult
 
 log = logging.getLogger(__name__)
 UNUSED_FOR = timedelta(days=30)
-WARN_BEFORE = timedelta(days=30)
 
 
 def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
