@@ -27,9 +27,10 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from feedamp.errors import BusyError
 from feedamp.state.lease_owner import is_dead, new_owners
+from feedamp.state.many_rows import execute_many
 from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.schema import leases
-from feedamp.state.statements import as_list, execute_many, insert, is_listed
+from feedamp.state.statements import Insert, as_list, insert, is_listed
 
 log = logging.getLogger(__name__)
 _ENDS_WITHIN_S = 1.0
@@ -96,7 +97,9 @@ def _listed(held: Collection[Lease]) -> str:
     return as_list((lease.name, lease.owner) for lease in held)
 
 
-_TAKE_FREE = insert("sqlite", leases).on_conflict_do_nothing()
+@cache
+def _take_free(dialect: str) -> Insert:
+    return insert(dialect, leases).on_conflict_do_nothing()
 
 
 @cache
@@ -211,12 +214,12 @@ class Leases:
         owners = dict(zip(names, new_owners(len(names)), strict=True))
         if not owners:
             return {}
-        _lock(connection, names)
-        # Where a row exists, it is locked by this, so that its holder cannot renew it meanwhile.
         new = [{"name": name, "owner": owner, "beat": 0, "until": None} for name, owner in owners.items()]
         left: dict[str, sa.Row[Any]] = {}
-        # Nearly always all are free, and to return a row takes SQLAlchemy longer than it takes SQLite to store it.
-        if connection.dialect.name != "sqlite" or execute_many(connection, _TAKE_FREE, new) < len(new):
+        # Nearly always all are free, and to return a row takes SQLAlchemy longer than it takes a database to store it.
+        if execute_many(connection, _take_free(connection.dialect.name), new) < len(new):
+            _lock(connection, names)
+            # Where a row exists, it is locked by this, so that its holder cannot renew it meanwhile.
             rows = connection.execute(_take(connection.dialect.name), new).all()
             left = {row.name: row for row in rows if row.owner != owners[row.name]}
         busy = {name for name, row in left.items() if not self._is_free(row, began=asked_at)}

@@ -27,13 +27,13 @@ from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.stored_body import FULL
 from feedamp.rules.units import LineUnits
 from feedamp.state.columns import columns_of, decoded
+from feedamp.state.many_rows import execute_many
 from feedamp.state.schema import CANCELLED_BUT_SHIPPED, orders, snapshots
 from feedamp.state.statements import (
     by_seller,
     change_order,
     change_orders,
     count_by,
-    execute_many,
     in_parts,
     is_any_order,
     is_order,

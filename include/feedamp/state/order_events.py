@@ -14,8 +14,9 @@ from feedamp.codec import decode_json, encode
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, Kind, of_ledger
 from feedamp.state import ledger, outbox
+from feedamp.state.many_rows import execute_many, execute_with_rows
 from feedamp.state.schema import order_events
-from feedamp.state.statements import Insert, execute_many, insert, is_any_of, is_order
+from feedamp.state.statements import Insert, insert, is_any_of, is_order
 from feedamp.tables import ORDER_EVENTS, RECORDED_AT, Row
 
 _NO_ORDER = ("", "")
@@ -51,15 +52,17 @@ def store(connection: Connection, events: Iterable[Event], *, run_id: str | None
 
 def _add(connection: Connection, rows: dict[tuple[Any, ...], Row]) -> Iterable[tuple[Any, ...]]:
     """Stores rows by their keys; returns the keys that are new."""
+    # Nearly always all are new, and to return a row takes SQLAlchemy longer than it takes a database to store it.
     dialect, to_add = connection.dialect.name, list(rows.values())
     if dialect == "sqlite":
-        # Nearly always all are new, and to return a row takes SQLAlchemy longer than it takes SQLite to store it.
         unless_some_are_stored = connection.begin_nested()
         if execute_many(connection, _adding(dialect), to_add) == len(to_add):
             unless_some_are_stored.commit()
             return rows
         unless_some_are_stored.rollback()
-    return [tuple(row) for row in connection.execute(_adding_new(dialect), to_add)]
+        return [tuple(row) for row in connection.execute(_adding_new(dialect), to_add)]
+    added = execute_with_rows(connection, _adding_new(dialect), to_add)
+    return rows if added.rowcount == len(to_add) else [tuple(row) for row in added]
 
 
 @cache

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 
 from feedamp.column_types import Type
 from feedamp.money import fitted
+from feedamp.state.many_rows import execute_many
 from feedamp.state.schema import outbox
-from feedamp.state.statements import count_by, count_rows, execute_many
+from feedamp.state.statements import count_by, count_rows
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, refuse_misfits
 
 _ROWS_PER_QUERY = 1_000

@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+
+from feedamp.state.many_rows import execute_many
 
 _Value = TypeVar("_Value")
 Insert = sqlite.Insert | postgresql.Insert
@@ -29,7 +31,9 @@ def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, 
         return
     statement = _upsert(connection.dialect.name, table, tuple(rows[0]))
     if rows[0].keys() >= set(table.c.keys()):
-        execute_many(connection, statement, rows)
+        # One statement changes no row twice.
+        newest = {tuple(row[column.name] for column in table.primary_key): row for row in rows}
+        execute_many(connection, statement, list(newest.values()))
     else:  # SQLAlchemy adds defaults
         connection.execute(statement, [dict(row) for row in rows])
 
@@ -41,38 +45,6 @@ def _upsert(dialect: str, table: sa.Table, names: tuple[str, ...]) -> Insert:
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
-
-
-def execute_many(
-    connection: Connection, statement: sa.Insert | sa.Update, rows: Sequence[Mapping[str, Any]]
-) -> int:
-    """Executes a statement whose values are all parameters, with each of the rows; returns how many rows that concerned.
-
-    The rows have the same names. Before it hands them on, SQLAlchemy does more with each than SQLite, so that is done by
-    column. On a server, the statement must be one that can be repeated on another connection.
-    """
-    if not rows:
-        return 0
-    if connection.dialect.name != "sqlite":
-        return connection.execute(statement, list(rows)).rowcount
-    sql, names, processors = _compiled(statement, connection.dialect, tuple(rows[0]))
-    columns = ([row[name] for row in rows] for name in names)
-    processed = (
-        map(process, column) if process else column
-        for process, column in zip(processors, columns, strict=True)
-    )
-    return connection.exec_driver_sql(sql, list(zip(*processed, strict=True))).rowcount
-
-
-@lru_cache(256)
-def _compiled(
-    statement: sa.Insert | sa.Update, dialect: Dialect, names: tuple[str, ...]
-) -> tuple[str, Sequence[str], list[Callable[[Any], Any] | None]]:
-    """The SQL, the names of its parameters in order, and what makes of each what the driver takes."""
-    compiled = statement.compile(dialect=dialect, column_keys=list(names), for_executemany=True)
-    wanted = list(compiled.positiontup or ())
-    types = [compiled.binds[name].type.dialect_impl(dialect) for name in wanted]
-    return str(compiled), wanted, [kind.bind_processor(dialect) for kind in types]
 
 
 def is_order(
@@ -181,12 +153,12 @@ def change_orders(
     connection: Connection, table: sa.Table, changes: Iterable[tuple[tuple[str, str], Mapping[str, Any]]]
 ) -> None:
     """Updates the rows of several orders, each by its key, with values of its own."""
-    by_names: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for (seller_id, number), values in changes:
-        row = {**values, "of_seller": seller_id, "of_number": number}
-        by_names.setdefault(tuple(values), []).append(row)
+    by_names: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Any]]] = {}
+    for key, values in changes:
+        row = {**values, "of_seller": key[0], "of_number": key[1]}
+        by_names.setdefault(tuple(values), {})[key] = row
     for names, rows in by_names.items():
-        execute_many(connection, _change(table, names), rows)
+        execute_many(connection, _change(table, names), list(rows.values()))
 
 
 @cache

@@ -10,8 +10,9 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.failure_summary import Told
 from feedamp.state import watermarks
+from feedamp.state.many_rows import execute_many
 from feedamp.state.schema import step_runs
-from feedamp.state.statements import execute_many, in_parts, insert, upsert
+from feedamp.state.statements import in_parts, insert, upsert
 
 RETENTION = timedelta(days=30)
 _IS_OF_RUN = step_runs.c.run_id == sa.bindparam("of_run")
