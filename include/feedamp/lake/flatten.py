@@ -5,12 +5,12 @@ of one order, the one with the later `recorded_at` is newer.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from itertools import accumulate, pairwise
+from operator import attrgetter
 from typing import Any
 
 from feedamp import carriers
@@ -204,14 +204,7 @@ def _orders_and_lines(
 
 def _fields(names: Sequence[str], values: Sequence[Any], prefix: str = "") -> Columns:
     """A column for each of the fields."""
-    return {f"{prefix}{name}": _column_of(name)(values) for name in names}
-
-
-@lru_cache(maxsize=256)
-def _column_of(name: str) -> Callable[[Sequence[Any]], list[Any]]:
-    """Reads one field of all values, in half the time of `attrgetter`: Python specializes a name that is in the code."""
-    read: Callable[[Sequence[Any]], list[Any]] = eval(f"lambda values: [value.{name} for value in values]")  # noqa: S307 - of a model
-    return read
+    return {f"{prefix}{name}": list(map(attrgetter(name), values)) for name in names}
 
 
 def _turned(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
