@@ -287,7 +287,6 @@ async def test_a_redirect_is_refused_and_the_token_stays_here():
         pytest.param({}, id="an object without orders"),
         pytest.param([], id="a bare list"),
         pytest.param({"orders": {"all": 7}}, id="orders that are no list"),
-        pytest.param({"orders": [], "next_cursor": [7]}, id="a cursor that is no text"),
     ],
 )
 async def test_a_page_of_another_shape_is_never_an_empty_one(body):

@@ -87,6 +87,10 @@ BROKEN = b'{"orders": [{"mp_order_number": "M-1", "x": }, {"mp_order_number": 2}
             b'{"orders": [{"mp_order_number": "M-1", "x": NaN, "y": "\\u00e9"}]}', ["M-1"], id="NaN"
         ),
         pytest.param(BROKEN % b"null", ["M-1", "2"], id="no JSON"),
+        pytest.param(BROKEN % b'" "', ["M-1", "2"], id="no JSON, and a blank cursor"),
+        pytest.param(
+            b'{"orders": [{"mp_order_number": "M-1"}], "next_cursor": " \\n"}', ["M-1"], id="a blank cursor"
+        ),
     ],
 )
 async def test_no_byte_makes_a_page_unreadable(body, read):
@@ -189,6 +193,16 @@ async def test_cursors_that_go_round_end_the_sweep_as_incomplete():
         sweep = OrderPages(client, TEN)
         await numbers_of(sweep)
     assert (sweep.complete, sweep.missing, len(script.requests)) == (False, "the cursor repeats", 5)
+
+
+@pytest.mark.parametrize("shape", [["a", "b"], {"cursor": "a"}, True])
+async def test_a_page_whose_cursor_has_an_unknown_shape_is_read_but_is_not_the_last(shape):
+    pages = [answer({"orders": [M1], "next_cursor": "b"}), answer({"orders": [M2], "next_cursor": shape})]
+    async with speaking(*pages) as (client, script):
+        sweep = OrderPages(client, TEN)
+        assert await numbers_of(sweep) == ["M-1", "M-2"]
+    assert (sweep.complete, sweep.missing) == (False, "the next cursor has an unknown shape")
+    assert (sweep.next_cursor, len(script.requests)) == (None, 3)  # the first is the token call
 
 
 async def test_an_expired_cursor_starts_the_window_again(wire):

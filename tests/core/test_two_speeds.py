@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from order_samples import example_order, good_line
 
-from feedamp.api.decoding import cursor_of, read_order, read_page, read_tolerantly
+from feedamp.api.decoding import cursor_of, read_order, read_page, read_tolerantly, salvage_page
 from feedamp.api.json_fields import Coercions
+from feedamp.api.pages import UNREADABLE_CURSOR
 from feedamp.api.plain_orders import PlainOrders
 from feedamp.codec import NUL, decode_json, encode
 from feedamp.errors import UnreadableError
@@ -250,6 +251,7 @@ def test_orders_like_these_are_read_at_once(change: dict[str, Any]) -> None:
         pytest.param(b'{"next_cursor":"a", "orders": [{"x": "\xff"}]}', "a", id="an order that is not plain"),
         pytest.param(b'{"orders":[],"next_cursor":"a","next_cursor":"b"}', "b", id="twice"),
         pytest.param(b'{"orders":[],"next_cursor":""}', None, id="empty"),
+        pytest.param(b'{"orders":[],"next_cursor":" "}', None, id="blank"),
         pytest.param(b'{"orders":[],"next_cursor":7}', None, id="a number"),
         pytest.param(b'{"orders":null,"next_cursor":"a"}', None, id="of a page that is asked for again"),
         pytest.param(b'{"next_cursor":"a"}', None, id="without orders"),
@@ -261,6 +263,45 @@ def test_the_cursor_is_told_in_advance_where_the_page_will_be_read(text: bytes, 
     assert cursor_of(text) == cursor
     if cursor is not None:
         assert read_page(text, Counter())[1] == cursor
+
+
+BLANK = st.text(" \t\r\n\x1c\x85\u00a0\u2003\u3000").map(json.dumps)
+
+
+@given(BLANK | st.text(max_size=3).map(json.dumps) | st.sampled_from([*map(json.dumps, TEXTS), "null"]))
+def test_all_readers_of_a_page_find_the_same_next_cursor(sent: str) -> None:
+    at_once = b'{"orders":[],"next_cursor":%b}' % sent.encode()
+    of_texts = b'{"orders":[7],"next_cursor":%b}' % sent.encode()
+    tolerantly = b'{"orders":[],"x":NaN,"next_cursor":%b}' % sent.encode()
+    [cursor] = {read_page(page, Counter())[1] for page in (at_once, of_texts, tolerantly)}
+    assert salvage_page(b'{"orders":[x],"next_cursor":%b}' % sent.encode()) == ([], cursor)
+    if NUL not in at_once:
+        assert cursor_of(at_once) == cursor
+    meant = decode_json(sent.encode()) or ""
+    assert cursor == (meant if meant.strip() else None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "cursor", "counted"),
+    [
+        pytest.param(b'["c-1"]', "c-1", {"list_for_text": 1}, id="a list of one text"),
+        pytest.param(b'[" "]', None, {"list_for_text": 1}, id="a list of a blank text"),
+        pytest.param(b"7", "7", {"number_for_text": 1}, id="a number"),
+        pytest.param(b"[]", None, {"empty_for_null": 1}, id="an empty list"),
+        pytest.param(b'["c-1","c-2"]', UNREADABLE_CURSOR, {}, id="a list of two"),
+        pytest.param(b"[7]", UNREADABLE_CURSOR, {}, id="a list of a number"),
+        pytest.param(b'{"cursor":"c-1"}', UNREADABLE_CURSOR, {}, id="an object"),
+        pytest.param(b"true", UNREADABLE_CURSOR, {}, id="true"),
+    ],
+)
+def test_a_next_cursor_of_another_type_costs_no_order(
+    sent: bytes, cursor: str | None, counted: dict[str, int]
+) -> None:
+    coercions: Coercions = Counter()
+    page = b'{"orders":[{"mp_order_number":"M-1"}],"next_cursor":%b}' % sent
+    assert read_page(page, coercions) == ([{"mp_order_number": "M-1"}], cursor)
+    assert coercions == counted
+    assert cursor_of(page) is None
 
 
 @pytest.mark.parametrize(

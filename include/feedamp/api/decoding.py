@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from feedamp.api.json_fields import Coercions, Fields, JsonObject
+from feedamp.api.json_fields import Coercions, Fields, JsonObject, cursor_in
+from feedamp.api.pages import UNREADABLE_CURSOR
 from feedamp.api.plain_orders import (
     CANCELLATION_FIELDS,
     FULFILLMENT_FIELDS,
@@ -74,7 +75,9 @@ _PLAIN = PlainOrders()
 
 
 def read_page(body: bytes, coercions: Coercions) -> tuple[Sequence[Any] | None, str | None]:
-    """The items of a page of GET /orders as `read_order` takes them, None if they are null, and its next cursor.
+    """The items of a page of GET /orders as `read_order` takes them, None if they are null, and its next cursor, if any.
+
+    That is `UNREADABLE_CURSOR` if its shape is unknown.
 
     Raises:
         UnreadableError: the body is not a page.
@@ -88,11 +91,22 @@ def read_page(body: bytes, coercions: Coercions) -> tuple[Sequence[Any] | None, 
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # another type, or JSON that must be read as it is meant
         else:
-            return page.orders, page.next_cursor or None
+            return page.orders, cursor_in(page.next_cursor)
     fields = Fields(decode_json(body, coercions), "page", "", "", coercions, {})
     if "orders" not in fields.values:
         raise UnreadableError("The page has no orders.", where="orders")
-    return fields.items("orders", {"mp_order_number"}), fields.text("next_cursor") or None
+    return fields.items("orders", {"mp_order_number"}), _next_cursor(fields)
+
+
+def _next_cursor(fields: Fields) -> str | None:
+    match fields.values.get("next_cursor"):
+        case [str(only)]:
+            fields.coercions["list_for_text"] += 1
+            return cursor_in(only)
+    try:
+        return cursor_in(fields.text("next_cursor"))
+    except UnreadableError:
+        return UNREADABLE_CURSOR  # the orders of the page are read all the same
 
 
 def cursor_of(body: bytes) -> str | None:
@@ -101,7 +115,7 @@ def cursor_of(body: bytes) -> str | None:
         ends = _ENDS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return (ends.next_cursor or None) if bytes(memoryview(ends.orders)[:1]) == b"[" else None
+    return cursor_in(ends.next_cursor) if bytes(memoryview(ends.orders)[:1]) == b"[" else None
 
 
 def salvage_page(body: bytes) -> tuple[list[str], str | None]:
@@ -117,7 +131,7 @@ def salvage_page(body: bytes) -> tuple[list[str], str | None]:
     if not is_cursor_last and any(body.count(a) != body.count(b) for a, b in (b"{}", b"[]")):
         raise UnreadableError("The page may be cut off.", where="orders")
     found = dict.fromkeys(_text_of(number[1]) for number in numbers)
-    return list(filter(None, found)), _text_of(cursors[-1][1])
+    return list(filter(None, found)), cursor_in(_text_of(cursors[-1][1]))
 
 
 def _text_of(scanned: bytes) -> str | None:

@@ -249,6 +249,11 @@ def is_too_deep(value: Any) -> bool:
     return True
 
 
+def cursor_in(text: str | None) -> str | None:
+    """The next cursor that a text means; None if there is no next page, however that is written (contract 7.3)."""
+    return text if text and not text.isspace() else None
+
+
 def decimal_in(text: str) -> Decimal | None:
     """The number that a text means; None if it means none."""
     digits = text.strip()

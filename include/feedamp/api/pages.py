@@ -14,6 +14,8 @@ _WHY = {
     BROKEN: "FeedAMP's answer is not JSON, or is too large",
 }
 SMALLEST_PAGE = 10  # contract 3.1
+UNREADABLE_CURSOR = ""
+"""In place of a next cursor of unknown shape: there may be more pages, which cannot be asked for."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,10 @@ class UnreadableOrder:
 
 @dataclass(frozen=True)
 class OrderPage:
-    """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock; `size` in bytes."""
+    """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock; `size` in bytes.
+
+    `next_cursor` may be `UNREADABLE_CURSOR`; None: it is the last page.
+    """
 
     orders: tuple[Order, ...]
     unread: tuple[UnreadableOrder, ...]

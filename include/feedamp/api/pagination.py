@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
+from feedamp.api.pages import UNREADABLE_CURSOR, Filters, OrderPage, UnreadableOrder
 from feedamp.errors import RejectedError
 from feedamp.models import Order
 
@@ -107,18 +107,22 @@ class OrderPages:
                     if cursor is None or self.began_at is None:
                         self.began_at = min(page.read_at, page.server_time or page.read_at)
                     self.has_several_pages = cursor is not None
-                    self.next_cursor = cursor = page.next_cursor
+                    cursor = page.next_cursor
+                    self.next_cursor = None if cursor == UNREADABLE_CURSOR else cursor
                     before, numbers = numbers, {item.mp_order_number for item in page.items}
                     fruitless = fruitless + 1 if numbers <= before else 0
                     is_endless = fruitless >= FRUITLESS_PAGES or bool(self._most and len(seen) >= self._most)
                     repeats = cursor in seen
-                    await self._ask_ahead(None if repeats or is_endless else cursor)
+                    await self._ask_ahead(None if repeats or is_endless else self.next_cursor)
                     yield page
                     # Still null after it was requested again: its orders are not read (promise 3).
                     lost_page = lost_page or (page.was_null and cursor is not None)
                     if cursor is None:
                         self.complete = not lost_page
                         self.missing = "a page came without its orders" if lost_page else None
+                        return
+                    if cursor == UNREADABLE_CURSOR:
+                        self.missing = "the next cursor has an unknown shape"
                         return
                     if repeats or is_endless:
                         self.missing = "the cursor repeats" if repeats else "the list has no end"

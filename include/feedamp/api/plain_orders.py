@@ -23,6 +23,7 @@ from feedamp.api.json_fields import (
     LONGEST_IDENTIFIER,
     Coercions,
     JsonObject,
+    cursor_in,
     decimal_in,
     is_too_deep,
     moment_in,
@@ -122,7 +123,7 @@ class PlainOrders:
         try:
             page = form.page_decoder.decode(body)
             orders = page.orders
-            return orders and form.orders(orders, coercions), page.next_cursor or None
+            return orders and form.orders(orders, coercions), cursor_in(page.next_cursor)
         except _REASONS:
             return None
 
