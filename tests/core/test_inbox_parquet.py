@@ -175,6 +175,13 @@ def test_a_flat_table_is_read_like_csv(tmp_path):
     assert lines[1]["taxes"] == [{"type": "SALES", "amount": Decimal("1.10")}]
 
 
+def test_a_list_in_a_column_of_texts_is_not_placed_as_its_text(tmp_path):
+    rows = [CSV_ROW | {"mp_order_number": "M-1", "order_lines.sku": ["LAMP-22"]}]
+    (row,) = read(tmp_path, rows)
+    assert (row.mp_order_number, fate(row)) == ("M-1", [("order_lines", "unreadable")])
+    assert "order_lines.sku" in row.reasons[0].message
+
+
 def test_a_table_without_the_columns_is_rejected_row_by_row(tmp_path):
     rows = read(tmp_path, [{"id": 1}, {"id": 2}])
     assert [[field for field, _ in fate(row)] for row in rows] == [["seller_id", "id", "order"]] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+from decimal import Decimal
 
 import pytest
 from order_samples import CSV_ROW, csv_line, csv_text, good_order
@@ -94,7 +95,13 @@ DAMAGED = [
     ("1-Mar", "date"),
     ("04. Mrz", "date"),
     ("Mar-26", "date"),
+    ("3/4/2026 12:00:00 AM", "date"),
+    ("3/4/2026, 12:00:00\u202fa.m.", "date"),
+    ("2026-03-04T00:00:00.000Z", "date"),
+    ("2026-03-04 00:00:00 +01:00", "date"),
+    ("Wed Mar 04 2026 00:00:00 GMT+0100 (CET)", "date"),
     ("00:00:00", "time"),
+    ("12:00 AM", "time"),
 ]
 INTACT = ["007", "12E4", "MAR-10", "1e5", "123456789012345", "1234567890123456", "01-02", "USB-2.0", "12-34-5678", "3.14"]  # fmt: skip
 
@@ -136,6 +143,7 @@ def test_an_apostrophe_that_keeps_an_identifier_as_text_is_left_out(value):
     [
         pytest.param(b"sep=;\n", "1.000", False, id="a thousand where decimals have commas"),
         pytest.param(b"sep=;\n", " 12.000 ", False, id="with blanks"),
+        pytest.param(b"sep=;\n", "1.250", False, id="a thousand and more"),
         pytest.param(b"sep=;\n", "1.00", True, id="two places"),
         pytest.param(b"sep=;\n", "1000", True, id="without a point"),
         pytest.param(b"", "1.000", True, id="three places where decimals have points"),
@@ -148,6 +156,15 @@ def test_a_number_that_may_mean_a_thousand_is_rejected(column, first, cell, is_r
     if isinstance(row, BadRow):
         assert [(r.field, r.code) for r in row.reasons] == [(f"order_lines[0].{column}", "bad_number")]
         assert read_again("a.csv", row.row_number, row.raw, RULES) == row
+
+
+def test_a_price_of_a_thousand_and_more_is_rejected_and_one_below_one_is_read():
+    def price(cell: str) -> object:
+        content = csv_text(CSV_ROW | {"order_lines.unit_price": cell}).replace(b",", b";")
+        (row,) = read(b"sep=;\n" + content)
+        return row.body["order_lines"][0]["unit_price"] if isinstance(row, OrderRow) else row.reasons[0].code
+
+    assert list(map(price, ["25.500", "0.500", "0.000"])) == ["bad_number", Decimal("0.50"), Decimal(0)]
 
 
 def test_an_apostrophe_in_other_text_stays():

@@ -116,7 +116,7 @@ async def test_a_pair_beside_what_is_nested_too_deep_is_not_lost():
     assert (pair.access_token, pair.refresh_token) == ("at-1", "rt-1")
 
 
-@pytest.mark.parametrize("missing", [None, "", " ", False, [], {}])
+@pytest.mark.parametrize("missing", [None, "", " ", False, [], {}, 0, "false"])
 async def test_a_token_that_is_not_rotated_stays(missing):
     pair, _ = await asked(answer({**GOOD, "refresh_token": missing}))
     assert (pair.access_token, pair.refresh_token) == ("at-1", "rt-0")

@@ -168,7 +168,7 @@ def _token(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     text = _SCHEME.sub("", value.strip()) if isinstance(value, str) else ""
-    return None if text.lower() in ("", "null", "none", "undefined") else text
+    return None if text.lower() in ("", "0", "false", "null", "none", "undefined") else text
 
 
 def _life_s(value: Any) -> int:

@@ -39,7 +39,7 @@ Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
 _SIGNS_OF_TEXT = ('="', "'")
 _KEPT_AS_TEXT = re.compile("'[0-9+=@-]")
-_MAY_BE_THOUSANDS = re.compile(r"\s*[+-]?[0-9]{1,3}\.000\s*", re.ASCII)
+_MAY_BE_THOUSANDS = re.compile(r"\s*[+-]?(?!0+\.)[0-9]{1,3}\.[0-9]{3}\s*", re.ASCII)
 MAX_ROWS_BYTES = 4 * MAX_ORDER_BYTES  # each row repeats the names and the order-level cells
 
 MISFIT = "does not fit the header: it has more or fewer cells, or a quote is stray or not closed"

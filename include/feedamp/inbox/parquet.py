@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from feedamp.inbox import parquet_rows
 from feedamp.inbox.cells import cell_text, evaluate_cells
-from feedamp.inbox.csv_columns import NUMBER, SELLER, SHORT_NAMES, header_faults
+from feedamp.inbox.csv_columns import JSON_TEXT, NUMBER, SELLER, SHORT_NAMES, header_faults
 from feedamp.inbox.flat_csv import UNFIT, Row, gather, unwrapped
 from feedamp.inbox.jsonl import decode
 from feedamp.inbox.lines import lines
@@ -120,9 +120,12 @@ class _Table:
             cells = {
                 SHORT_NAMES.get(name, name): unwrapped(name, cell_text(cell)) for name, cell in row.items()
             }
-            if faults:
+            nested = [name for name, cell in row.items() if isinstance(cell, list | dict)]
+            misplaced = [name for name in nested if SHORT_NAMES.get(name, name) not in JSON_TEXT]
+            if faults or misplaced:
                 cells = {name: cells[name] for name in (SELLER, NUMBER) if name in cells}
-                cells[UNFIT] = f"{_UNREADABLE}: {', '.join(faults[:10])}"
+                said = _UNREADABLE if faults else "holds a list or an object where a single value belongs"
+                cells[UNFIT] = f"{said}: {', '.join((faults or misplaced)[:10])}"
             yield self.read, {name: cell for name, cell in cells.items() if cell.strip()}
 
     def _rows(self) -> Iterator[tuple[dict[str, Any] | None, list[str]]]:

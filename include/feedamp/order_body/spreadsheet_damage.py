@@ -9,10 +9,11 @@ _FRACTION = re.compile(r"[+-]?[0-9]+[.,]0+")
 _ROUNDED = re.compile(r"[0-9]{15}0+")  # a spreadsheet stores 15 digits of a number
 # As cells are shown in English and German; `MAR-10` in capitals was typed as such.
 _MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|Mrz|M\N{LATIN SMALL LETTER A WITH DIAERESIS}r|Mai|Okt|Dez)"
+_HALF, _ZONE = "[ \N{NARROW NO-BREAK SPACE}]?[AaPp][.]?[Mm][.]?", " ?(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 _DAY, _NUMBER_OF_MONTH, _TIME = (
     "(?:0?[1-9]|[12][0-9]|3[01])",
     "(?:0?[1-9]|1[0-2])",
-    "(?:[T ][0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?:[.][0-9]+)?)?",
+    rf"(?:(?:T|,? )[0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}})?(?:[.][0-9]+)?(?:{_HALF}|{_ZONE})?)?",
 )
 _DATE = re.compile(
     rf"{_DAY}[-. ]+{_MONTH}(?:[-. ]+[0-9]{{2,4}})?"
@@ -20,6 +21,7 @@ _DATE = re.compile(
     rf"|(?:19|20)[0-9]{{2}}([-/.]){_NUMBER_OF_MONTH}\1{_DAY}{_TIME}"
     rf"|(?:{_DAY}([-/.]){_NUMBER_OF_MONTH}|{_NUMBER_OF_MONTH}([-/.]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}{_TIME}"
     rf"|{_NUMBER_OF_MONTH}/{_DAY}/[0-9]{{2}}"
+    rf"|[A-Z][a-z]{{2}} {_MONTH} {_DAY} [0-9]{{4}} .*"  # as scripts of spreadsheets write it
 )
 _ERROR = re.compile(
     r"#(?:N/?A|N/A N/A|NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|FIELD!|CONNECT!|BLOCKED!|UNKNOWN!|BUSY!"
@@ -28,7 +30,7 @@ _ERROR = re.compile(
 )
 # In an identifier, the error values of every language: capitals and a final mark. `#12` and `#A1` are article numbers.
 _ANY_ERROR = re.compile(r"#[\u00a1\u00bf]?(?:[^\W\d]{2,}|[^\W\d]+/(?:0|[^\W\d]+))[!?]")
-_CLOCK = re.compile(r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]+)?")
+_CLOCK = re.compile(rf"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]+)?(?:{_HALF})?|{_HALF})")
 _PREVENTION = "give its column the format Text before the numbers are entered or imported, then export again"
 
 
