@@ -3,11 +3,12 @@
 import re
 import unicodedata
 
-_WRAPPED_IN = r"\s'\"`=()\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+_WRAPPED_IN = r"\s'\"`=()\u00ad\u061c\u200b-\u200f\u2018-\u201f\u202a-\u202e\u2060-\u206f\ufeff"
 _IGNORED = re.compile(rf"[{_WRAPPED_IN}\-.#\u2010-\u2015\u2212]+")
 _WRAPPING = re.compile(rf"\A[{_WRAPPED_IN}]+|[{_WRAPPED_IN}]+\Z")
 _AROUND = "?!:;,*/\\|<>{}_"
-_EXPONENT = re.compile(r"\d(?:[.,]\d*)?E[+-]?\d{1,3}", re.ASCII)
+# A form that is not encoded turns the plus sign into a blank.
+_EXPONENT = re.compile(r"\d(?:[.,]\d*)?E[+ -]?\d{1,3}", re.ASCII)
 _SHORT_EXPONENT = re.compile(r"\dE[1-3]\d", re.ASCII)
 _HIDDEN = re.compile(r"#{3,}")
 # In English, French, Spanish, Portuguese, Italian and German, a division by zero in any language, and the errors of
@@ -56,9 +57,7 @@ _MONTH = (
     r"(?:JAN|FE[BV]|F[ÉE]V|M[AÄ]R|A[BPV]R|AVR|MA[IY]|JU[INL]|JUIN|JUIL|A[GU]O|AUG|AO[UÛ]|SEP|SET|O[CKU]T|NOV|D[EÉ][CZ])"
     r"[A-ZÉÛÄ]{0,7}\.?"
 )
-_TIME = (
-    r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?:\s*[AP]\.?M\.?)?(?:\s*(?:Z|UTC|[+-]\d\d:?\d\d))?"
-)
+_TIME = r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?:\s*[AP]\.?M\.?)?(?:\s*(?:Z|UTC|(?:GMT)?[+-]\d\d:?\d\d|GMT))?"
 _DATE = (
     rf"(?:(?:MON|TUE|WED|THU|FRI|SAT|SUN)[A-Z]*\.?,?\s+)?(?:{_DAY}/{_DAY}|{_DAY}/{_YEAR}|{_YEAR}([-/.]){_DAY}\1{_DAY}|{_DAY}([-/.]){_DAY}\2{_YEAR}|{_DAY}/{_DAY}/\d\d|"
     rf"{_DAY}[-. ]+(?:DE )?{_MONTH}(?:[-., ]+(?:DE )?(?:{_YEAR}|\d\d))?|{_MONTH}[-. ]+{_DAY}(?:ST|ND|RD|TH)?(?:[-., ]+{_YEAR})?|"
