@@ -142,6 +142,36 @@ def test_a_held_report_is_sent_once_its_code_is_corrected(env: Env, code: str | 
     assert plan_process(env.resources, []) == []
 
 
+def test_a_refused_code_holds_back_no_finding_with_another_code(env: Env) -> None:
+    env.set_rules(error_codes={"over_fulfilled": "NO_SUCH_CODE"})
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(5, BAD_NUMBER))
+    env.see("M-1")
+    env.validate()
+    assert dict(env.finding_states("M-1")) == {"invalid_tracking": "reported", "over_fulfilled": "held"}
+    env.set_rules(error_codes={})
+    env.validate()
+    assert dict(env.finding_states("M-1")) == {"invalid_tracking": "reported", "over_fulfilled": "reported"}
+    assert len(env.shown("M-1")["errors"]) == 2
+
+
+def test_a_corrected_code_gives_no_work_where_the_marketplace_ships(env: Env) -> None:
+    env.set_rules(error_codes={"invalid_tracking": None})
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    env.validate()
+    env.sandbox.set_marketplace_fulfilled(SELLER, "M-1", True)
+    env.see("M-1")
+    env.validate()
+    env.set_rules(error_codes={})
+    assert plan_process(env.resources, []) == []
+    env.sandbox.set_marketplace_fulfilled(SELLER, "M-1", False)
+    env.see("M-1")
+    env.validate()
+    assert env.finding_states("M-1") == [("invalid_tracking", "reported")]
+
+
 def test_a_report_that_a_gateway_refuses_is_sent_by_the_next_run(mistyped: Env) -> None:
     mistyped.sandbox.fault("error_403", path="/errors")
     with pytest.raises(TransientError, match="FeedAMP answered 403 to POST"):

@@ -11,6 +11,7 @@ from feedamp.rules.units import LineUnits, count_units, units_shipped
 
 MISSING = "FeedAMP does not have it"
 REMOVED = "the seller was removed: no one reads it"
+BY_MARKETPLACE = "the marketplace ships this order itself"
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ def decide_close(order: OpenOrder) -> Close | Wait:
     units come from the placed body, shipped and cancelled units from the snapshot.
     """
     if order.snapshot.is_marketplace_fulfilled:
-        return Wait("the marketplace ships this order itself")
+        return Wait(BY_MARKETPLACE)
     if order.snapshot.is_marketplace_fulfilled is None:
         return Wait("FeedAMP does not say who ships this order")
     state = order.marketplace_state

@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from feedamp.codec import encode, encoded_hash
 from feedamp.errors import UnreadableError
 from feedamp.models import Snapshot, decode_snapshot
+from feedamp.rules.closing import BY_MARKETPLACE
 from feedamp.rules.evaluation import ReadSnapshot
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.finding import HELD, REPORTED
@@ -343,12 +344,19 @@ def lingering(connection: Connection, seller_ids: Sequence[str], *, before: date
 def held_under_other_codes(
     connection: Connection, seller_ids: Sequence[str], codes: Mapping[str, str | None]
 ) -> dict[str, list[str]]:
-    """Numbers of open orders with a held finding whose code is no longer that of its kind in `codes`, by seller."""
+    """Numbers of open orders with a held finding whose code is no longer that of its kind in `codes`, by seller.
+
+    Without those that the marketplace ships: their findings stay as they are.
+    """
     of_kinds = [
         sa.and_(findings.c.kind == kind, findings.c.api_code.is_distinct_from(code))
         for kind, code in codes.items()
     ]
-    return by_seller(connection, _with_findings(HELD).where(sa.or_(*of_kinds)).distinct(), seller_ids)
+    is_of_seller = sa.exists().where(
+        is_same_order(snapshots, findings), snapshots.c.waits_for.is_distinct_from(BY_MARKETPLACE)
+    )
+    query = _with_findings(HELD).where(sa.or_(*of_kinds), is_of_seller)
+    return by_seller(connection, query.distinct(), seller_ids)
 
 
 def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:

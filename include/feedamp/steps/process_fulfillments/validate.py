@@ -186,12 +186,14 @@ class _Reporter(SellerJob):
         *,
         last_error: errors.UnclearError | None = None,
     ) -> None:
+        codes = list(dict.fromkeys(finding.api_code for finding in pending))
         try:
             reports = list(dict.fromkeys(finding.report for finding in pending))
             sent_at = await self._client.post_errors(number, reports, before_sending=still_held)
         except errors.NotFoundError:
             self._write([f.but(intent_at=None) for f in pending])
             await self._confirm_missing(number)
+            return
         except errors.RejectedError as error:
             with self._state.read() as connection:
                 order = ledger.read(connection, self._seller_id, number)
@@ -203,11 +205,14 @@ class _Reporter(SellerJob):
                     f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address; "
                     "`feedamp findings list` shows what it said."
                 ) from error
-            self._warn(
-                f"order {number}: FeedAMP refused the error report, so its findings are held; "
-                "`feedamp findings list` shows FeedAMP's message"
-            )
-            self._write([f.but(state=HELD, intent_at=None, note=words) for f in pending])
+            if len(codes) == 1:
+                self._warn(
+                    f"order {number}: FeedAMP refused the error report, so its findings are held; "
+                    "`feedamp findings list` shows FeedAMP's message"
+                )
+                self._write([f.but(state=HELD, intent_at=None, note=words) for f in pending])
+                return
+            self._write([f.but(intent_at=None) for f in pending])
         except errors.UnclearError:
             if last_error is None:
                 raise
@@ -221,6 +226,11 @@ class _Reporter(SellerJob):
         else:
             self._write([f.but(state=REPORTED, reported_at=sent_at, note=None) for f in pending])
             self._count(reported=len(pending))
+            return
+        for code in codes:  # a report is refused as a whole, although FeedAMP may know the other codes
+            of_code = [finding for finding in pending if finding.api_code == code]
+            self._write([f.but(intent_at=self._state.now()) for f in of_code])
+            await self._post(number, of_code, still_held, last_error=last_error)
 
     async def _confirm_missing(self, number: str) -> None:
         """Reads the order alone; only if FeedAMP answers 404 again is it marked as missing."""
