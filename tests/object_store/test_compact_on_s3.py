@@ -58,3 +58,12 @@ def test_a_prefix_that_lost_all_its_objects_is_no_lake_to_go_on_with(s3: ObjectS
             store.lake.remove(name.removeprefix("lake/"))
         with pytest.raises(ConfigurationError, match="is empty, although the state knows"):
             refuse_lost_lake(store.resources())
+
+
+def test_a_store_that_is_away_does_not_count_as_a_lost_lake(s3: ObjectStore, tmp_path: Path) -> None:
+    away, none = s3.storage(endpoint_url="http://127.0.0.1:1"), s3.storage(bucket="no-such-bucket")
+    with closing(open_state(tmp_path)) as state:
+        fill(Store(tmp_path, state, Lake(s3.storage())))
+        refuse_lost_lake(Store(tmp_path, state, Lake(away)).resources())
+        with pytest.raises(ConfigurationError, match="there is no bucket"):
+            refuse_lost_lake(Store(tmp_path, state, Lake(none)).resources())

@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
-from feedamp.errors import ConfigurationError, IncompleteError
+from feedamp.errors import ConfigurationError, IncompleteError, TransientError
 from feedamp.resources import Resources
 from feedamp.state import ledger, manifests, watermarks
 from feedamp.steps.loaded import Loaded, record_damaged
@@ -19,12 +19,19 @@ OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state un
 def refuse_lost_lake(resources: Resources) -> None:
     """Watermarks must not go on beside a lake that lacks everything before them.
 
+    A lake that cannot be reached stops no work that needs none, such as placing orders; what needs it will say so.
+
     Raises a ConfigurationError if the lake has no manifest, although the state has taken some in.
     """
     lake = resources.lake
     with resources.state.read() as connection:
         last = manifests.last_taken(connection)
-    if last is not None and not lake.is_published(last) and lake.is_empty():
+    try:
+        is_lost = last is not None and not lake.is_published(last) and lake.is_empty()
+    except (TransientError, OSError) as error:
+        log.warning("Whether the lake %s has its manifests is not known: %s", lake.storage.url, error)
+        return
+    if is_lost:
         raise ConfigurationError(
             f"The lake {lake.storage.url} is empty, although the state knows manifests of it: mount its disk, correct [feedamp] "
             "lake_url, or restore it from a backup. If it is lost, `feedamp lake verify --repair` begins a new one."
