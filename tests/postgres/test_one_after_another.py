@@ -24,6 +24,7 @@ from feedamp.state import (
     outbox,
     request_slots,
 )
+from feedamp.state.schema import leases
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.storage import open_storage
 from feedamp.tables import RECORDED_AT
@@ -182,12 +183,12 @@ def in_a_transaction(state, seller_ids):
         pass
 
 
-def wait_until(state, *, waiting):
-    query = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+def wait_until(state, *, waiting, for_a="advisory"):
+    query = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = :for_a AND NOT granted")
     give_up_at = time.monotonic() + 20
     while time.monotonic() < give_up_at:
         with state.engine.connect() as connection:
-            if connection.execute(query).scalar_one() == waiting:
+            if connection.execute(query, {"for_a": for_a}).scalar_one() == waiting:
                 return
         time.sleep(0.01)
     raise AssertionError(f"no {waiting} transactions wait")
@@ -312,15 +313,19 @@ def test_many_sellers_take_one_lock_and_not_one_each(state):
 def test_a_group_locks_the_rows_of_leases_in_the_order_of_their_names(state):
     """As a heartbeat does: otherwise both would wait for each other."""
     names, of = ["place/S1/9", "place/S1/10"], state.leases
-    with state.begin() as connection:
-        of.take(connection, names, asked_at=of.elapsed())
-    locked = []
 
-    @sa.event.listens_for(state.engine, "before_cursor_execute")
-    def note(_connection, _cursor, statement, *_):
-        locked.append(statement)
+    def take():
+        with state.begin() as connection:
+            return of.take(connection, names, asked_at=of.elapsed())
 
-    with state.begin() as connection:
-        of.take(connection, names, asked_at=of.elapsed())
-    first = next(statement for statement in locked if "leases" in statement)
-    assert first.endswith("ORDER BY leases.name FOR UPDATE")
+    def lock(connection, name):
+        connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update(nowait=True))
+
+    take()
+    with ThreadPoolExecutor(1) as pool:
+        with state.engine.connect() as heartbeat:
+            lock(heartbeat, names[1])
+            taking = pool.submit(take)
+            wait_until(state, waiting=1, for_a="transactionid")
+            lock(heartbeat, names[0])
+        assert taking.result() == {}
