@@ -82,8 +82,8 @@ def _of_json(
     kinds = {name: sa.Text() if isinstance(kind, sa.String) else kind for name, kind in types.items()}
     given = (
         sa.func.json_to_recordset(text)
-        .table_valued(*(sa.Column(name, kind) for name, kind in kinds.items()), name="given")
-        .render_derived(with_types=True)
+        .table_valued(*(sa.Column(name, kind) for name, kind in kinds.items()))
+        .render_derived(name="given", with_types=True)
     )
 
     def from_given(element: object, **_: Any) -> Any:
