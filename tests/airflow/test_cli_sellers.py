@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -316,7 +317,7 @@ def test_a_pause_of_feedamp_is_shown_and_ends_with_pause_and_resume(feedamp_env)
     shown = feedamp_env.run("status", "--json").json["pauses_of_feedamp"]
     assert (shown["count"], shown["items"][0]["seller_id"]) == (1, SELLER)
     assert f"{SELLER} until {shown['items'][0]['until'][:10]}" in feedamp_env.run("status").out
-    assert "nothing is sent before" in feedamp_env.run("sellers", "resume", SELLER).out
+    assert "it still holds" in feedamp_env.run("sellers", "resume", SELLER).out
     assert feedamp_env.run("status", "--json").json["pauses_of_feedamp"]["count"] == 1
     assert "asked for a pause until" in feedamp_env.run("sellers", "pause", SELLER).out
     assert "it is over with that" in feedamp_env.run("sellers", "resume", SELLER).out
@@ -324,6 +325,20 @@ def test_a_pause_of_feedamp_is_shown_and_ends_with_pause_and_resume(feedamp_env)
     assert "M-1" not in feedamp_env.sandbox.orders(SELLER)
     feedamp_env.place()
     assert "M-1" in feedamp_env.sandbox.orders(SELLER)
+
+
+def test_resume_names_the_pause_that_is_left(feedamp_env):
+    state = feedamp_env.resources.state
+    feedamp_env.run("sellers", "pause", SELLER)
+    state.rates.pause(SELLER, 600)
+    state.rates.pause_token_calls(SELLER, 80_000)
+    with state.begin() as connection:
+        connection.execute(sa.update(schema.slots).values(held_by="another process"))
+    before = state.now()
+    out = feedamp_env.run("sellers", "resume", SELLER).out
+    assert "it still holds" in out
+    until = datetime.fromisoformat(re.search(r"until (\S+Z)", out)[1])
+    assert until < before + timedelta(seconds=700)
 
 
 def test_pause_and_resume(feedamp_env):

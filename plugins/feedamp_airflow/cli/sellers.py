@@ -1,6 +1,7 @@
 """`feedamp sellers add|list|pause|resume|confirm-host`."""
 
 import argparse
+from functools import partial
 
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.rules.failure_summary import counted
@@ -74,17 +75,23 @@ def pause(given: argparse.Namespace, out: Output, *, paused: bool = True) -> int
         now = resources.state.now()
         was_paused = sellers.is_paused(connection, given.seller)
         is_known = sellers.pause(connection, given.seller, paused=paused, now=now)
-        asked = dict(request_slots.long_pauses(connection, now=now, seller_ids=[given.seller]))
+        ends = partial(request_slots.long_pauses, connection, now=now, seller_ids=[given.seller])
+        asked = ends()
         if paused:  # whoever holds the rate gives it up, so that `resume` can end the pause
             request_slots.want(connection, given.seller, now=now)
-        is_lifted = was_paused and not paused and request_slots.lift(connection, given.seller, now=now)
+        elif was_paused:
+            request_slots.lift(connection, given.seller, now=now)
+        left = ends()
     if not is_known:
         raise FeedAmpError(f"There is no seller {given.seller}; `feedamp sellers list` names all.")
     out.say(f"seller {given.seller}: {'paused' if paused else 'resumed; work continues with the next run'}")
-    if until := asked.get(given.seller):
-        pause = f"FeedAMP asked for a pause until {moment(until)}"
-        again = "to end it sooner, pause the seller and resume it"
-        out.say(f"{pause}: " + ("it is over with that" if is_lifted else f"nothing is sent before; {again}"))
+    for _, until in left or asked:
+        word = (
+            "it still holds; to end it sooner, pause the seller and resume it"
+            if left
+            else "it is over with that"
+        )
+        out.say(f"FeedAMP asked for a pause until {moment(until)}: {word}")
     return DONE
 
 
