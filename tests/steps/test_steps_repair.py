@@ -60,10 +60,13 @@ def lose_open(env: Env) -> None:
     lose(env, "OPEN")
 
 
-def test_an_order_that_a_repair_sends_is_counted_once(agreed: Env) -> None:
+@pytest.mark.parametrize("becomes", ["sent", "refused"])
+def test_an_order_that_a_repair_sends_is_counted_once(agreed: Env, becomes: str) -> None:
     lose_open(agreed)
+    if becomes == "refused":
+        agreed.sandbox.fault("echo_400", method="PUT")
     result = agreed.reconcile(repair=True)
-    assert (result.orders, result.rejected, result.extra["sent"]) == (3, 0, 1)
+    assert (result.orders, result.rejected, result.extra[becomes]) == (3, 0, 1)
 
 
 def close_there(env: Env) -> None:
