@@ -41,7 +41,7 @@ def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
         assert (found.counts(), found.compared) == ([("closures", SELLER, 1)], 7)
         monkeypatch.setattr(compare, "SELLERS_COMPARED_QUICKLY", 0)
         words = find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
-        assert "fewer rows than the state for 1 sellers" in words
+        assert "fewer rows than the state for 1 seller," in words
 
 
 def test_the_daily_proof_counts_a_large_ledger(
