@@ -30,6 +30,24 @@ def test_what_is_asked_for_at_one_moment_is_read_once(state):
     assert asked == [list(SELLERS), ["S2"]]
 
 
+def test_the_first_who_asks_waits_for_others(state):
+    asked: list[list[str]] = []
+
+    def read(connection: Connection, seller_ids: list[str]) -> dict[str, int]:
+        asked.append(seller_ids)
+        return dict.fromkeys(seller_ids, 1)
+
+    async def work() -> None:
+        group = GroupRead(state, read, lingers_s=0.5)
+        first = asyncio.ensure_future(group.of("S1"))
+        for _ in range(3):  # rounds of the event loop
+            await asyncio.sleep(0)
+        assert await group.of("S2") == await first == 1
+
+    asyncio.run(work())
+    assert asked == [["S1", "S2"]]
+
+
 def test_a_read_that_fails_fails_each_who_waits_and_no_later_one(state):
     fails = [True, False]
 

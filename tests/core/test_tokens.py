@@ -8,6 +8,7 @@ from threading import get_ident
 
 import pytest
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
 from other_leases import QUICK, leave_lease, use_quick_leases
 from scripted import answer, scripted, token_answer
 from wire import S1, S2, take_slot, wired
@@ -16,9 +17,17 @@ from crashes.clock import NOON
 from feedamp.api import tokens as tokens_module
 from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.api.transport import Endpoint, Transport
-from feedamp.errors import AuthorizationError, BusyError, ThrottledError, TransientError, UnclearError
-from feedamp.state import leases
+from feedamp.errors import (
+    AuthorizationError,
+    BusyError,
+    ConfigurationError,
+    ThrottledError,
+    TransientError,
+    UnclearError,
+)
+from feedamp.state import leases, schema
 from feedamp.state.leases import Leases
+from feedamp.state.token_cipher import TokenCipher
 
 
 @pytest.fixture
@@ -362,6 +371,19 @@ async def test_a_stored_token_is_told_to_who_masks_them(wire):
     token, told = await wire.tokens.live(S1), []
     await wire.other_tokens(on_secret=told.append).live(S1)
     assert told == [token.value]
+
+
+async def test_a_lost_key_of_a_refresh_token_matters_once_that_is_sent(wire):
+    token = await wire.tokens.live(S1)
+    sealed = TokenCipher(Fernet.generate_key().decode()).encrypt(wire.grant().refresh_token)
+    with wire.state.begin() as connection:
+        connection.execute(sa.update(schema.grants).values(refresh_token=sealed))
+    assert await wire.other_tokens().live(S1) == token
+    wire.clock.skip(hours=1)
+    for _ in range(2):  # the second time, too: the lease is free
+        with pytest.raises(ConfigurationError, match=rf"seller {S1} .* NEW,FORMER"):
+            await wire.tokens.live(S1)
+    assert wire.refreshes == 1
 
 
 async def test_a_generation_that_was_replaced_is_not_refreshed(wire, monkeypatch):

@@ -1,0 +1,44 @@
+"""What the tasks of a run tell `gate`, on both engines: each by step and shard, until its next try begins."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+
+from crashes.clock import NOON, Clock
+from feedamp.rules.failure_summary import Told
+from feedamp.state import State, step_runs
+
+RUN, OTHER = "manual__1", "manual__2"
+FAILED = Told(failed=1, error="why")
+TASKS = ((RUN, "extract", 0), (RUN, "extract", 1), (RUN, "load", 0), (OTHER, "extract", 0))
+
+
+@pytest.fixture
+def state(url):
+    with closing(State(url, clock=Clock(keeps_still=True).now)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("told", [FAILED, None])
+def test_a_next_try_takes_back_what_its_own_task_told(state, told):
+    with state.begin() as connection:
+        step_runs.first_seen(connection, RUN, now=NOON)
+        for task in TASKS:
+            step_runs.tell(connection, *task, told, sellers=2, now=NOON, outcome="{}")
+        step_runs.begin_try(connection, *TASKS[0])
+    unended = told and told.but(has_ended=False)
+    with state.read() as connection:
+        found = step_runs.told_by(connection, RUN)
+        outcomes = step_runs.outcomes(connection, RUN, "extract")
+    assert found == {("extract", 0): (unended, 2), ("extract", 1): (told, 2), ("load", 0): (told, 2)}
+    assert outcomes == {1: "{}"}
+
+
+def test_a_run_was_first_seen_when_its_first_task_began(state):
+    for run, hours, seen in ((RUN, 0, 0), (OTHER, 1, 1), (RUN, 2, 0)):
+        with state.begin() as connection:
+            first = step_runs.first_seen(connection, run, now=NOON + timedelta(hours=hours))
+        assert first == NOON + timedelta(hours=seen)
