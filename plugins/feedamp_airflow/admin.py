@@ -48,7 +48,7 @@ ACTIONS = {
     "sellers resume": Action("SELLER"),
     "sellers remove": Action("SELLER --yes: drop its grant, stop all work"),
     "key rotate": Action("encrypt everything with the newest encryption key"),
-    "orders acknowledge": Action("SELLER NUMBER --reason R: cancelled but shipped"),
+    "orders acknowledge": Action("SELLER NUMBER --reason R: closed against its units"),
     "findings waive": Action("ID --reason R"),
     "rejected replay": Action("[--source FILE]: check rejected rows again"),
     "rejected dismiss": Action("ID… --reason R"),

@@ -242,6 +242,26 @@ def test_a_cancelled_but_shipped_order_is_acknowledged_until_more_ships(feedamp_
     assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
 
 
+def test_a_shipped_order_that_was_withdrawn_is_listed_until_it_is_acknowledged(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    feedamp_env.fulfill("M-1", quantity=2)
+    feedamp_env.read()
+    feedamp_env.process()
+    acknowledge = ("orders", "acknowledge", SELLER, "M-1", "--reason", "the buyer was refunded")
+    refused = feedamp_env.run(*acknowledge)
+    assert (refused.code, "nothing to acknowledge" in refused.err) == (1, True)
+    feedamp_env.sandbox.set_fulfillments(SELLER, "M-1", [])
+    feedamp_env.read()
+    assert needs(feedamp_env) == (1, {"shipped_but_withdrawn": 1})
+    assert (
+        "no units are shipped although it is SHIPPED" in feedamp_env.run("orders", "show", SELLER, "M-1").out
+    )
+    assert feedamp_env.run(*acknowledge).code == 0
+    assert "was acknowledged already" in feedamp_env.run(*acknowledge).out
+    assert needs(feedamp_env) == (0, {})
+
+
 def test_an_undecodable_snapshot_requires_action(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
     feedamp_env.place()

@@ -1,4 +1,4 @@
-"""CANCELLED and shipped orders: the order is read alone before CANCELLED is sent, and a missed shipment is reported."""
+"""CANCELLED and shipped orders: the order is read alone before CANCELLED is sent, and units against a closing are listed."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ def held_orders(env: Env) -> CountedItems:
 def cancelled_but_shipped(env: Env) -> list[str]:
     with env.state.read() as connection:
         return [item["reason"] for item in overview.cancelled_but_shipped(connection, limit=20).items]
+
+
+def shipped_but_withdrawn(env: Env) -> list[str]:
+    with env.state.read() as connection:
+        return [item["reason"] for item in overview.shipped_but_withdrawn(connection, limit=20).items]
 
 
 def to_be_cancelled(env: Env, way: str) -> None:
@@ -462,3 +467,57 @@ def test_an_order_that_was_closed_while_it_was_read_is_not_held(env: Env, answer
     order = env.order("M-1")
     assert (order.phase, order.accepted_state, order.reason) == ("closed", "SHIPPED", CANCELLED_TOO_LATE)
     assert order.missing_since is None
+
+
+# Closing as SHIPPED, when the seller takes the shipment back
+
+
+def all_shipped(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.read()
+    env.validate()
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "reason"),
+    [
+        pytest.param(2, "cancelled: 2 of line M-1-1", id="and cancelled"),
+        pytest.param(0, "cancelled: none", id="and not cancelled"),
+    ],
+)
+@pytest.mark.parametrize("is_before", [True, False], ids=["before the PUT", "after an extraction"])
+def test_a_shipped_order_that_is_withdrawn_is_listed_until_it_ships_again(
+    env: Env, cancelled: int, reason: str, is_before: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    all_shipped(env)
+    if is_before:
+        during_the_put(env, lambda: env.fulfill("M-1", cancelled=cancelled), close)
+    else:
+        env.close()
+        env.read()
+        assert shipped_but_withdrawn(env) == []
+        env.fulfill("M-1", cancelled=cancelled)
+    assert (env.order("M-1").phase, env.order("M-1").accepted_state) == ("closed", "SHIPPED")
+    env.clock.skip(minutes=1)
+    env.read()
+    env.read()
+    assert shipped_but_withdrawn(env) == [reason]
+    assert caplog.text.count("was closed as SHIPPED, but the seller has shipped 0 units") == 1
+    env.fulfill("M-1", shipment(1))
+    env.clock.skip(minutes=1)
+    env.read()
+    assert (shipped_but_withdrawn(env), cancelled_but_shipped(env)) == ([], [])
+
+
+def test_an_order_that_the_marketplace_ships_needs_no_shipped_units(env: Env) -> None:
+    env.placed("M-1")
+    env.sandbox.set_marketplace_fulfilled(SELLER, "M-1")
+    env.read()
+    env.deliver("M-1", marketplace_state="SHIPPED")
+    env.place()
+    env.clock.skip(minutes=1)
+    env.sandbox.set_marketplace_fulfilled(SELLER, "M-1")  # touched, so that it is read
+    env.read()
+    assert (env.order("M-1").accepted_state, env.order("M-1").closed_units_shipped) == ("SHIPPED", 0)
+    assert shipped_but_withdrawn(env) == []

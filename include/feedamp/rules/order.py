@@ -213,8 +213,16 @@ class LedgerOrder:
         return (self.closed_units_shipped or 0) if was_closed_here and is_cancelled else 0
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether `close` closed it as SHIPPED and FeedAMP shows no shipped units of it any more, acknowledged or not."""
+        is_shipped = self.phase == Phase.CLOSED and self.closing_state == self.accepted_state == SHIPPED
+        return is_shipped and self.closed_units_shipped == 0
+
+    @property
     def is_to_acknowledge(self) -> bool:
-        """Whether more units were shipped though it was cancelled than a person has acknowledged."""
+        """Whether a person has yet to acknowledge that it was withdrawn, or that so many units were shipped though cancelled."""
+        if self.is_withdrawn:
+            return self.acknowledged_shipped != 0
         return self.shipped_though_cancelled > (self.acknowledged_shipped or 0)
 
     @property

@@ -237,7 +237,8 @@ def next_step(order: LedgerOrder, waits_for: str, *, needs_person: bool) -> str:
     """What happens next with an order that waits as `feedamp orders show` says, in plain words."""
     if order.phase in (Phase.CLOSED, Phase.NEVER_PLACED):
         if order.is_to_acknowledge:
-            return "Action is required: units were shipped although it is cancelled; `feedamp orders acknowledge`."
+            what = "no units are shipped" if order.is_withdrawn else "units were shipped"
+            return f"Action is required: {what} although it is {order.accepted_state}; `feedamp orders acknowledge`."
         return "Nothing."
     if order.phase == Phase.REFUSED:
         return DELIVER_AGAIN

@@ -28,7 +28,7 @@ from feedamp.rules.stored_body import FULL
 from feedamp.rules.units import LineUnits
 from feedamp.state.columns import columns_of, decoded
 from feedamp.state.many_rows import execute_many
-from feedamp.state.schema import CANCELLED_BUT_SHIPPED, orders, snapshots
+from feedamp.state.schema import orders, snapshots
 from feedamp.state.statements import (
     by_seller,
     change_order,
@@ -110,9 +110,9 @@ def row_hashes(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[
     }
 
 
-def to_acknowledge(connection: Connection) -> list[LedgerOrder]:
-    """Orders that were closed as CANCELLED although the seller shipped, without acknowledged ones."""
-    query = sa.select(orders).where(sa.text(CANCELLED_BUT_SHIPPED))
+def to_acknowledge(connection: Connection, condition: str) -> list[LedgerOrder]:
+    """Orders of `CANCELLED_BUT_SHIPPED` or of `SHIPPED_BUT_WITHDRAWN`, without acknowledged ones."""
+    query = sa.select(orders).where(sa.text(condition))
     ordered = query.order_by(orders.c.seller_id, orders.c.mp_order_number)
     return [order for order in map(_order, connection.execute(ordered)) if order.is_to_acknowledge]
 

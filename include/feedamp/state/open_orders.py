@@ -20,7 +20,7 @@ from feedamp.rules.failure_summary import counted
 from feedamp.rules.finding import HELD, REPORTED
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Event, changed, units_changed
-from feedamp.rules.units import count_units, units_shipped
+from feedamp.rules.units import count_units
 from feedamp.state import ledger, order_events
 from feedamp.state.columns import columns_of
 from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, MAY_BE_STUCK, findings, orders, snapshots
@@ -287,14 +287,16 @@ def _keep_closed(
         if known is not None:
             events += units_changed(seller_id, number, known, units, read_at=read_at)
         closed_units[number] = read_at, {line: (of.shipped, of.cancelled) for line, of in units.items()}
-    if units_shipped(snapshot.fulfillments) <= (order.closed_units_shipped or 0):
+    before, shipped = order.closed_units_shipped or 0, sum(of_line.shipped for of_line in units.values())
+    if shipped == before or 0 < shipped < before:
         return events
     closed = ledger.read(connection, seller_id, number)
-    if closed is not None and closed.shipped_though_cancelled:
+    if closed is not None and closed.is_to_acknowledge and closed.closed_units_shipped == shipped:
         log.warning(
-            "Order %s of seller %s was closed as CANCELLED, but the seller has shipped %s; see `feedamp status`.",
+            "Order %s of seller %s was closed as %s, but the seller has shipped %s; see `feedamp status`.",
             number,
             seller_id,
+            closed.accepted_state,
             counted(closed.shipped_though_cancelled, "unit"),
         )
     return events

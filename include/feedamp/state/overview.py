@@ -20,9 +20,11 @@ from feedamp.rules.stored_body import FULL
 from feedamp.state import ledger
 from feedamp.state.rejects import LOAD, is_open, reject_id
 from feedamp.state.schema import (
+    CANCELLED_BUT_SHIPPED,
     IS_CHANGED,
     IS_WAITING,
     MAY_BE_STUCK,
+    SHIPPED_BUT_WITHDRAWN,
     findings,
     grants,
     inbox_files,
@@ -355,13 +357,25 @@ def cancelled_but_shipped(connection: Connection, *, limit: int) -> CountedItems
 
     An order that a person has acknowledged is left out until more units are shipped.
     """
-    found = ledger.to_acknowledge(connection)
+    return _to_acknowledge(connection, CANCELLED_BUT_SHIPPED, "shipped", limit)
+
+
+def shipped_but_withdrawn(connection: Connection, *, limit: int) -> CountedItems:
+    """Orders that `close` closed as SHIPPED and of which the newest snapshot shows no shipped units, with its cancelled ones.
+
+    An order that a person has acknowledged is left out.
+    """
+    return _to_acknowledge(connection, SHIPPED_BUT_WITHDRAWN, "cancelled", limit)
+
+
+def _to_acknowledge(connection: Connection, condition: str, what: str, limit: int) -> CountedItems:
+    found, at = ledger.to_acknowledge(connection, condition), ("shipped", "cancelled").index(what)
     items = []
     for order in found[:limit]:
         lines = (order.closed_units or {}).items()
-        shipped = ", ".join(f"{of_line} of line {line}" for line, (of_line, _) in lines if of_line)
+        units = ", ".join(f"{of[at]} of line {line}" for line, of in lines if of[at])
         key = {"seller_id": order.seller_id, "mp_order_number": order.mp_order_number}
-        items.append({**key, "reason": f"shipped: {shipped}"})
+        items.append({**key, "reason": f"{what}: {units or 'none'}"})
     return CountedItems(len(found), items)
 
 

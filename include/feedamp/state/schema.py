@@ -49,6 +49,10 @@ _NUMBER = sa.String(128)
 # Conditions of partial indexes. SQLite uses such an index only for a query that has its condition to the letter, with no
 # parameters.
 CANCELLED_BUT_SHIPPED = "accepted_state = 'CANCELLED' AND closed_units_shipped > 0"
+# Of one that the marketplace ships itself, which `close` never closes, FeedAMP need not show any units.
+SHIPPED_BUT_WITHDRAWN = (
+    "closing_state = 'SHIPPED' AND accepted_state = 'SHIPPED' AND closed_units_shipped = 0"
+)
 IS_CHANGED = "(validated_hash IS NULL OR validated_hash != snapshot_hash)"
 IS_CLOSABLE = "closable"
 # Validated, and with a wait in words of `rules/closing.py`; FeedAMP's own may be longer than what Postgres takes into an index.
@@ -269,7 +273,7 @@ orders = _table(
     sa.Column("closed_units", sa.Text),
     sa.Column("closed_units_shipped", sa.Integer),
     sa.Column("closed_units_at", UtcTime),
-    # How many shipped units of a cancelled order a person has acknowledged; when, who, and why.
+    # How many shipped units of a cancelled order, or that none of a shipped one, a person has acknowledged; when, who, and why.
     sa.Column("acknowledged_shipped", sa.Integer),
     sa.Column("acknowledged_at", UtcTime),
     sa.Column("acknowledged_by", sa.Text),
@@ -288,6 +292,7 @@ orders = _table(
     _partial("orders_to_read_back", "seller_id", "mp_order_number", where="read_back_at IS NOT NULL"),
     _partial("orders_missing", "seller_id", "mp_order_number", where="missing_since IS NOT NULL"),
     _partial("orders_cancelled_but_shipped", "seller_id", "mp_order_number", where=CANCELLED_BUT_SHIPPED),
+    _partial("orders_shipped_but_withdrawn", "seller_id", "mp_order_number", where=SHIPPED_BUT_WITHDRAWN),
 )
 
 snapshots = _table(

@@ -267,7 +267,7 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
     _does(listing, "orders:show_all", listing=True)
     acknowledge = verbs.add_parser(
         "acknowledge",
-        help="record that a cancelled but shipped order is resolved; it is listed again if more units are shipped",
+        help="record that an order closed against its units is resolved; a cancelled one is listed again if more are shipped",
     )
     acknowledge.add_argument("seller", metavar="SELLER")
     acknowledge.add_argument("number", metavar="NUMBER", help="mp_order_number")

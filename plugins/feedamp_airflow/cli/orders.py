@@ -147,14 +147,17 @@ def document(connection: Connection, seller_id: str, number: str) -> dict[str, A
 
 
 def acknowledge(given: argparse.Namespace, out: Output) -> int:
-    """Acknowledges an order that was closed as CANCELLED although the seller shipped. Safe to repeat."""
+    """Acknowledges an order that was closed as CANCELLED or SHIPPED against its units. Safe to repeat."""
     reason = given_reason(given, "order")
     what = f"order {given.number} of seller {given.seller}"
     with opened_resources() as resources, resources.state.begin() as connection:
         order = ledger.read(connection, given.seller, given.number)
         shipped = order.shipped_though_cancelled if order is not None else 0
-        is_news = order is not None and order.is_to_acknowledge
-        if order is not None and is_news:
+        if order is None or not (shipped or order.is_withdrawn):
+            units = "neither cancelled with shipped units nor closed as SHIPPED without any"
+            raise FeedAmpError(f"There is nothing to acknowledge: {what} is {units}.")
+        is_news = order.is_to_acknowledge
+        if is_news:
             acknowledged = order.but(
                 acknowledged_shipped=shipped,
                 acknowledged_at=resources.state.now(),
@@ -162,10 +165,10 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
                 acknowledge_reason=reason,
             )
             ledger.save(connection, order, acknowledged)
-    if not shipped:
-        raise FeedAmpError(f"There is nothing to acknowledge: {what} is not cancelled with shipped units.")
-    again = f"action is required again if more than {counted(shipped, 'unit')} is shipped"
-    out.say(f"{what}: {f'acknowledged; {again}' if is_news else 'was acknowledged already'}")
+    again = (
+        f"; action is required again if more than {counted(shipped, 'unit')} is shipped" if shipped else ""
+    )
+    out.say(f"{what}: {f'acknowledged{again}' if is_news else 'was acknowledged already'}")
     return DONE
 
 

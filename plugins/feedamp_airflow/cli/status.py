@@ -36,6 +36,10 @@ TITLES = {
         "order{s} closed as CANCELLED although the seller shipped: resolve it with the seller, then run "
         "`feedamp orders acknowledge`"
     ),
+    "shipped_but_withdrawn": (
+        "order{s} closed as SHIPPED although FeedAMP shows no shipped units any more: resolve it with the seller, then run "
+        "`feedamp orders acknowledge`"
+    ),
     "held_findings": "error finding{s} whose kind has no code: give it one (`error_codes`), or waive them",
     "refused_findings": (
         "error finding{s} whose report FeedAMP refused, as the reason says: waive those that the seller need not correct; "
@@ -121,6 +125,7 @@ def summary(
         "held_orders": overview.held_orders(connection, limit=SHOWN),
         "missing_orders": overview.missing_orders(connection, limit=SHOWN),
         "cancelled_but_shipped": overview.cancelled_but_shipped(connection, limit=SHOWN),
+        "shipped_but_withdrawn": overview.shipped_but_withdrawn(connection, limit=SHOWN),
         "held_findings": overview.held_findings(connection, is_refused=False, limit=SHOWN),
         "refused_findings": overview.held_findings(connection, is_refused=True, limit=SHOWN),
         "stuck_orders": overview.stuck_orders(connection, lingering_since=lingering_since, limit=SHOWN),
