@@ -130,6 +130,32 @@ def test_a_difference_on_record_follows_its_row_to_another_place(env: Env, state
     assert env.rejects() == []
 
 
+def test_a_difference_stays_in_another_text_and_comes_back_with_its_row(env: Env) -> None:
+    env.placed("M-1")
+    differs = jsonl([env.body("M-1", units=3)])
+    other_text = differs.replace(b'": ', b'":')
+    for content, codes in (
+        (differs, [("inbox", "body_changed")]),
+        (other_text, [("inbox", "body_changed")]),
+        (jsonl([env.body("M-2")]), []),
+        (differs, [("inbox", "body_changed")]),
+        (jsonl([env.body("M-1")]), []),
+        (other_text, [("inbox", "body_changed")]),
+    ):
+        env.clock.skip(minutes=1)
+        drop_bytes(env, "2.jsonl", content)
+        env.intake()
+        assert env.reject_codes() == codes
+
+
+def test_a_difference_is_on_record_once_although_a_file_of_each_day_has_it(env: Env) -> None:
+    env.placed("M-1")
+    for day in ("2", "3"):
+        drop_bytes(env, f"{day}.jsonl", jsonl([env.body("M-1", units=3)]))
+        env.intake()
+    assert [reject.source for reject in env.rejects()] == ["2.jsonl"]
+
+
 def test_a_difference_that_another_run_ended_meanwhile_does_not_follow_its_row(
     env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:

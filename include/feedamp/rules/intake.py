@@ -93,7 +93,8 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now:
     if not known.has_body and known.phase in OPEN_PHASES:
         return _attach_body(known, new, seen, now)
     if new.repeats(known):
-        return Admission()
+        differs = not new.has(known.body_hash) and not _is_replaceable(known)
+        return Admission(None, capped(_body_changed(known, new.body)) if differs else ())
     order = known.but(delivered=_delivered(known, new))
     reasons: tuple[Reason, ...] = ()
     if not new.has(known.body_hash):

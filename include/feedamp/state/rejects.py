@@ -188,6 +188,15 @@ def not_superseded(connection: Connection, source: str) -> list[Rejected]:
     return _read(connection, query.where(_not_superseded_from(source)))
 
 
+def is_recorded(connection: Connection, source: str, seller_id: str | None, number: str | None) -> bool:
+    """Whether a row of an order from this source was ever rejected at stage `inbox`, or recorded as different."""
+    of_source = sa.and_(rejected_orders.c.source == source, rejected_orders.c.stage == INBOX)
+    query = sa.select(rejected_orders.c.source).where(
+        of_source, is_order(rejected_orders, seller_id or "", number or "")
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def of_content(connection: Connection, source: str, row_hash: str) -> Rejected | None:
     """The reject of stage `inbox` with exactly this content in a source, in any row, or None.
 

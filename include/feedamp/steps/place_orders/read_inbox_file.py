@@ -201,6 +201,15 @@ class _FilePass:
 
     def _ingest_row(self, connection: Connection, rows: RowBatch, row: OrderRow | BadRow) -> None:
         admission = rows.evaluate(row)
+        is_repeat = admission.order is None and not admission.rejected
+        if (
+            is_repeat
+            and admission.reasons
+            and row.row_hash not in self._differences
+            and not rejects.is_recorded(connection, row.source, row.seller_id, row.mp_order_number)
+        ):
+            # Each day's file may hold the order: its difference is on record of the one where it was found.
+            admission = replace(admission, reasons=())
         before = self._unmatched.pop((row.row_number, row.row_hash), None)
         dismissed = self._dismissed_like(row, admission) if before is None else None
         self._note(row, admission, before or dismissed)
@@ -218,9 +227,9 @@ class _FilePass:
         if before is not None and admission.order is None:
             if _reasons(admission) == before.reasons:
                 return  # the same reject
-            if not admission.reasons and _is_a_difference(before):
+            if is_repeat and _is_a_difference(before):
                 return  # the order was taken with this difference, which is recorded already
-        elif admission.order is None and not admission.reasons and row.row_hash in self._differences:
+        elif is_repeat and row.row_hash in self._differences:
             self._repeats.setdefault(row.row_hash, row.row_number)
             return
         rows.write(row, admission)
