@@ -403,3 +403,18 @@ async def test_a_generation_that_was_replaced_is_not_refreshed(wire, monkeypatch
     monkeypatch.setattr(wire.state.leases, "hold", after_the_others)
     token = await late.live(S1)
     assert (wire.refreshes, token.value) == (1, wire.grant().access_token)
+
+
+async def test_a_grant_that_was_removed_meanwhile_is_not_refreshed(wire, monkeypatch):
+    hold = wire.state.leases.hold
+
+    def after_the_removal(name, **options):
+        monkeypatch.undo()
+        with wire.state.begin() as connection:
+            connection.execute(sa.delete(schema.grants))
+        return hold(name, **options)
+
+    monkeypatch.setattr(wire.state.leases, "hold", after_the_removal)
+    with pytest.raises(AuthorizationError, match="no grant yet"):
+        await wire.tokens.live(S1)
+    assert wire.refreshes == 0
