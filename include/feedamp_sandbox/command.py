@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 def read_sellers(file: Path) -> tuple[Seller, ...]:
     """The sellers of a JSON Lines file; raises ValueError naming the line."""
     sellers = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -127,7 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_sellers(file, options.seller_list())
             world = asyncio.run(serve(options, given.host, given.port, file.resolve(), given.verbose))
     except (OSError, ValueError) as error:
-        print(f"feedamp sandbox: {error}", file=sys.stderr)
+        why = str(error)
+        if isinstance(error, OSError) and error.filename:
+            why = f"{error.filename} cannot be used: {error.strerror}."
+        print(f"feedamp sandbox: {why}", file=sys.stderr)
         return 2
     for rule, count, example in world.rules.listed():
         print(f"broken rule {rule}: {count} x, first {example}", file=sys.stderr)

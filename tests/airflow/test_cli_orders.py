@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
 import stat
 from contextlib import closing
@@ -505,6 +506,24 @@ def test_masked_stories_and_status_leave_out_what_feedamp_wrote(
     "command", ["rejected export", "reconciliation report --from 2026-03-01 --to 2026-03-02 --csv"]
 )
 def test_a_file_that_cannot_be_written_is_named_as_it_was_given(feedamp_env, tmp_path, command):
-    file = tmp_path / "missing" / "f.jsonl"
-    done = feedamp_env.run(*command.split(), file)
-    assert (done.code, done.err) == (2, f"feedamp: {file} cannot be used: No such file or directory.\n")
+    (tmp_path / "file").touch()
+    for file, why in (
+        (tmp_path / "missing" / "f.jsonl", "No such file or directory"),
+        (tmp_path / "file" / "f.jsonl", "Not a directory"),
+        (tmp_path / ("f" * 230), "File name too long"),
+        (tmp_path, "Is a directory"),
+    ):
+        done = feedamp_env.run(*command.split(), file)
+        assert (done.code, done.err) == (2, f"feedamp: {file} cannot be used: {why}.\n")
+
+
+def test_an_export_to_a_pipe_leaves_it_one(feedamp_env, tmp_path):
+    feedamp_env.deliver("a.jsonl", "M-1", gift_note="no such field")
+    feedamp_env.place()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        done = feedamp_env.run("rejected", "export", pipe)
+        assert (done.code, done.out) == (0, f"{pipe}: 1 rejected row\n")
+        assert json.loads(reader.read())["row"]["order"]["mp_order_number"] == "M-1"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

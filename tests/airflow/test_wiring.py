@@ -369,10 +369,11 @@ def test_an_inbox_query_whose_connection_cannot_be_read_is_tried_again():
         list(SqlInbox("pg", "SELECT 1", find).rows())
 
 
-def test_a_key_file_that_is_damaged_is_named(airflow_env):
+@pytest.mark.parametrize("content", [b"garbage", b"", b"\xff\xfe\0"], ids=["words", "nothing", "bytes"])
+def test_a_key_file_that_is_damaged_is_named(airflow_env, content):
     airflow_env.resources()
     file = airflow_env.folder / "state.db.key"
-    file.write_text("garbage")
+    file.write_bytes(content)
     with pytest.raises(
         ConfigurationError, match=f"^The key file {file} is damaged; restore it from a backup. Its "
     ):

@@ -129,16 +129,19 @@ def test_sellers_act_by_themselves_at_the_pace(start):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param("", "contains no seller", id="empty"),
-        pytest.param('{"refresh_token": "rt-1"}', "line 1: a JSON object with a seller_id", id="no id"),
-        pytest.param("nonsense", "line 1: a JSON object with a seller_id", id="no JSON"),
+        pytest.param(b"", " contains no seller", id="empty"),
+        pytest.param(b'{"refresh_token": "rt-1"}', ", line 1: a JSON object with a seller_id", id="no id"),
+        pytest.param(b"nonsense", ", line 1: a JSON object with a seller_id", id="no JSON"),
+        pytest.param(b'{"seller_id": "\xff"}', ", line 1: a JSON object with a seller_id", id="no UTF-8"),
+        pytest.param(None, " cannot be used: No such file or directory.", id="missing"),
     ],
 )
 def test_a_sellers_file_that_cannot_be_read_is_a_usage_error(tmp_path, capsys, content, words):
     file = tmp_path / "sellers.jsonl"
-    file.write_text(content)
+    if content is not None:
+        file.write_bytes(content)
     assert main(["--sellers-file", str(file)]) == 2
-    assert words in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"feedamp sandbox: {file}{words}")
 
 
 def test_it_does_not_need_airflow():

@@ -261,7 +261,7 @@ def read_key_file(state_file: str) -> str:
             f"Other users of this machine have access to the key file {path} (mode {mode:04o}): run `chmod 600 {path}`. "
             "If its file system has no modes, set [feedamp] encryption_key to its content and remove the file."
         )
-    return path.read_text().strip()
+    return path.read_text(errors="replace").strip()  # of a damaged file, it is no key
 
 
 def add_key(state_file: str) -> bool:

@@ -126,18 +126,27 @@ class Output:
 
 @contextlib.contextmanager
 def replaced_file(target: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """A file that appears under its name once it is complete, in place of an earlier one; the umask narrows `mode`."""
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    """A file that appears under its name once it is complete, in place of an earlier one; the umask narrows `mode`.
+
+    A device or a pipe is written to and stays.
+    """
+    draft, flags = target, os.O_WRONLY
+    if target.is_file() or not target.exists():
+        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        flags |= os.O_CREAT | os.O_EXCL
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with os.fdopen(os.open(draft, flags, mode), "wb") as file:
             yield file
-        draft.replace(target.resolve() if target.is_symlink() else target)
+        if draft != target:
+            draft.replace(target.resolve() if target.is_symlink() else target)
     except OSError as error:
-        if error.filename == str(draft):  # a name that no one has given
+        if error.filename in (None, str(draft)):  # of a full disk, or a name that no one has given
             error.filename = str(target)
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        if draft != target:
+            with contextlib.suppress(OSError):  # as what went wrong is raised already
+                draft.unlink()
 
 
 def cell(value: object) -> str:
