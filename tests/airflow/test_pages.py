@@ -162,7 +162,8 @@ def test_the_list_of_orders_says_what_each_waits_for(browse, feedamp_env):
         "M-6": "the next run of feedamp_place_orders",
     }
     of_viewer = browse("/feedamp/orders", "viewer").text
-    assert ("units do not add up" in of_viewer, 'data-title="Closed"' in of_viewer) == (False, True)
+    closed = re.findall('<td data-title="Closed"[^>]*>([^<]+)<', of_viewer)
+    assert (len(closed), closed.count("–"), "Waits for" in of_viewer) == (6, 5, False)
 
 
 def test_a_grant_that_ends_soon_is_on_the_overview(browse, feedamp_env):
@@ -184,6 +185,17 @@ def test_a_grant_that_ends_soon_is_on_the_overview(browse, feedamp_env):
         )
     ending = feedamp_env.run("status", "--json").json["grants_ending"]
     assert (ending["count"], [one["seller_id"] for one in ending["items"]]) == (1, [SELLER])
+    for n in range(6):
+        row = {"seller_id": f"Z{n}", "conn_id": "feedamp_default"}
+        at = datetime.now(UTC) - timedelta(days=365 - 20 + n)
+        of_grant = {"refresh_token": "", "issued_at": at, "refreshed_at": at, "status": "active"}
+        with feedamp_env.resources.state.begin() as connection:
+            connection.execute(sa.insert(schema.sellers).values(row | {"paused": False, "added_at": at}))
+            connection.execute(sa.insert(schema.grants).values(row | of_grant))
+    told = browse("/feedamp/").text.partition("Grants that end soon")[2].partition("</p>")[0]
+    assert re.findall(">([^<]+)</a>", told) == [SELLER, "Z5", "Z4", "Z3", "Z2", "2 more sellers"]
+    first = browse(re.findall('href="([^"]+)"', told)[-1]).text.partition("<tbody>")[2]
+    assert re.findall('/feedamp/sellers/([^"]+)', first)[:2] == [SELLER, "Z5"]
 
 
 def test_of_many_lines_those_that_wait_come_first_and_the_rest_is_folded(browse, feedamp_env):
@@ -198,7 +210,7 @@ def test_of_many_lines_those_that_wait_come_first_and_the_rest_is_folded(browse,
     feedamp_env.read()
     feedamp_env.process()
     shown = browse(f"/feedamp/orders/{SELLER}/M-1", "op").text
-    assert "on 57 more lines." in shown
+    assert ", and 57 more of this kind." in shown
     of_lines = shown.partition("<h2>Lines</h2>")[2].partition("<h2>Findings</h2>")[0]
     listed, _, folded = of_lines.partition("<details>")
     assert "60 lines; those whose units do not add up yet come first." in listed
@@ -206,6 +218,17 @@ def test_of_many_lines_those_that_wait_come_first_and_the_rest_is_folded(browse,
     assert (numbers[:3], len(numbers)) == (["58", "59", "0"], 50)
     assert "<summary>10 more rows</summary>" in folded
     assert len(re.findall('data-title="Line"', folded)) == 10
+    is_right = [{**line, "shipments": [shipment(2)]} for line in done]
+    is_wrong = [{**done[0], "mp_line_number": str(n)} for n in (58, 59)]
+    feedamp_env.sandbox.set_fulfillments(SELLER, "M-1", [*is_right, *is_wrong])
+    feedamp_env.read()
+    feedamp_env.process()
+    for role in ("op", "viewer"):
+        shown = browse(f"/feedamp/orders/{SELLER}/M-1", role).text
+        listed, _, folded = shown.partition("<h2>Findings</h2>")[2].partition("<details>")
+        assert "60 findings; those that are open come first." in listed
+        assert re.findall('data-title="Line"[^>]*>([^<]+)<', listed)[:2] in (["58", "59"], ["59", "58"])
+        assert folded.count('data-title="Line"') == 10
 
 
 def test_a_long_word_breaks_at_its_joints():

@@ -20,8 +20,8 @@ def test_what_one_run_did_with_many_lines_at_a_moment_is_told_once() -> None:
     found = [told(Kind.FINDING, line) for line in "12"]
     reported = [told(Kind.REPORTED, line) for line in "123"]
     assert [event["text"] for event in together([*found, *reported])] == [
-        "A fault was found: invalid_tracking on line 1 (finding f1), and likewise on 1 more line.",
-        "FeedAMP has the report of invalid_tracking on line 1 (finding f1), and likewise on 2 more lines.",
+        "A fault was found: invalid_tracking on line 1 (finding f1), and 1 more of this kind.",
+        "FeedAMP has the report of invalid_tracking on line 1 (finding f1), and 2 more of this kind.",
     ]
 
 
@@ -29,6 +29,9 @@ def test_events_of_other_runs_moments_or_kinds_are_told_one_by_one() -> None:
     first = told(Kind.FINDING, "1")
     later = told(Kind.FINDING, "2", at=NOW + timedelta(seconds=1))
     of_another = told(Kind.FINDING, "3", run_id=None)
+    of_others = [told(Kind.FINDING, "4"), told(Kind.FINDING, "5")]
+    of_others[0]["details"]["kind"] = "missing_carrier"
+    of_others[1]["details"]["again"] = True
     placed = {
         "kind": Kind.PLACED,
         "occurred_at": NOW,
@@ -36,7 +39,7 @@ def test_events_of_other_runs_moments_or_kinds_are_told_one_by_one() -> None:
         "details": {},
         "text": "FeedAMP has it.",
     }
-    events = [first, later, of_another, placed, placed]
+    events = [first, later, of_another, *of_others, placed, placed]
     assert together(events) == events
 
 

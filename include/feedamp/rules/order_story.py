@@ -228,7 +228,7 @@ def together(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault(alike if is_of_finding else at, []).append(event)
     told = []
     for first, *others in groups.values():
-        more = f", and likewise on {counted(len(others), 'more line')}." if others else "."
+        more = f", and {len(others)} more of this kind." if others else "."  # one line may have several
         told.append({**first, "text": f"{first['text'].removesuffix('.')}{more}"})
     return told
 

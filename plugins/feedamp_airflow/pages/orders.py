@@ -85,7 +85,7 @@ def list_orders(
         found = reader.counted(read.connection, found)
         registered = read.registered(found.items)
     for order in found.items:
-        order["now"] = order["closed_at"] or _waits(order)
+        order["now"] = order["closed_at"] or reader.said(_waits(order), None)
     given = {"number": number, "seller": seller, "phase": phase}
     return render(
         request,
@@ -120,6 +120,10 @@ def show_order(
             order["events"] = together(order["events"])
             if len(order["lines"]) > ROWS:
                 order["lines"] = sorted(order["lines"], key=_is_accounted_for)
+            if len(order["findings"]) > ROWS:
+                order["findings"] = sorted(
+                    order["findings"], key=lambda one: one["state"] not in finding.OPEN
+                )
         runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
         [shown] = reader.rows(read.connection, [order]) if order is not None else [None]
         registered = read.registered([named])
