@@ -418,3 +418,15 @@ async def test_a_grant_that_was_removed_meanwhile_is_not_refreshed(wire, monkeyp
     with pytest.raises(AuthorizationError, match="no grant yet"):
         await wire.tokens.live(S1)
     assert wire.refreshes == 0
+
+
+async def test_a_lost_key_of_one_access_token_stops_no_other_seller(wire):
+    token = await wire.tokens.live(S2)
+    await wire.tokens.live(S1)
+    sealed = TokenCipher(Fernet.generate_key().decode()).encrypt("at")
+    with wire.state.begin() as connection:
+        of_one = schema.grants.c.seller_id == S1
+        connection.execute(sa.update(schema.grants).where(of_one).values(access_token=sealed))
+    live = wire.other_tokens().live
+    lost, served = await asyncio.gather(live(S1), live(S2), return_exceptions=True)
+    assert (type(lost), served) == (ConfigurationError, token)
