@@ -389,6 +389,7 @@ def test_what_cannot_be_dismissed_is_named_and_the_rest_is_done(feedamp_env):
     first, second = (r["reject_id"] for r in feedamp_env.run("rejected", "list", "--json").json)
     assert feedamp_env.run("rejected", "dismiss", first, "--reason", " ").code == 2
     feedamp_env.deliver("c.jsonl", "M-1")
+    assert show(feedamp_env)["rejected"] == []  # its own is superseded, and the open one is of another order
     done = feedamp_env.run("rejected", "dismiss", "0123", first, second, "--reason", "tests")
     assert done.code == 1
     assert "There is no reject 0123" in done.err
