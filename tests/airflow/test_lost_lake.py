@@ -36,6 +36,7 @@ def test_runs_refuse_a_lake_that_is_away_before_any_request(away):
         done = away.run(*words)
         assert (done.code, f"The lake {away.folder / 'lake'} is empty" in done.err) == (2, True)
     assert len(env.sandbox.requests) == asked
+    assert f"The lake {away.folder / 'lake'} is empty" in away.run("doctor").out
     assert not (away.folder / "lake").exists()
     (away.folder / "unmounted").rename(away.folder / "lake")
     assert env.run_dag("place_orders").state == "success"

@@ -34,7 +34,7 @@ def refuse_lost_lake(resources: Resources) -> None:
     if is_lost:
         raise ConfigurationError(
             f"The lake {lake.storage.url} is empty, although the state knows manifests of it: mount its disk, correct [feedamp] "
-            "lake_url, or restore it from a backup. If it is lost, `feedamp lake verify --repair` begins a new one."
+            "lake_url, or restore it from a backup. If it is lost, `feedamp lake verify --repair`, run twice, begins a new one."
         )
 
 

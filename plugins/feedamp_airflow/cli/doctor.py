@@ -25,6 +25,7 @@ from feedamp.rules.origin import not_confirmed, others
 from feedamp.state import HEAD, data_key, departures, encrypted_values, erasures, grants, overview
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+from feedamp.steps.lost_manifests import refuse_lost_lake
 from feedamp.storage import Storage, shown_url
 from feedamp_airflow import config, telling
 from feedamp_airflow.audience import Audience
@@ -122,7 +123,7 @@ def _checks(out: Output) -> Iterator[Check]:
         yield tried("accounts", lambda: examine_accounts(resources, out.reader))
         yield tried("inbox", lambda: _inbox(resources.inbox))
         stores = [
-            tried("lake", lambda: _lake(resources.lake)),
+            tried("lake", lambda: _known_lake(resources)),
             tried("warehouse", lambda: _warehouse(options, resources)),
         ]
         yield from stores
@@ -290,6 +291,11 @@ def _inbox(store: Storage) -> str:
         except FileNotFoundError:  # a bucket has no folders: an absent prefix is an empty inbox
             names = []
     return f"{store.url} holds {counted(len(names), 'file')}"
+
+
+def _known_lake(resources: Resources) -> str:
+    refuse_lost_lake(resources)  # first: the probe would make the folder of a disk that is not mounted
+    return _lake(resources.lake)
 
 
 def _lake(lake: Lake) -> str:
