@@ -102,7 +102,13 @@ def test_an_order_that_moves_while_it_is_compared_is_left_to_the_next_run(agreed
     assert "M-1" not in agreed.sandbox.orders(SELLER)
     assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "closed")
     agreed.load()
-    assert repair(agreed).extra == {"differences": 1, "repaired": 1, "left": 0, "not_extracted_yet": 0}
+    assert repair(agreed).extra == {
+        "differences": 1,
+        "sent": 1,
+        "repaired": 1,
+        "left": 0,
+        "not_extracted_yet": 0,
+    }
     assert "M-1" in agreed.sandbox.orders(SELLER)
 
 
@@ -144,7 +150,13 @@ def test_an_order_that_close_works_on_is_left_to_close(agreed: Env) -> None:
     }  # the warehouse's status
     assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "settled")
     leave_lease(agreed.state, f"{CLOSE}/M-1")  # its process has died on another machine
-    assert repair(agreed).extra == {"differences": 3, "repaired": 3, "left": 0, "not_extracted_yet": 0}
+    assert repair(agreed).extra == {
+        "differences": 3,
+        "sent": 1,
+        "repaired": 3,
+        "left": 0,
+        "not_extracted_yet": 0,
+    }
     assert agreed.order("M-1").phase == "closed"
     assert "M-2" in agreed.sandbox.orders(SELLER)
 
