@@ -19,6 +19,8 @@ from postgres_server import server  # noqa: F401 - a fixture
 from postgres_warehouses import address_of, looking
 from processes import Crew, crew
 
+from crashes.clock import Clock
+from feedamp.state import State
 from feedamp.tables import Table
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -102,6 +104,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state.db"
     return str(request.getfixturevalue("server").database())
+
+
+@pytest.fixture
+def state(url: str) -> Iterator[State]:
+    """A state at noon, whose clock keeps still."""
+    with closing(State(url, clock=Clock(keeps_still=True).now)) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

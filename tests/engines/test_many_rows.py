@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -22,12 +20,6 @@ CHANGE = (
     .where(leases.c.name == sa.bindparam("of_name"), leases.c.beat < sa.bindparam("below"))
     .values(owner=sa.bindparam("owner"))
 )
-
-
-@pytest.fixture
-def state(url: str) -> Iterator[State]:
-    with closing(State(url)) as opened:
-        yield opened
 
 
 def lease(name: str, **values: object) -> dict[str, object]:

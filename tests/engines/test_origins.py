@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from wire import CONN, KEY
 
-from crashes.clock import NOON, Clock
-from feedamp.state import State, grants, schema, sellers, watermarks
+from crashes.clock import NOON
+from feedamp.state import grants, schema, sellers, watermarks
 from feedamp.state.token_cipher import TokenCipher
 
 OURS, THEIRS = "https://one.example:443", "https://other.example:443"
-
-
-@pytest.fixture
-def state(url):
-    with closing(State(url, clock=Clock(keeps_still=True).now)) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("origin", [OURS, None])

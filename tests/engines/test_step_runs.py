@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import timedelta
 
 import pytest
 
-from crashes.clock import NOON, Clock
+from crashes.clock import NOON
 from feedamp.rules.failure_summary import Told
-from feedamp.state import State, step_runs
+from feedamp.state import step_runs
 
 RUN, OTHER = "manual__1", "manual__2"
 FAILED = Told(failed=1, error="why")
 TASKS = ((RUN, "extract", 0), (RUN, "extract", 1), (RUN, "load", 0), (OTHER, "extract", 0))
-
-
-@pytest.fixture
-def state(url):
-    with closing(State(url, clock=Clock(keeps_still=True).now)) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("told", [FAILED, None])
