@@ -313,6 +313,7 @@ def test_a_consent_that_was_refused_comes_from_stdin(shop, monkeypatch):
     assert (done.code, "did not consent (access_denied)" in done.err) == (1, True)
 
 
+@pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize(
     "text",
     [

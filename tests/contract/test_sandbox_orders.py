@@ -181,6 +181,7 @@ def test_all_problems_of_a_body_are_named_at_once(probe):
     ]
 
 
+@pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [

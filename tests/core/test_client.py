@@ -236,6 +236,7 @@ def test_what_is_called_a_token_is_taken_out_whoever_has_it(body, left):
     assert without(body, "at-of-S1") == left
 
 
+@pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize(
     ("body", "reasons"),
     [

@@ -111,6 +111,7 @@ def test_a_kept_order_is_judged_again_under_other_rules():
     assert (again.row_hash, again.rows) == (bad.row_hash, 2)
 
 
+@pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize(
     "raw",
     ["", "7", "[]", "[7]", '[{"": ["S1"]}]', '[{"seller_id": 7, "order_lines.quantity": 7}]', "[" * 100_000],

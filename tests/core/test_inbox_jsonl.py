@@ -77,6 +77,7 @@ def test_the_same_order_twice_comes_twice_in_order():
     ]
 
 
+@pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize(
     ("line", "field", "code"),
     [

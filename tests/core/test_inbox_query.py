@@ -167,6 +167,7 @@ def test_a_value_that_cannot_be_read_costs_its_row_alone(order, codes):
     assert rows[2].row_hash == read_one("S1", order).row_hash  # wherever the row is in the result
 
 
+@pytest.mark.usefixtures("without_collection")
 def test_json_that_is_nested_too_deep_costs_its_row_alone():
     order: list[Any] = []
     for _ in range(100_000):

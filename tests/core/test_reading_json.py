@@ -76,6 +76,7 @@ def test_a_number_that_no_decimal_holds_fails_its_order_alone():
     assert caught.value.where == "order_lines[0].unit_price"
 
 
+@pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize(
     "body",
     [

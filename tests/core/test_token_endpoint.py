@@ -110,6 +110,7 @@ async def test_a_2xx_that_is_no_pair_is_unclear_for_the_token_may_be_spent(body)
         await asked(answer(body))
 
 
+@pytest.mark.usefixtures("without_collection")
 async def test_a_pair_beside_what_is_nested_too_deep_is_not_lost():
     beside = b'"note":"\\u0000","debug":' + b"[" * 900 + b"]" * 900
     pair, _ = await asked(answer(b'{"access_token":"at-1","refresh_token":"rt-1",' + beside + b"}"))
