@@ -10,7 +10,7 @@ from functools import partial
 from feedamp import errors
 from feedamp.api.client import Check
 from feedamp.api.clients import Clients
-from feedamp.api.orders_by_number import chunks_of_numbers, read_alone
+from feedamp.api.orders_by_number import NUMBERS_PER_REQUEST, chunks_of_numbers, read_alone
 from feedamp.api.pages import UnreadableOrder
 from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
@@ -71,8 +71,11 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
         # One list request at a time, so that memory does not grow with the orders (promise 11), and of no more orders than
         # can be closed while it is fresh.
         at_most = client.requests_in(STILL_FRESH_S)
-        for numbers in chunks_of_numbers(closable[seller.seller_id], at_most=at_most):
-            await closer.close(numbers)
+        try:
+            for numbers in chunks_of_numbers(closable[seller.seller_id], at_most=at_most):
+                await closer.close(numbers)
+        finally:
+            await closer.read_back(at_least=1)
 
     with_work = [seller for seller in found if seller.seller_id in closable]
     planned = sum(len(numbers) for numbers in closable.values())
@@ -87,30 +90,34 @@ class _Closer(SellerJob):
         super().__init__(*job)
         self._moments = moments
         self._busy = busy  # orders that other processes were still closing when they were tried the last time
+        self._closed: list[str] = []  # and not read back yet
 
     async def close(self, numbers: list[str]) -> None:
         self._resources.read_only.check()
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         orders = {read.order.mp_order_number: read for read in await self._read_by_number(numbers)}
-        closed: list[str] = []
 
         async def one(number: str) -> None:
             if number in orders and await self._close_alone(*orders[number]):
-                closed.append(number)
+                self._closed.append(number)
 
         async def watch(busy: Sequence[str]) -> None:
             await self._state.leases.watch("close", self._seller_id, busy)
             orders.clear()  # a process that died may have sent its PUT
             orders.update((read.order.mp_order_number, read) for read in await self._read_by_number(busy))
 
-        try:
-            left = await run_per_order(
-                self._seller_id, list(orders), self._result, one, watch=watch, at_once=ORDERS_AT_ONCE
-            )
-            self._busy.update(((self._seller_id, number), error) for number, error in left.items())
-        finally:
-            await read_back(self._resources, self._client, closed, run_id=self._run.run_id)
+        left = await run_per_order(
+            self._seller_id, list(orders), self._result, one, watch=watch, at_once=ORDERS_AT_ONCE
+        )
+        self._busy.update(((self._seller_id, number), error) for number, error in left.items())
+        await self.read_back(at_least=NUMBERS_PER_REQUEST)
+
+    async def read_back(self, *, at_least: int) -> None:
+        """Reads what was closed back, if it is so many: at a low rate, portions of a few orders share a request."""
+        while len(self._closed) >= at_least:
+            numbers, self._closed = self._closed[:NUMBERS_PER_REQUEST], self._closed[NUMBERS_PER_REQUEST:]
+            await read_back(self._resources, self._client, numbers, run_id=self._run.run_id)
 
     async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
         """Closes an order while holding its lease; False if it stays open. BusyError if another process may be closing it."""
