@@ -148,6 +148,22 @@ def test_a_difference_stays_in_another_text_and_comes_back_with_its_row(env: Env
         assert env.reject_codes() == codes
 
 
+def test_a_difference_of_a_row_that_changed_the_state_comes_back_with_its_row(env: Env) -> None:
+    """The ledger names that row as the one that the state comes from, but not the body."""
+    env.placed("M-1", marketplace_state="PENDING")
+    differs = jsonl([env.body("M-1", units=3)])
+    for content, codes in (
+        (differs, [("inbox", "body_changed")]),
+        (jsonl([env.body("M-2")]), []),
+        (differs, [("inbox", "body_changed")]),
+    ):
+        env.clock.skip(minutes=1)
+        drop_bytes(env, "2.jsonl", content)
+        env.intake()
+        env.place()
+        assert env.reject_codes() == codes
+
+
 def test_a_difference_is_on_record_once_although_a_file_of_each_day_has_it(env: Env) -> None:
     env.placed("M-1")
     for day in ("2", "3"):

@@ -28,7 +28,7 @@ from feedamp.rules.stored_body import FULL
 from feedamp.rules.units import LineUnits
 from feedamp.state.columns import columns_of, decoded
 from feedamp.state.many_rows import execute_many
-from feedamp.state.schema import orders, snapshots
+from feedamp.state.schema import orders, rejected_orders, snapshots
 from feedamp.state.statements import (
     by_seller,
     change_order,
@@ -100,9 +100,18 @@ def read_all(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tu
 
 
 def row_hashes(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Of which row each order is as it stands, by seller and number; orders that wait for a body are left out."""
+    """Of which row each order is as it stands, by seller and number.
+
+    Orders that wait for a body are left out, and those whose row differs in other fields than the state: that is on record.
+    """
     waits_for_body = sa.and_(orders.c.body_kind != FULL, orders.c.phase.in_(OPEN_PHASES))
-    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.row_hash).where(~waits_for_body)
+    differs = sa.exists().where(
+        rejected_orders.c.source == orders.c.source,
+        rejected_orders.c.row_number == orders.c.source_row,
+        rejected_orders.c.row_hash == orders.c.row_hash,
+    )
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.row_hash)
+    query = query.where(~waits_for_body, ~differs)
     return {
         (row.seller_id, row.mp_order_number): row.row_hash
         for part in in_parts(keys)
