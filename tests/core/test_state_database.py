@@ -52,7 +52,7 @@ def test_a_changed_schema_has_a_new_head():
     columns = [(str(c), str(c.type), c.nullable, c.primary_key) for t in metadata.sorted_tables for c in t.c]
     indexes = [(i.name, *map(str, i.columns)) for t in metadata.tables.values() for i in t.indexes]
     digest = hashlib.sha256(repr((sorted(columns), sorted(indexes))).encode()).hexdigest()[:16]
-    assert (HEAD, digest) == ("0037", "7f4ac9ea59bb7b9c")
+    assert (HEAD, digest) == ("0038", "9cf3f15317802f78")
 
 
 def test_a_fresh_file_is_brought_to_the_head(tmp_path):
@@ -220,7 +220,10 @@ def test_work_of_a_shard_is_found_without_reading_all_open_orders(state):
         ledger.to_read_back(connection, shard, now=NOON)
         findings.to_report(connection, shard)
         sellers.find(connection, shard)
-    changed, lingering, closable, unusable, reported, due, not_due, read_back, to_report, found = plans
+        open_orders.held_under_other_codes(
+            connection, shard, {"missing_carrier": "A", "shared_tracking": None}
+        )
+    changed, lingering, closable, unusable, reported, due, not_due, read_back, to_report, found, held = plans
     assert "snapshots USING INDEX snapshots_changed (seller_id=?)" in changed
     assert "snapshots USING INDEX snapshots_stuck (seller_id=?)" in lingering
     assert "snapshots USING INDEX snapshots_closable (seller_id=?)" in closable
@@ -231,6 +234,7 @@ def test_work_of_a_shard_is_found_without_reading_all_open_orders(state):
     assert read_back == "SEARCH orders USING INDEX orders_to_read_back (seller_id=?)"
     assert "findings USING INDEX findings_by" in to_report
     assert "sellers USING INDEX sqlite_autoindex_sellers_1 (seller_id=?)" in found
+    assert "findings USING COVERING INDEX findings_held (state=? AND seller_id=?)" in held
     assert not [plan for plan in plans if "SCAN" in plan]
 
 

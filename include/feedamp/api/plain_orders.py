@@ -97,7 +97,7 @@ class _Order(msgspec.Struct, gc=False):
     errors: tuple[ListedError, ...] | None = None
 
 
-_MOMENTS = tuple(name for name in _Order.__struct_fields__ if name.endswith("_date"))
+_MOMENTS = tuple(field.name for field in msgspec.structs.fields(Order) if field.type == datetime | None)
 
 
 class _NotPlainError(Exception):

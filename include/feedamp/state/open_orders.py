@@ -17,13 +17,13 @@ from feedamp.models import Snapshot, decode_snapshot
 from feedamp.rules.closing import BY_MARKETPLACE
 from feedamp.rules.evaluation import ReadSnapshot
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.finding import HELD, REPORTED
+from feedamp.rules.finding import REPORTED
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Event, changed, units_changed
 from feedamp.rules.units import count_units
 from feedamp.state import ledger, order_events
 from feedamp.state.columns import columns_of
-from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, MAY_BE_STUCK, findings, orders, snapshots
+from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, IS_HELD, MAY_BE_STUCK, findings, orders, snapshots
 from feedamp.state.statements import (
     as_list,
     by_seller,
@@ -357,7 +357,7 @@ def held_under_other_codes(
     is_of_seller = sa.exists().where(
         is_same_order(snapshots, findings), snapshots.c.waits_for.is_distinct_from(BY_MARKETPLACE)
     )
-    query = _with_findings(HELD).where(sa.or_(*of_kinds), is_of_seller)
+    query = _with_findings(sa.text(IS_HELD)).where(sa.or_(*of_kinds), is_of_seller)
     return by_seller(connection, query.distinct(), seller_ids)
 
 
@@ -467,10 +467,10 @@ def _of_open_orders(
     )
 
 
-def _with_findings(state: str) -> sa.Select[Any]:
-    """Selects seller and number of open orders, for each finding in this state."""
+def _with_findings(condition: sa.ColumnElement[bool] | sa.TextClause) -> sa.Select[Any]:
+    """Selects seller and number of open orders, for each finding of this condition."""
     return sa.select(findings.c.seller_id, findings.c.mp_order_number).where(
-        findings.c.state == state,
+        condition,
         sa.exists().where(is_same_order(orders, findings), orders.c.phase.in_(OPEN_PHASES)),
         of_sellers(findings),
     )
@@ -483,7 +483,7 @@ _STUCK = _of_open_orders(
         sa.or_(snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE),
     )
 )
-_REPORTED = _with_findings(REPORTED)
+_REPORTED = _with_findings(findings.c.state == REPORTED)
 
 
 def _stored(values: dict[str, Any]) -> StoredSnapshot:

@@ -55,6 +55,7 @@ SHIPPED_BUT_WITHDRAWN = (
 )
 IS_CHANGED = "(validated_hash IS NULL OR validated_hash != snapshot_hash)"
 IS_CLOSABLE = "closable"
+IS_HELD = "state = 'held'"
 # Validated, and with a wait in words of `rules/closing.py`; FeedAMP's own may be longer than what Postgres takes into an index.
 IS_WAITING = "(validated_hash = snapshot_hash AND NOT needs_person)"
 MAY_BE_STUCK = "(needs_person OR error_lingers_since IS NOT NULL)"
@@ -339,6 +340,8 @@ findings = _table(
     sa.Column("note", sa.Text),
     sa.Index("findings_by_order", "seller_id", "mp_order_number"),
     sa.Index("findings_by_seller", "state", "seller_id", "found_at"),
+    # Those under another code than `error_codes` has now are found from this index alone, which must have its `state` for that.
+    _partial("findings_held", "state", "seller_id", "kind", "api_code", "mp_order_number", where=IS_HELD),
 )
 
 # What happened to each order, as in the warehouse; the pages and `orders show` read it here. Purged some time after the

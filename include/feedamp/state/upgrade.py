@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateColumn
 from feedamp.rules.order import Phase
 from feedamp.state.schema import data_keys, grants, leases, manifests, metadata, order_events, orders
 
-HEAD = "0037"
+HEAD = "0038"
 _NEVER = datetime(3000, 1, 1, tzinfo=UTC)
 _revision = sa.Table(
     "feedamp_alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
