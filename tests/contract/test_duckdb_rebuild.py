@@ -10,20 +10,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from manifests import Loader, closure, finding, order, placed, snapshot
+from compacting import HISTORY
+from manifests import Loader
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
-
-HISTORY = (
-    placed(0),
-    snapshot(order(1), 1),
-    snapshot(order(1, 1), 2) | finding(2, "to_report"),
-    snapshot(order(2, cancelled=1), 3) | finding(3, "resolved"),
-    closure(4),
-)
 
 
 class Store:

@@ -18,7 +18,7 @@ from manifests import T0, Loader, closure, finding, order, placed, snapshot, sto
 from other_leases import held_elsewhere, use_quick_leases
 
 from crashes.clock import Clock
-from feedamp.errors import BusyError, IncompleteError
+from feedamp.errors import BusyError, ConfigurationError, IncompleteError
 from feedamp.lake import writer as lake_writer
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Manifest, SellerProgress
@@ -355,10 +355,10 @@ def test_a_lake_that_is_away_is_not_said_to_be_done(store: Store) -> None:
         manifests.mark_taken(connection, taken, now=T0)
     root = Path(store.lake.root)
     root.rename(store.folder / "unmounted")
-    with pytest.raises(IncompleteError, match="was not searched"):
+    with pytest.raises(ConfigurationError, match="is empty, although the state knows"):
         store.erase()
     root.mkdir()  # as a folder that waits for its disk
-    with pytest.raises(IncompleteError, match="was not searched"):
+    with pytest.raises(ConfigurationError, match="is empty, although the state knows"):
         store.erase()
     root.rmdir()
     (store.folder / "unmounted").rename(root)

@@ -31,6 +31,7 @@ from feedamp.rules.failure_summary import counted
 from feedamp.state import erasures, manifests
 from feedamp.state.leases import Lease
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, day_of
+from feedamp.steps.lost_manifests import refuse_lost_lake
 
 if TYPE_CHECKING:
     from feedamp.lake.writer import LakeWriter
@@ -62,10 +63,10 @@ def erase_from_lake(
     Raises:
         BusyError: the lake is being compacted, or files of writers from before the mark are still not published; what is
             published is done. Repeat it.
-        IncompleteError: a file or a manifest is missing or damaged, so it cannot be searched; all others are done. Or the
-            lake is empty although the state knows of manifests, as when it is not mounted.
+        IncompleteError: a file or a manifest is missing or damaged, so it cannot be searched; all others are done.
+        ConfigurationError: as `refuse_lost_lake`.
     """
-    _refuse_empty_lake(resources)
+    refuse_lost_lake(resources)
     leaving = Leaving(seller_id, mp_order_number)
     counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     for pause_s in resources.state.leases.looks([LEASE]):
@@ -118,31 +119,16 @@ def erase_from_warehouse(
 
     removed = remove_abandoned_copies()
     counts = {"temporary_copies": removed} if removed else {}
+    with resources.state.read() as connection:
+        has_loaded = manifests.has_loaded(connection)
     if resources.warehouse.is_there:
         counts |= resources.warehouse.erase(seller_id, mp_order_number)
-    elif _has_loaded(resources):
+    elif has_loaded:
         raise IncompleteError(
             f"There is no {resources.warehouse.shown}, although manifests were loaded into it, so it was not searched. Mount "
             "its disk, or if it is gone run `feedamp warehouse rebuild`, and repeat the command."
         )
     return counts
-
-
-def _has_loaded(resources: Resources) -> bool:
-    with resources.state.read() as connection:
-        return manifests.has_loaded(connection)
-
-
-def _refuse_empty_lake(resources: Resources) -> None:
-    with resources.state.read() as connection:
-        is_known = manifests.has_loaded(connection) or manifests.is_loading(connection)
-    if is_known and resources.lake.is_empty():
-        storage = resources.lake.storage
-        storage.check_bucket()
-        raise IncompleteError(
-            f"The lake {storage.url} is empty, although the state knows manifests of it, so it was not searched. Mount its "
-            "disk, correct [feedamp] lake_url or restore it from a backup, and repeat the command."
-        )
 
 
 def _erase_from_manifests(
