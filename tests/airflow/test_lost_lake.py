@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from airflow_env import task_states
 from console import SELLER
 
 from feedamp.errors import ConfigurationError
+from feedamp.state.schema import manifests
 from feedamp.steps.lost_manifests import refuse_lost_lake
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -67,6 +72,22 @@ def test_a_lost_lake_is_begun_again_on_purpose(away, with_warehouse):
         "M-2",
         "S-1",
     }
+
+
+def test_a_lake_that_was_lost_while_a_task_wrote_is_refused_too(away):
+    """Its one manifest is of that task; the others were announced more than a day before."""
+    away.reopen()
+    with away.resources.state.begin() as connection:
+        connection.execute(sa.update(manifests).values(planned_at=LONG_AGO))
+    away.deliver("c.jsonl", "M-4")
+    away.place()
+    away.load()
+    with pytest.raises(ConfigurationError, match="has only new manifests, although the state knows earlier"):
+        refuse_lost_lake(away.resources)
+    shutil.copytree(away.folder / "unmounted", away.folder / "lake", dirs_exist_ok=True)
+    refuse_lost_lake(away.resources)
+    away.resources.lake.remove(min(away.resources.lake.manifest_paths()))
+    refuse_lost_lake(away.resources)  # one lost manifest is no lost lake
 
 
 def test_a_lake_that_lost_its_oldest_or_newest_manifest_is_not_lost(feedamp_env):

@@ -1,7 +1,7 @@
 """Manifests on their way to the warehouse: announced, published, taken into the state, loaded."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -53,10 +53,20 @@ def are_taken(connection: Connection, paths: Collection[str]) -> bool:
     return taken == len(set(paths))
 
 
-def last_taken(connection: Connection) -> str | None:
-    """Path of a manifest of the last day from which any was taken into the state; None if there is none."""
+def first_taken(connection: Connection) -> str | None:
+    """Path of a manifest of the first day from which any was taken into the state; None if there is none."""
     query = sa.select(manifests.c.path).where(manifests.c.taken_at.is_not(None))
-    return connection.execute(query.order_by(manifests.c.path.desc()).limit(1)).scalar_one_or_none()
+    return connection.execute(query.order_by(manifests.c.path).limit(1)).scalar_one_or_none()
+
+
+def taken_long_before_last(connection: Connection, at_least: timedelta) -> set[str]:
+    """Paths of manifests that the state has taken in, announced so long before the last of them."""
+    is_taken = manifests.c.taken_at.is_not(None)
+    last = connection.execute(sa.select(sa.func.max(manifests.c.planned_at)).where(is_taken)).scalar_one()
+    if last is None:
+        return set()
+    query = sa.select(manifests.c.path).where(is_taken, manifests.c.planned_at <= last - at_least)
+    return set(connection.execute(query).scalars())
 
 
 def mark_taken(connection: Connection, path: str, *, now: datetime) -> None:

@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 # An order is read back by the next extraction, so a manifest holds orders that were closed shortly before it.
 ENDED_BEFORE_MANIFEST = timedelta(days=1)
 WHOLE = "-whole-"  # in the name of a manifest of full snapshots
+# A lake that has nothing from longer before the last manifest was begun in the place of another.
+A_NEW_LAKE = timedelta(days=1)
 OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
 
 
@@ -21,20 +23,26 @@ def refuse_lost_lake(resources: Resources) -> None:
 
     A lake that cannot be reached stops no work that needs none, such as placing orders; what needs it will say so.
 
-    Raises a ConfigurationError if the lake has no manifest, although the state has taken some in.
+    Raises a ConfigurationError if the lake has no manifest, although the state has taken some in, or none from before the
+    last day: a task that was writing when the lake was lost has begun a new one.
     """
     lake = resources.lake
     with resources.state.read() as connection:
-        last = manifests.last_taken(connection)
+        first = manifests.first_taken(connection)
     try:
-        is_lost = last is not None and not lake.is_published(last) and lake.is_empty()
+        if first is None or lake.is_published(first):
+            return
+        paths = lake.manifest_paths()
     except (TransientError, OSError) as error:
         log.warning("Whether the lake %s has its manifests is not known: %s", lake.storage.url, error)
         return
-    if is_lost:
+    with resources.state.read() as connection:
+        earlier = manifests.taken_long_before_last(connection, A_NEW_LAKE)
+    if not paths or (earlier and paths.isdisjoint(earlier)):
+        what, knows = ("has only new manifests", "earlier ones") if paths else ("is empty", "manifests of it")
         raise ConfigurationError(
-            f"The lake {lake.storage.url} is empty, although the state knows manifests of it: mount its disk, correct [feedamp] "
-            "lake_url, or restore it from a backup. If it is lost, `feedamp lake verify --repair`, run twice, begins a new one."
+            f"The lake {lake.storage.url} {what}, although the state knows {knows}: mount its disk, correct [feedamp] lake_url, or "
+            "restore it from a backup. If it is lost, `feedamp lake verify --repair`, run twice, begins a new one."
         )
 
 
