@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from order_samples import CSV_ROW, good_line, good_order, inbox_file
 
-from feedamp.inbox import BadRow, OrderRow, read_again, read_rows
+from feedamp.inbox import BadRow, OrderRow, flat_csv, parquet, read_again, read_rows
 from feedamp.inbox.parquet import read_parquet
 from feedamp.order_body import BodyRules
 
@@ -122,12 +122,13 @@ def test_a_value_that_python_cannot_hold_costs_its_row_and_is_named(tmp_path):
     assert not bad.file_fault
 
 
-def test_a_flat_table_with_more_cells_than_fit_is_rejected_once():
+def test_a_flat_table_with_more_cells_than_fit_is_rejected_once(monkeypatch):
+    monkeypatch.setattr(flat_csv, "MAX_UNPACKED_BYTES", 5_000)
     pages = io.BytesIO()
     row = CSV_ROW | {"delivery_notes": "x" * 1000}
     pq.write_table(pa.Table.from_pylist([row | {"mp_order_number": f"M-{at}"} for at in range(9)]), pages)
     pages.seek(0)
-    [bad] = read_parquet(pages, "a.parquet", RULES, max_flat_bytes=5_000)
+    [bad] = read_parquet(pages, "a.parquet", RULES)
     assert isinstance(bad, BadRow)
     assert (bad.row_number, bad.rows, fate(bad)) == (0, 9, [("", "too_large")])
     assert bad.file_fault
@@ -187,11 +188,12 @@ def test_a_table_without_the_columns_is_rejected_row_by_row(tmp_path):
     assert [[field for field, _ in fate(row)] for row in rows] == [["seller_id", "id", "order"]] * 2
 
 
-def test_large_rows_cost_themselves_until_there_are_too_many(tmp_path):
+def test_large_rows_cost_themselves_until_there_are_too_many(monkeypatch, tmp_path):
+    monkeypatch.setattr(parquet, "MAX_ORDER_BYTES", 5_000)
     orders = [json.dumps(good_order(delivery_notes="x" * size), default=float) for size in (0, *[5_000] * 30)]
     pq.write_table(pa.table({"seller_id": ["S1"] * 31, "order": orders}), tmp_path / "a.parquet")
     with (tmp_path / "a.parquet").open("rb") as stream:
-        good, *large, file = read_parquet(stream, "a.parquet", RULES, max_row_bytes=5_000)
+        good, *large, file = read_parquet(stream, "a.parquet", RULES)
     assert fate(good) == "M-1"
     assert [fate(row) for row in large] == [[("", "too_large")]] * 20
     assert isinstance(file, BadRow)
@@ -206,12 +208,13 @@ def test_a_damaged_file_is_rejected_as_a_whole(tmp_path, keep):
     assert (row.row_number, fate(row)) == (0, [("", "unreadable")])
 
 
-def test_a_file_that_takes_more_memory_than_allowed_is_rejected(tmp_path):
+def test_a_file_that_takes_more_memory_than_allowed_is_rejected(monkeypatch, tmp_path):
+    monkeypatch.setattr(parquet, "MAX_MEMORY_BYTES", 100 << 20)
     orders = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array(["x" * 1_000_000]))
     table = pa.table({"seller_id": ["S1"] * 200, "order": orders})
     pq.write_table(table, tmp_path / "a.parquet", store_schema=False)  # decoded to 200 MB
     with (tmp_path / "a.parquet").open("rb") as stream:
-        (row,) = read_parquet(stream, "a.parquet", RULES, max_memory=100 << 20)
+        (row,) = read_parquet(stream, "a.parquet", RULES)
     assert isinstance(row, BadRow)
     assert (fate(row), row.rows) == ([("", "too_large")], 200)
     assert "more memory" in str(row.file_fault)

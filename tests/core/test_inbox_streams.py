@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 from order_samples import CSV_ROW, csv_line, csv_text, inbox_file, jsonl_row
 
-from feedamp.inbox import BadRow, OrderRow, read_rows
+from feedamp.inbox import BadRow, OrderRow, flat_csv, read_rows, streams
 from feedamp.inbox.csv_records import records
 from feedamp.inbox.flat_csv import read_csv
 from feedamp.inbox.streams import HashedStream, TextStream
@@ -57,9 +57,10 @@ def test_a_packed_file_that_breaks_off_says_so_and_takes_no_cut_line(tmp_path, m
     assert all(isinstance(row, OrderRow) for row in rows[:-1])
 
 
-@pytest.mark.parametrize("limits", [{"max_bytes": len(LINES) - 1}, {"max_lines": 1}])
-def test_a_file_that_unpacks_to_more_than_the_limit_is_cut_there(limits):
-    stream = TextStream(HashedStream(io.BytesIO(zlib.compress(LINES, wbits=31))), is_packed=True, **limits)
+@pytest.mark.parametrize(("limit", "value"), [("MAX_UNPACKED_BYTES", len(LINES) - 1), ("MAX_LINES", 1)])
+def test_a_file_that_unpacks_to_more_than_the_limit_is_cut_there(monkeypatch, limit, value):
+    monkeypatch.setattr(streams, limit, value)
+    stream = TextStream(HashedStream(io.BytesIO(zlib.compress(LINES, wbits=31))), is_packed=True)
     assert b"".join(iter(stream.read, b"")) == b""
     assert stream.fault is not None
     assert stream.fault.code == "too_large"
@@ -89,9 +90,10 @@ def test_a_record_of_several_lines_is_whole_although_a_quote_before_it_is_open()
     assert fates(rows) == [(2, "wrong_type"), "M-2"]
 
 
-def test_an_order_with_more_rows_than_an_order_may_have_is_one_small_reject():
+def test_an_order_with_more_rows_than_an_order_may_have_is_one_small_reject(monkeypatch):
+    monkeypatch.setattr(flat_csv, "MAX_ROWS_BYTES", 10_000)
     content = csv_text(*(csv_line(str(at)) for at in range(50)), CSV_ROW | {"mp_order_number": "M-2"})
-    bad, good = read_csv(io.BytesIO(content), "a.csv", RULES, max_bytes=10_000)
+    bad, good = read_csv(io.BytesIO(content), "a.csv", RULES)
     assert isinstance(bad, BadRow)
     assert [(reason.field, reason.code) for reason in bad.reasons] == [("order_lines", "too_large")]
     assert (bad.rows, bad.seller_id, bad.mp_order_number) == (50, "S1", "M-1")

@@ -188,6 +188,7 @@ def test_claimed_rows_are_read_to_the_end_through_outages(
     monkeypatch.setattr(
         reconnect, "_ROWS_REMEMBERED", 3
     )  # a transaction that has read more cannot be repeated
+    monkeypatch.setattr(outbox, "_ROWS_PER_QUERY", 2)
     with state.begin() as connection:
         rows = [
             {"table_name": "runs", "payload": f'{{"orders": {n}}}', "recorded_at": NOON} for n in range(7)
@@ -195,7 +196,7 @@ def test_claimed_rows_are_read_to_the_end_through_outages(
         connection.execute(sa.insert(schema.outbox), rows)
         outbox.claim(connection, "m")
     read = []
-    for _, row in outbox.claimed_rows(state.read, "m", rows_per_query=2):
+    for _, row in outbox.claimed_rows(state.read, "m"):
         read.append(row["orders"])
         break_connections(url)
     assert read == list(range(7))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from order_samples import csv_text
 from crashes.clock import NOON
 from feedamp.run import Run
 from feedamp.state import inbox_files, overview, rejects
-from feedamp.steps.place_orders import read_inbox
+from feedamp.steps.place_orders import read_inbox, read_inbox_file
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 from feedamp.steps.place_orders.ingest_row import ROWS_PER_TRANSACTION
 from feedamp.steps.step_end import finish
@@ -291,7 +290,7 @@ def test_a_file_of_bad_rows_does_not_fill_the_state(
     env: Env, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The limit takes effect after a transaction; the good rows before it and the next file are taken."""
-    monkeypatch.setattr(read_inbox, "take_file", partial(read_inbox.take_file, max_rejected=5))
+    monkeypatch.setattr(read_inbox_file, "MAX_REJECTED_ROWS", 5)
     count = 2 * ROWS_PER_TRANSACTION
 
     def drop(currency: str) -> None:
@@ -316,7 +315,7 @@ def test_a_file_of_bad_rows_does_not_fill_the_state(
 
 
 def test_large_rejected_rows_are_kept_whole_up_to_a_limit(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_inbox, "take_file", partial(read_inbox.take_file, max_kept=25_000))
+    monkeypatch.setattr(read_inbox_file, "MAX_KEPT_WHOLE", 25_000)
     bad = [
         env.body(f"M-{at}", currency="Dollars", delivery_notes="x" * (10_000 if at < 4 else 10))
         for at in range(5)

@@ -52,9 +52,7 @@ GATHER = """
 """
 
 
-def read_csv(
-    stream: IO[bytes] | TextStream, source: str, rules: BodyRules, *, max_bytes: int = MAX_ROWS_BYTES
-) -> Iterator[OrderRow | BadRow]:
+def read_csv(stream: IO[bytes] | TextStream, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     """The orders by their first rows, each with all its deliveries; blank rows are skipped but counted.
 
     A row that does not fit the header makes the order whose number it shows a reject, because one of its lines is lost.
@@ -69,24 +67,16 @@ def read_csv(
         yield _file_reject(source, header, rows, faults)
         return
     cut_at: list[int] = []
-    yield from gather(
-        _kept_rows(found, header.cells if header else [], names, cut_at), source, rules, max_bytes
-    )
+    yield from gather(_kept_rows(found, header.cells if header else [], names, cut_at), source, rules)
     for number in cut_at:
         message = f"the file breaks off within row {number}: what came after it is not known"
         yield reject_file(source, message)
 
 
-def gather(
-    rows: Iterable[Row],
-    source: str,
-    rules: BodyRules,
-    max_bytes: int = MAX_ROWS_BYTES,
-    max_file_bytes: int = MAX_UNPACKED_BYTES,
-) -> Iterator[OrderRow | BadRow]:
-    """The orders of these rows, by their first rows. One whose rows have more than `max_bytes` is rejected unread.
+def gather(rows: Iterable[Row], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+    """The orders of these rows, by their first rows. One whose rows have more than `MAX_ROWS_BYTES` is rejected unread.
 
-    If the cells of all rows have more than `max_file_bytes`, nothing is taken: further lines of an order may follow.
+    If the cells of all rows have more than `MAX_UNPACKED_BYTES`, nothing is taken: further lines of an order may follow.
     """
     with closing(sqlite3.connect("", check_same_thread=False)) as gathered:
         gathered.execute("pragma journal_mode = off")
@@ -95,8 +85,8 @@ def gather(
         for rows_before, (row_number, cells) in enumerate(rows):
             stored = _stored(row_number, cells)
             file_size += len(stored[-1]) - sum(map(len, cells))  # the names are only in the header
-            if file_size > max_file_bytes:
-                message = f"the cells of the file hold more than {max_file_bytes} bytes: split it"
+            if file_size > MAX_UNPACKED_BYTES:
+                message = f"the cells of the file hold more than {MAX_UNPACKED_BYTES} bytes: split it"
                 yield reject_file(source, message, "too_large", rows=rows_before + 1)
                 return
             gathered.execute(INSERT, stored)
@@ -106,10 +96,10 @@ def gather(
             for _, number, text in members:
                 count += 1
                 size += len(text)
-                if size <= max_bytes or not rows_of_order:
+                if size <= MAX_ROWS_BYTES or not rows_of_order:
                     rows_of_order.append((number, json.loads(text)))
-            if size > max_bytes:
-                yield _too_large(source, rows_of_order[0], count, max_bytes)
+            if size > MAX_ROWS_BYTES:
+                yield _too_large(source, rows_of_order[0], count)
                 continue
             for delivery in deliveries(rows_of_order):
                 yield evaluate_order(source, delivery.rows, rules, repeats=delivery.repeats)
@@ -272,9 +262,9 @@ def _escaped(text: str) -> str:
     return text if is_storable(text) and "\\" not in text else json.dumps(text)
 
 
-def _too_large(source: str, first: Row, count: int, max_bytes: int) -> BadRow:
+def _too_large(source: str, first: Row, count: int) -> BadRow:
     number, cells = first
-    message = f"the rows of the order ({count}) hold more than {max_bytes} bytes, which is more than an order may have"
+    message = f"the rows of the order ({count}) hold more than {MAX_ROWS_BYTES} bytes, which is more than an order may have"
     raw = json.dumps([cells])
     origin = Origin(source, number, count, sha256(f"{count}: {raw}"), kept(raw))
     return reject(origin, Reason("order_lines", "too_large", message), content={**cells, "order": cells})

@@ -17,7 +17,7 @@ from feedamp.inbox.csv_columns import JSON_TEXT, NUMBER, SELLER, SHORT_NAMES, he
 from feedamp.inbox.flat_csv import UNFIT, Row, gather, unwrapped
 from feedamp.inbox.jsonl import decode
 from feedamp.inbox.lines import lines
-from feedamp.inbox.streams import MAX_UNPACKED_BYTES, Fault, HashedStream
+from feedamp.inbox.streams import Fault, HashedStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
 from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, reject, reject_file, sha256
 
@@ -31,13 +31,7 @@ _ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "
 
 
 def read_parquet(
-    stream: IO[bytes] | HashedStream,
-    source: str,
-    rules: BodyRules,
-    *,
-    max_row_bytes: int = MAX_ORDER_BYTES,
-    max_memory: int = MAX_MEMORY_BYTES,
-    max_flat_bytes: int = MAX_UNPACKED_BYTES,
+    stream: IO[bytes] | HashedStream, source: str, rules: BodyRules
 ) -> Iterator[OrderRow | BadRow]:
     """An order or reject per row, numbered from 1. A file that cannot be decoded to its end ends with a reject.
 
@@ -47,12 +41,12 @@ def read_parquet(
     """
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
-        with _opened(copy, max_row_bytes, max_memory) as table:
+        with _opened(copy) as table:
             if len(set(table.names)) < len(table.names):
                 yield reject_file(source, "the table has a column more than once", rows=table.promised)
                 return
             if NUMBER in table.names and "order" not in table.names:
-                yield from table.flat_orders(source, rules, max_flat_bytes)
+                yield from table.flat_orders(source, rules)
             else:
                 yield from table.orders(source, rules)
             if table.fault is not None:
@@ -65,7 +59,7 @@ def footer_rows(stream: IO[bytes] | HashedStream) -> int:
     """The number of rows that the footer declares, for a file of any name; 0 if it is not Parquet."""
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
-        with _opened(copy, MAX_ORDER_BYTES, MAX_MEMORY_BYTES) as table:
+        with _opened(copy) as table:
             return table.promised
 
 
@@ -97,7 +91,7 @@ class _Table:
                 reasons = (Reason(path.removeprefix("order."), "unreadable", _UNREADABLE) for path in faults)
                 yield evaluate_cells(row, source, self.read, rules, tuple(reasons))
 
-    def flat_orders(self, source: str, rules: BodyRules, max_bytes: int) -> Iterator[OrderRow | BadRow]:
+    def flat_orders(self, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
         names = [SHORT_NAMES.get(name, name) for name in self.names]
         reasons = list(header_faults(names))
         if reasons:
@@ -106,7 +100,7 @@ class _Table:
             )
             self.fault = None
         else:
-            for row in gather(self._flat_rows(), source, rules, max_file_bytes=max_bytes):
+            for row in gather(self._flat_rows(), source, rules):
                 if isinstance(row, BadRow) and row.file_fault:
                     self.fault = None  # no second one
                     row = replace(row, rows=max(row.rows, self.promised))
@@ -153,7 +147,7 @@ _UNREADABLE = (
 
 
 @contextmanager
-def _opened(copy: IO[bytes], max_row_bytes: int, max_memory: int) -> Iterator[_Table]:
+def _opened(copy: IO[bytes]) -> Iterator[_Table]:
     """The table in a file, read by a process that ends with the block."""
     copy.seek(0)
     starts = copy.read(len(MAGIC)) == MAGIC
@@ -162,7 +156,7 @@ def _opened(copy: IO[bytes], max_row_bytes: int, max_memory: int) -> Iterator[_T
         return
     max_cpu_s = 60 + copy.seek(0, os.SEEK_END) // CPU_BYTES_PER_S
     copy.seek(0)
-    limits = (str(max_row_bytes), str(max_memory), str(max_cpu_s))
+    limits = (str(MAX_ORDER_BYTES), str(MAX_MEMORY_BYTES), str(max_cpu_s))
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _ENVIRONMENT
     with subprocess.Popen(  # noqa: S603 - a program of this package
         [sys.executable, "-P", parquet_rows.__file__, *limits],

@@ -68,23 +68,16 @@ class Fault:
 class TextStream:
     """The UTF-8 text of a file that may be packed with gzip, and may be UTF-16.
 
-    If the file cannot be unpacked to its end, unpacks to more than `max_bytes`, or has more than `max_lines`, the stream
+    If the file cannot be unpacked to its end, unpacks to more than `MAX_UNPACKED_BYTES`, or has more than `MAX_LINES`, the stream
     ends there and `fault` says why. `read` returns at least one byte before the end, and never much more than is asked for.
     """
 
-    def __init__(
-        self,
-        stream: HashedStream,
-        *,
-        is_packed: bool,
-        max_bytes: int = MAX_UNPACKED_BYTES,
-        max_lines: int = MAX_LINES,
-    ) -> None:
+    def __init__(self, stream: HashedStream, *, is_packed: bool) -> None:
         self.fault: Fault | None = None
         self._stream = stream
         self._unpacker = zlib.decompressobj(wbits=31) if is_packed else None
         self._packed = b""
-        self._bytes_left, self._lines_left = max_bytes, max_lines
+        self._bytes_left, self._lines_left = MAX_UNPACKED_BYTES, MAX_LINES
         self._decoder: codecs.IncrementalDecoder | None = None
         self._start = self._unpacked(CHUNK_BYTES)
         encoding = _encoding(self._start)

@@ -106,30 +106,27 @@ def unclaim(connection: Connection, manifest: str) -> None:
 
 
 def claimed_rows(
-    read: Callable[[], AbstractContextManager[Connection]],
-    manifest: str,
-    *,
-    rows_per_query: int = _ROWS_PER_QUERY,
+    read: Callable[[], AbstractContextManager[Connection]], manifest: str
 ) -> Iterator[tuple[str, Row]]:
     """(table, row) of the rows claimed for a manifest, oldest first; `read` opens a transaction for each query.
 
     One transaction for all of them may be too large to be repeated after an outage, and is not needed: no one but the
     load that has claimed them changes them.
     """
-    yield from _rows(read, outbox.c.manifest == manifest, rows_per_query)
+    yield from _rows(read, outbox.c.manifest == manifest)
 
 
 def waiting_rows(connection: Connection, tables: Sequence[str]) -> Iterator[tuple[str, Row]]:
     """(table, row) of all rows of the named tables in the outbox, claimed or not."""
-    yield from _rows(lambda: nullcontext(connection), outbox.c.table_name.in_(list(tables)), _ROWS_PER_QUERY)
+    yield from _rows(lambda: nullcontext(connection), outbox.c.table_name.in_(list(tables)))
 
 
 def _rows(
-    read: Callable[[], AbstractContextManager[Connection]], which: sa.ColumnElement[bool], rows_per_query: int
+    read: Callable[[], AbstractContextManager[Connection]], which: sa.ColumnElement[bool]
 ) -> Iterator[tuple[str, Row]]:
     """Oldest first, a portion at a time: a cursor of the server would not outlive a lost connection."""
     last_id = 0
-    query = sa.select(outbox).where(which).order_by(outbox.c.id).limit(rows_per_query)
+    query = sa.select(outbox).where(which).order_by(outbox.c.id).limit(_ROWS_PER_QUERY)
     while True:
         with read() as connection:
             entries = connection.execute(query.where(outbox.c.id > last_id)).all()

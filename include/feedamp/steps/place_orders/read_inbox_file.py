@@ -33,33 +33,26 @@ CUT_MARK = "… (cut: the whole row is in the file)"
 
 
 def take_file(
-    resources: Resources,
-    run: Run,
-    file: InboxFile,
-    result: StepResult,
-    *,
-    since: datetime,
-    max_rejected: int = MAX_REJECTED_ROWS,
-    max_kept: int = MAX_KEPT_WHOLE,
+    resources: Resources, run: Run, file: InboxFile, result: StepResult, *, since: datetime
 ) -> None:
     """Takes every row of a file, then marks the file as taken and supersedes the rejects that this version replaces.
 
     A file that cannot be read to its end supersedes only the reject of its earlier file fault. Safe to repeat: a file
     whose pass was interrupted is not marked as taken, and the next pass finishes it. A row that was taken before changes
     nothing, and its reject stays unchanged; in another place of the file it has a new one, dismissed if those of the same
-    text were. A file that another run has taken `since` this one began is counted there. If more than `max_rejected` rows are rejected, the rest of the file is not read.
-    Rejected rows are stored whole up to `max_kept` characters together, then only their beginnings.
+    text were. A file that another run has taken `since` this one began is counted there. If more than `MAX_REJECTED_ROWS` are rejected, the rest of the file is not read.
+    Rejected rows are stored whole up to `MAX_KEPT_WHOLE` characters together, then only their beginnings.
 
     Raises:
         TransientError: the file store, or the state, failed while the file was read. The rows before that are taken; read
             the file again.
     """
-    file_pass = _FilePass(resources, run, file, result, since=since, max_kept=max_kept)
+    file_pass = _FilePass(resources, run, file, result, since=since)
 
     def enough() -> str | None:
-        if file_pass.bad_rows <= max_rejected:
+        if file_pass.bad_rows <= MAX_REJECTED_ROWS:
             return None
-        return f"more than {max_rejected} rows of the file are rejected, and the rest was not read: correct the file"
+        return f"more than {MAX_REJECTED_ROWS} rows of the file are rejected, and the rest was not read: correct the file"
 
     progress = Progress(
         file.name,
@@ -99,20 +92,13 @@ def take_file(
 
 class _FilePass:
     def __init__(
-        self,
-        resources: Resources,
-        run: Run,
-        file: InboxFile,
-        result: StepResult,
-        *,
-        since: datetime,
-        max_kept: int,
+        self, resources: Resources, run: Run, file: InboxFile, result: StepResult, *, since: datetime
     ) -> None:
         self._resources = resources
         self._run = run
         self._file = file
         self._result = result
-        self._kept_left = max_kept
+        self._kept_left = MAX_KEPT_WHOLE
         self._since = since
         self.read = self.rejected = self.bad_rows = self.erased = 0
         self.fault: str | None = None
