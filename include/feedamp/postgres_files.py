@@ -130,7 +130,4 @@ def _seen_by(holders: set[tuple[str, str]]) -> BusyError:
 
 
 def _in_use(why: str) -> BusyError:
-    return BusyError(
-        f"{_LEFT}, because {why} and repeat the command.",
-        retry_after_s=60,
-    )
+    return BusyError(f"{_LEFT}, because {why} and repeat the command.", retry_after_s=60)

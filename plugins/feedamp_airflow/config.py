@@ -279,9 +279,8 @@ class _Reader:
         text = _text("error_codes")
         if text is None:
             return {}
-        from feedamp.rules.checks import (
-            Kind,
-        )  # late: it brings all carriers, and every task imports this module
+        # Late: it brings all carriers, and every task imports this module.
+        from feedamp.rules.checks import Kind
 
         codes = self.json("error_codes", text, {})
         kinds = {kind.value for kind in Kind}

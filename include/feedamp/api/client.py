@@ -20,14 +20,7 @@ from multidict import CIMultiDict
 
 from feedamp.api.bad_answers import raise_for_status, without
 from feedamp.api.clock_check import ClockCheck
-from feedamp.api.decoding import (
-    cursor_of,
-    number_of,
-    read_fulfillments,
-    read_order,
-    read_page,
-    salvage_page,
-)
+from feedamp.api.decoding import cursor_of, number_of, read_fulfillments, read_order, read_page, salvage_page
 from feedamp.api.json_fields import Coercions
 from feedamp.api.pages import BROKEN, SMALLEST_PAGE, Filters, OrderPage, UnreadableOrder
 from feedamp.api.rate_limit import QUICK_RETRIES, Departure, RateLimiter, Sleep, quick_pause_s
@@ -56,10 +49,7 @@ LONGEST_QUICK_WAIT_S = 20.0
 # Larger answers are not decoded: the decoded values need about twenty times as much memory.
 PAGE_BYTES, ORDER_BYTES = 8 << 20, 16 << 20
 _JSON = {"Content-Type": "application/json"}
-_NOT_DONE = (
-    *(RejectedError, AuthorizationError, PausedError),
-    *(ThrottledError, BusyError, StaleReadError),
-)
+_NOT_DONE = (*(RejectedError, AuthorizationError, PausedError), *(ThrottledError, BusyError, StaleReadError))
 
 
 def no_check() -> None:

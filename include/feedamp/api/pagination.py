@@ -52,12 +52,7 @@ class OrderPages:
     """
 
     def __init__(
-        self,
-        client: FeedAmpClient,
-        filters: Filters,
-        *,
-        start: str | None = None,
-        asks_ahead: bool = False,
+        self, client: FeedAmpClient, filters: Filters, *, start: str | None = None, asks_ahead: bool = False
     ) -> None:
         """`start` is the cursor of the first page that the first read asks for; None: the beginning of the list.
 

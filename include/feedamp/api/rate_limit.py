@@ -40,11 +40,7 @@ class Departure:
     """A request that is to leave: with `async with`, it has its slot. Call it with the `time.monotonic()` at which it was sent."""
 
     def __init__(
-        self,
-        limiter: RateLimiter,
-        seller_id: str,
-        room: asyncio.Semaphore,
-        queues: tuple[asyncio.Lock, ...],
+        self, limiter: RateLimiter, seller_id: str, room: asyncio.Semaphore, queues: tuple[asyncio.Lock, ...]
     ) -> None:
         self._limiter = limiter
         self._seller_id = seller_id

@@ -380,10 +380,8 @@ class Tokens:
                 "FeedAMP answered a token call without an access token; its refresh token is stored.",
                 seller_id=grant.seller_id,
             )
-        if (
-            not is_stored
-        ):  # the caller checks the grant that has replaced this one: it may not be compared yet
-            return None
+        if not is_stored:
+            return None  # the caller checks the grant that has replaced this one: it may not be compared yet
         lease.is_released = True  # with the tokens
         version = (grant.consent, grant.generation + 1)
         return Token(

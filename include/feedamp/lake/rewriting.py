@@ -48,11 +48,7 @@ class Leaving:
 
 
 def rewritten(
-    lake: Lake,
-    files: Iterable[LakeFile],
-    erased: Erased,
-    beside: BesideFile,
-    leaving: Leaving | None = None,
+    lake: Lake, files: Iterable[LakeFile], erased: Erased, beside: BesideFile, leaving: Leaving | None = None
 ) -> list[LakeFile]:
     """The files without rows that were erased; those that hold none are the same, those that hold no other are left out.
 

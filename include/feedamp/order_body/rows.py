@@ -9,14 +9,7 @@ from typing import Any
 
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.check import check_body
-from feedamp.order_body.reject_reasons import (
-    BadValueError,
-    Reason,
-    ReasonCode,
-    capped,
-    is_storable,
-    storable,
-)
+from feedamp.order_body.reject_reasons import BadValueError, Reason, ReasonCode, capped, is_storable, storable
 from feedamp.order_body.values import MAX_KEY_CHARS, seller_id, trimmed
 
 # Limit of an order's text: thirty thousand lines. FeedAMP states no limit (contract Q30).

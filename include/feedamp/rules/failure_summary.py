@@ -28,9 +28,8 @@ class Trouble:
     """One reason, in the words of its first occurrence, and every seller it concerns."""
 
     text: str
-    orders: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # order numbers by seller; empty where the text names no order
+    # Order numbers by seller; empty where the text names no order.
+    orders: dict[str, list[str]] = field(default_factory=dict)
     cause: Exception | None = None  # an unexpected error; its traceback is logged once
 
     def line(self, noun: str = "seller") -> str:

@@ -284,9 +284,8 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
     for entry in snapshot.fulfillments:
         for name in ("shipments", "cancellations"):
             path = f"order_lines[{entry.mp_line_number}].{name}"
-            for item in getattr(
-                entry, name
-            ):  # a line may have two entries; the index continues, as in `lake/flatten.py`
+            # A line may have two entries; the index continues, as in `lake/flatten.py`.
+            for item in getattr(entry, name):
                 at = counts[path] = counts.get(path, -1) + 1
                 facts[f"{path}[{at}]"] = item
     errors = [" ".join(filter(None, (e.code, e.mp_line_number))) for e in snapshot.errors or ()]

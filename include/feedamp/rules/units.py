@@ -29,9 +29,7 @@ class LineUnits(NamedTuple):
         return self.shipped + self.cancelled == self.ordered
 
 
-def shipped_and_cancelled(
-    fulfillments: Iterable[LineFulfillment],
-) -> tuple[dict[str, int], dict[str, int]]:
+def shipped_and_cancelled(fulfillments: Iterable[LineFulfillment]) -> tuple[dict[str, int], dict[str, int]]:
     """Shipped units by line, with each line that has an entry, and cancelled units by line.
 
     Only whole quantities above zero are counted; any other quantity is a `bad_quantity` finding.

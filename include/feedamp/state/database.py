@@ -20,14 +20,7 @@ from feedamp.errors import BusyError, ConfigurationError, StoreAwayError
 from feedamp.state.database_engine import is_full, make_engine
 from feedamp.state.leases import Leases, LeaseTimes, elapsed_s
 from feedamp.state.rate_leases import RateLeases
-from feedamp.state.reconnect import (
-    OUTAGES,
-    LastingTransaction,
-    Patience,
-    Writers,
-    connect,
-    is_lock_timeout,
-)
+from feedamp.state.reconnect import OUTAGES, LastingTransaction, Patience, Writers, connect, is_lock_timeout
 from feedamp.state.transaction_locks import (
     LOCK_WAIT_S,
     MOST_SELLER_LOCKS,
@@ -134,9 +127,7 @@ class State:
             keys = seller_keys(of)
             takes_lock = TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
         transaction = self._lasting(
-            begins_with=takes_lock if alone else QUICK,
-            is_marked=alone,
-            is_lock_awaited=not self._is_hurried,
+            begins_with=takes_lock if alone else QUICK, is_marked=alone, is_lock_awaited=not self._is_hurried
         )
         try:
             yield cast("Connection", transaction)
@@ -299,9 +290,8 @@ class State:
                 self._take(file)
                 yield
         else:
-            with (
-                self.engine.connect() as connection
-            ):  # the lock ends with this transaction, also behind a pooler
+            # The lock ends with this transaction, also behind a pooler.
+            with self.engine.connect() as connection:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
                 yield
 

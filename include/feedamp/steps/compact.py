@@ -52,11 +52,7 @@ MOST_MANIFESTS = 1_000
 
 
 def compact(
-    resources: Resources,
-    run: Run,
-    *,
-    before: date | None = None,
-    grace: timedelta = GRACE,
+    resources: Resources, run: Run, *, before: date | None = None, grace: timedelta = GRACE
 ) -> dict[str, int]:
     """Compacts the loaded manifests of days before `before` (exclusive, UTC); returns counts.
 

@@ -91,9 +91,8 @@ class Session(StoredRows):
             current = lake.read_manifest(manifest.path)
             if current is None or current.files == manifest.files:
                 raise
-            return self.load(
-                lake, current, set_aside
-            )  # rows were erased from it meanwhile, and its old files are gone
+            # Rows were erased from it meanwhile, and its old files are gone.
+            return self.load(lake, current, set_aside)
 
     def _load(self, lake: Lake, manifest: Manifest, set_aside: SetAside) -> bool:
         try:

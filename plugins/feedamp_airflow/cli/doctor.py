@@ -97,9 +97,8 @@ def test_connection(given: argparse.Namespace, out: Output) -> int:
 
 def _checks(out: Output) -> Iterator[Check]:
     tried = partial(_tried, out)
-    options = (
-        Options()
-    )  # with the default for each that is faulty, so that the stores are checked all the same
+    # With the default for each that is faulty, so that the stores are checked all the same.
+    options = Options()
     yield tried("options", lambda: _options(options))
     yield tried("time zone", _time_zone)
     state = tried("state", lambda: _state(options))

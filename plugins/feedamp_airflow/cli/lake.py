@@ -62,9 +62,8 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
         except BusyError as error:
             out.complain(f"{error} Waiting for up to {resources.warehouse.lock_wait_s:.0f} seconds.")
         verified = asyncio.run(verify(resources, _run(resources), repair=given.repair))
-        with (
-            resources.state.read() as connection
-        ):  # of a refused row, anything can be in the place of the seller
+        # Of a refused row, anything can be in the place of the seller.
+        with resources.state.read() as connection:
             by_table = out.reader.rows(
                 connection, [dict(zip(BY_TABLE, row, strict=True)) for row in verified.counts]
             )

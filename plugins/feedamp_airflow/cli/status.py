@@ -92,11 +92,8 @@ def _masked(shown: dict[str, Any]) -> dict[str, Any]:
         for one in entry[name]:
             counts[one["reason"]] += one["count"]
         entry[name] = _top(counts.most_common())
-    for name in (
-        "held_findings",
-        "refused_findings",
-        "unreadable_orders",
-    ):  # all of it may be FeedAMP's, or a value that it sent
+    # All of it may be FeedAMP's, or a value that it sent.
+    for name in ("held_findings", "refused_findings", "unreadable_orders"):
         for item in shown["needs_person"][name]["items"]:
             item["reason"] = None
     return shown

@@ -143,9 +143,8 @@ async def say_state_is_away(request: Request, error: Exception) -> Response:
         said = LOCKED
     else:  # paths and hosts are for those who may edit the connection
         said = (who or VIEWER).said(said, AWAY)
-    if (
-        request.method == "POST"
-    ):  # a form reads before it does anything; what a command could not do, `actions.run` says
+    # A form reads before it does anything; what a command could not do, `actions.run` says.
+    if request.method == "POST":
         starts = request.url.path.endswith(("/backfill", "/extract"))
         said = f"{said.rstrip('.')}. Nothing was {'started' if starts else 'changed'}."
     if _is_health(request):

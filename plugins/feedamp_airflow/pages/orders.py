@@ -18,16 +18,7 @@ from feedamp.state.rejects import reject_id
 from feedamp_airflow.audience import Shown
 from feedamp_airflow.cli import orders
 from feedamp_airflow.cli.rejected import exported_lines
-from feedamp_airflow.pages.page import (
-    ROWS,
-    Offset,
-    Reader,
-    Refused,
-    ThisReader,
-    may_change,
-    reading,
-    render,
-)
+from feedamp_airflow.pages.page import ROWS, Offset, Reader, Refused, ThisReader, may_change, reading, render
 
 router = APIRouter()
 FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)

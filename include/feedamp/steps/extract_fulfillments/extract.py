@@ -346,11 +346,7 @@ class _SellerReader(SellerJob):
                     return
 
     async def _read_group(
-        self,
-        group: Sequence[OrderPage],
-        watch: AccountWatch,
-        watched: set[str],
-        failed: list[TransientError],
+        self, group: Sequence[OrderPage], watch: AccountWatch, watched: set[str], failed: list[TransientError]
     ) -> None:
         shown = [ReadOrder(order, page.read_at) for page in group for order in page.orders]
         if not shown and await self._pauses.of(self._seller_id):

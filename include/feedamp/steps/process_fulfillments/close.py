@@ -190,10 +190,7 @@ class _Closer(SellerJob):
             )
         try:
             return await self._client.put_order(
-                order.mp_order_number,
-                order.put_body(state),
-                before_sending=still_held,
-                **moments,
+                order.mp_order_number, order.put_body(state), before_sending=still_held, **moments
             )
         except errors.FeedAmpError as error:
             if not error.may_have_arrived:

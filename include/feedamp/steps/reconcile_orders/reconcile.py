@@ -215,14 +215,7 @@ async def reconcile(
     async def work(seller: Seller, clients: Clients) -> None:
         client = await clients.client(seller)
         comparison = SellerComparison(
-            resources,
-            run,
-            result,
-            client,
-            warehouse=warehouse,
-            table=table,
-            repair=repair,
-            began_at=began_at,
+            resources, run, result, client, warehouse=warehouse, table=table, repair=repair, began_at=began_at
         )
         await comparison.compare(numbers[seller.seller_id])
 

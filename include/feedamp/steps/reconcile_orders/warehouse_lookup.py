@@ -12,12 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from feedamp.rules.comparison import (
-    COMPARED,
-    INDEXES,
-    Side,
-    rows_side,
-)
+from feedamp.rules.comparison import COMPARED, INDEXES, Side, rows_side
 from feedamp.tables import ORDER_LINES, ORDERS, Row
 from feedamp.warehouse import Warehouse
 
