@@ -16,7 +16,17 @@ from wire import opened_state
 from crashes.clock import NOON, Clock
 from feedamp.errors import ConfigurationError, StoreAwayError
 from feedamp.rules.order import Phase
-from feedamp.state import HEAD, State, findings, ledger, open_orders, order_events, overview, sellers
+from feedamp.state import (
+    HEAD,
+    State,
+    findings,
+    ledger,
+    open_orders,
+    order_events,
+    overview,
+    page_lists,
+    sellers,
+)
 from feedamp.state.schema import UtcTime, metadata, watermarks
 
 
@@ -52,7 +62,7 @@ def test_a_changed_schema_has_a_new_head():
     columns = [(str(c), str(c.type), c.nullable, c.primary_key) for t in metadata.sorted_tables for c in t.c]
     indexes = [(i.name, *map(str, i.columns)) for t in metadata.tables.values() for i in t.indexes]
     digest = hashlib.sha256(repr((sorted(columns), sorted(indexes))).encode()).hexdigest()[:16]
-    assert (HEAD, digest) == ("0038", "9cf3f15317802f78")
+    assert (HEAD, digest) == ("0039", "9cf3f15317802f78")
 
 
 def test_a_fresh_file_is_brought_to_the_head(tmp_path):
@@ -255,6 +265,14 @@ def test_status_counts_a_large_ledger_without_reading_its_orders(state):
     assert "SCAN orders USING INDEX orders_missing" in missing
     assert "SCAN snapshots USING INDEX snapshots_changed" in changed
     assert "SCAN snapshots USING INDEX snapshots_stuck" in stuck
+
+
+def test_an_order_is_found_by_how_its_number_begins_without_reading_all(state):
+    with plans_of(state) as plans, state.read() as connection:
+        page_lists.list_orders(connection, page_lists.Part(), number="MP-1")
+    [counted] = plans
+    index = "SEARCH orders USING COVERING INDEX orders_by_number (mp_order_number>? AND mp_order_number<?)"
+    assert counted == index
 
 
 def test_orders_are_found_by_their_keys_however_many_are_asked_for(state):

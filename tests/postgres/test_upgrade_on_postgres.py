@@ -32,6 +32,21 @@ def test_orders_of_the_first_schema_are_read_as_before(server):
     assert all(order.has_body for order in orders.values())
 
 
+def test_numbers_are_found_by_how_they_begin_after_an_upgrade_too(server):
+    """In most databases texts are compared by the rules of a language, where no usual index finds a beginning."""
+    old, new = server.database(), server.database()
+    make_old_state(old)
+    engine = sa.create_engine(old)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE INDEX orders_by_number ON orders (mp_order_number, purchase_date)")
+    engine.dispose()
+    for url in (old, new):
+        with closing(State(url)) as state, state.read() as connection:
+            made = sa.text("SELECT indexdef FROM pg_indexes WHERE indexname = 'orders_by_number'")
+            index = connection.execute(made).scalar_one()
+        assert "(mp_order_number varchar_pattern_ops, purchase_date)" in index
+
+
 def test_an_upgrade_gives_way_to_a_long_reader_and_works_after_it(server):
     """Every later statement would wait behind a waiting ALTER."""
     url = server.database()

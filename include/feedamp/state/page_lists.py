@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -35,6 +36,7 @@ from feedamp.state.schema import (
 from feedamp.state.scorecards import FIGURES, newest_day
 from feedamp.state.statements import count_by, count_rows, in_parts, is_any_order, is_same_order
 
+_LAST_CHARACTER = chr(sys.maxunicode)
 GRANT_STATUS = ("active", "needs_authorization", "set_aside", "no_grant", "paused")
 
 
@@ -188,10 +190,7 @@ def list_orders(
     )
     query = sa.select(*(orders.c[name] for name in names))
     if number:
-        # LIKE ignores case on SQLite, and can use an index on Postgres.
-        begins = orders.c.mp_order_number.startswith(number, autoescape=True)
-        to_the_letter = sa.func.substr(orders.c.mp_order_number, 1, len(number)) == number
-        query = query.where(begins, to_the_letter)
+        query = query.where(_begins_with(connection, orders.c.mp_order_number, number))
     if seller_id:
         query = query.where(orders.c.seller_id == seller_id)
     if phases:
@@ -337,6 +336,13 @@ def last_runs(connection: Connection) -> list[LastRun]:
         told = tuple(Told.decode(row.problems) for row in rows if row.problems)
         found.append(LastRun(run, step, min(row.started_at for row in rows), told=told, **sums))
     return sorted(found, key=lambda run: run.started_at, reverse=True)
+
+
+def _begins_with(connection: Connection, column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[bool]:
+    """Texts that begin so, to the letter, found by an index; Postgres needs one of `varchar_pattern_ops` for that."""
+    if connection.dialect.name == "sqlite":  # whose LIKE ignores case; it compares texts byte by byte
+        return sa.and_(column >= text, column < text + _LAST_CHARACTER)
+    return column.startswith(text, autoescape=True)
 
 
 def _only(query: sa.Select[Any], wanted: Mapping[Any, str | None]) -> sa.Select[Any]:

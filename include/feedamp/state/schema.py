@@ -281,8 +281,14 @@ orders = _table(
     sa.Column("acknowledge_reason", sa.Text),
     sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),
-    # Finds the seller of an order that appears in an account.
-    sa.Index("orders_by_number", "mp_order_number", "purchase_date"),
+    # Finds the seller of an order that appears in an account, and orders by how their numbers begin: Postgres compares texts by
+    # the rules of a language, and finds a beginning only in an index that compares them by character.
+    sa.Index(
+        "orders_by_number",
+        "mp_order_number",
+        "purchase_date",
+        postgresql_ops={"mp_order_number": "varchar_pattern_ops"},
+    ),
     # What is to do, by seller; counts of the pages by phase and by seller are read from it alone, too.
     sa.Index("orders_by_phase", "phase", "seller_id", "taken_at"),
     sa.Index("orders_by_delivery", "taken_at"),

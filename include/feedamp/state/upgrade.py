@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateColumn
 from feedamp.rules.order import Phase
 from feedamp.state.schema import data_keys, grants, leases, manifests, metadata, order_events, orders
 
-HEAD = "0038"
+HEAD = "0039"
 _NEVER = datetime(3000, 1, 1, tzinfo=UTC)
 _revision = sa.Table(
     "feedamp_alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
@@ -112,6 +112,15 @@ def _find_what_is_to_do_by_seller(connection: Connection) -> None:
     connection.exec_driver_sql("DROP INDEX IF EXISTS orders_to_do")
 
 
+def _find_orders_by_how_their_numbers_begin(connection: Connection) -> None:
+    """Postgres makes `orders_by_number` again, which now compares numbers by character; SQLite always did."""
+    if connection.dialect.name == "sqlite":
+        return
+    [index] = (index for index in orders.indexes if index.name == "orders_by_number")
+    index.drop(connection)
+    index.create(connection)
+
+
 def _derive_the_data_key(connection: Connection) -> None:
     """From the encryption key, which is not known here: `data_key.open_cipher` does it."""
     connection.execute(sa.insert(data_keys).values(number=1, wrapped=None, made_at=datetime.now(UTC)))
@@ -126,4 +135,5 @@ _CHANGES = {
     "0020": _count_findings_by_seller,
     "0026": _find_what_is_to_do_by_seller,
     "0030": _derive_the_data_key,
+    "0039": _find_orders_by_how_their_numbers_begin,
 }
