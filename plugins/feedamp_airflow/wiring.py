@@ -20,7 +20,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.state import HEAD, State, data_key, erasures, grants, inbox_files, sellers, step_runs
-from feedamp.state.database import STORE_AWAY_S
+from feedamp.state.database import BY_A_NEWER_VERSION, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of, pieces_of, read_key_file
 from feedamp.state.transaction_locks import LOCK_WAIT_S
 from feedamp.storage import shown_url
@@ -263,9 +263,11 @@ def existing_state(options: Options | None = None, *, lock_wait_s: float = LOCK_
     state.close()
     if revision is None:
         raise NoStateError("The state database is empty: nothing has run yet.")
+    if revision > HEAD:
+        raise ConfigurationError(BY_A_NEWER_VERSION)
     raise ConfigurationError(
-        "The state database is of another version of this package: the next run of a FeedAMP DAG, or `feedamp db "
-        "upgrade`, brings an older one up to date."
+        "The state database is of an earlier version of this package: the next run of a FeedAMP DAG, or `feedamp db "
+        "upgrade`, brings it up to date."
     )
 
 

@@ -34,6 +34,10 @@ from feedamp.state.transaction_locks import (
 )
 from feedamp.state.upgrade import HEAD, revision_of, upgrade
 
+BY_A_NEWER_VERSION = (
+    "A newer version of this package has upgraded the state database: upgrade the package here, too, and restart what runs with "
+    "the old one, such as Airflow's API server."
+)
 _CLOCK_CHECK_S = 60.0
 _UPGRADE_WAIT_S = 3
 # How long a transaction waits for a server that is away: longer than a restart or a failover takes.
@@ -217,7 +221,7 @@ class State:
             if current == HEAD:
                 return
             if current is not None and current > HEAD:
-                raise ConfigurationError("The state database belongs to a newer version of this package.")
+                raise ConfigurationError(BY_A_NEWER_VERSION)
             if current is None:
                 self._before_new()
             with self.engine.connect() as connection:

@@ -192,7 +192,7 @@ def _state(options: Options) -> str:
         revision = state.current_revision()
     if revision is not None and revision > HEAD:
         raise ConfigurationError(
-            f"It is at {revision}, created by a newer version; this version knows {HEAD}."
+            f"It is at {revision}, created by a newer version; this version knows {HEAD}: upgrade the package."
         )
     where = shown_url(state.url.render_as_string())
     if revision is None:
