@@ -488,7 +488,8 @@ def test_a_number_is_found_by_its_beginning_to_the_letter(browse, on_state):
     for number, found in (("n", ["n-2"]), ("N", ["N-1", "N_3"]), ("N_", ["N_3"]), ("n_", [])):
         shown = browse(f"/feedamp/orders?number={number}").text
         assert sorted(re.findall(f'href="/feedamp/orders/{SELLER}/([^"]+)', shown)) == found
-    assert f">{SELLER}</a>" in browse(f"/feedamp/sellers?q={SELLER.swapcase()}").text
+    for typed in (SELLER.swapcase(), f" {SELLER}%0A"):
+        assert f">{SELLER}</a>" in browse(f"/feedamp/sellers?q={typed}").text
 
 
 def test_a_form_does_not_wait_for_what_a_run_can_do(send, browse, feedamp_env, monkeypatch, caplog):

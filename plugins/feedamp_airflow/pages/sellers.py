@@ -81,7 +81,12 @@ def list_sellers(
         raise Refused(404, "There is no such column to sort by.")
     with reading() as read:
         found = page_lists.list_sellers(
-            read.connection, Part(offset, ROWS), search=q, status=status or None, sort=sort, descending=down
+            read.connection,
+            Part(offset, ROWS),
+            search=q.strip(),
+            status=status or None,
+            sort=sort,
+            descending=down,
         )
         now, measured_at = read.now, scorecards.measured_at(read.connection)
         stale = _stale(read, [item["seller_id"] for item in found.items])
