@@ -47,6 +47,16 @@ def test_numbers_are_found_by_how_they_begin_after_an_upgrade_too(server):
         assert "(mp_order_number varchar_pattern_ops, purchase_date)" in index
 
 
+def test_counts_of_units_become_as_large_as_they_can_get(server):
+    url = server.database()
+    with closing(State(url)) as state, state.engine.begin() as connection:
+        for column in ("closed_units_shipped", "acknowledged_shipped"):
+            connection.execute(sa.text(f"ALTER TABLE orders ALTER {column} TYPE INTEGER"))
+        connection.execute(sa.text("UPDATE feedamp_alembic_version SET version_num = '0039'"))
+    with closing(State(url)) as state:
+        assert (state.current_revision(), schema_differences(state)) == (HEAD, [])
+
+
 def test_an_upgrade_gives_way_to_a_long_reader_and_works_after_it(server):
     """Every later statement would wait behind a waiting ALTER."""
     url = server.database()

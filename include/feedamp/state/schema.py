@@ -272,10 +272,10 @@ orders = _table(
     # Units in the newest snapshot of a closed order, as JSON: line -> [shipped, cancelled]; null if the order was closed
     # before this column existed. The next two columns: shipped units over all lines, and when the snapshot was read.
     sa.Column("closed_units", sa.Text),
-    sa.Column("closed_units_shipped", sa.Integer),
+    sa.Column("closed_units_shipped", sa.BigInteger),
     sa.Column("closed_units_at", UtcTime),
     # How many shipped units of a cancelled order, or that none of a shipped one, a person has acknowledged; when, who, and why.
-    sa.Column("acknowledged_shipped", sa.Integer),
+    sa.Column("acknowledged_shipped", sa.BigInteger),
     sa.Column("acknowledged_at", UtcTime),
     sa.Column("acknowledged_by", sa.Text),
     sa.Column("acknowledge_reason", sa.Text),

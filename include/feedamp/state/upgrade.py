@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateColumn
 from feedamp.rules.order import Phase
 from feedamp.state.schema import data_keys, grants, leases, manifests, metadata, order_events, orders
 
-HEAD = "0039"
+HEAD = "0040"
 _NEVER = datetime(3000, 1, 1, tzinfo=UTC)
 _revision = sa.Table(
     "feedamp_alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
@@ -126,6 +126,14 @@ def _derive_the_data_key(connection: Connection) -> None:
     connection.execute(sa.insert(data_keys).values(number=1, wrapped=None, made_at=datetime.now(UTC)))
 
 
+def _count_more_units(connection: Connection) -> None:
+    """Each shipment may have as many units as Postgres' INTEGER holds, and these columns count those of all; SQLite has one size."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            "ALTER TABLE orders ALTER closed_units_shipped TYPE BIGINT, ALTER acknowledged_shipped TYPE BIGINT"
+        )
+
+
 _CHANGES = {
     "0002": _note_when_orders_ended,
     "0003": _trust_what_was_loaded,
@@ -136,4 +144,5 @@ _CHANGES = {
     "0026": _find_what_is_to_do_by_seller,
     "0030": _derive_the_data_key,
     "0039": _find_orders_by_how_their_numbers_begin,
+    "0040": _count_more_units,
 }
