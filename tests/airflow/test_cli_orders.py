@@ -308,7 +308,8 @@ def test_a_change_is_told_without_blanks_where_a_value_is_empty():
 def test_rejected_rows_are_exported_as_they_were_delivered(refused):
     refused.deliver("c.jsonl", "M-2", currency="XXX1")
     refused.env.drop("broken.jsonl", "{ not JSON")
-    refused.env.drop("flat.csv", "seller_id,mp_order_number\nseller-001,M-3\n")
+    header = "sep=;\nseller_id;mp_order_number;order_lines.unit_price\n"
+    refused.env.drop("flat.csv", f"{header}seller-001;M-3;1.000\n")
     refused.intake()
     file = refused.folder / "rejected.jsonl"
     file.write_text("from before")
@@ -319,7 +320,8 @@ def test_rejected_rows_are_exported_as_they_were_delivered(refused):
     assert [rows[name]["reasons"] != [] for name in ("c.jsonl", "broken.jsonl", "flat.csv")] == [True] * 3
     assert rows["c.jsonl"]["row"]["order"]["currency"] == "XXX1"
     assert rows["broken.jsonl"]["row"] == "{ not JSON"
-    assert rows["flat.csv"]["row"][0]["mp_order_number"] == "M-3"
+    cells = {"seller_id": "seller-001", "mp_order_number": "M-3", "order_lines.unit_price": "1.000"}
+    assert rows["flat.csv"]["row"] == [cells]
     [at_feedamp] = [row for row in rows.values() if row["stage"] == "feedamp"]
     assert at_feedamp["row"]["order"]["mp_order_number"] == at_feedamp["mp_order_number"]
     assert at_feedamp["row"]["order"]["marketplace_state"] == "AWAITING_SHIPMENT"

@@ -176,6 +176,16 @@ def test_a_flat_table_is_read_like_csv(tmp_path):
     assert lines[1]["taxes"] == [{"type": "SALES", "amount": Decimal("1.10")}]
 
 
+def test_blanks_around_the_names_of_columns_make_no_difference(tmp_path):
+    flat = {f"\ufeff {name} ": cell for name, cell in CSV_ROW.items()}
+    with_order = {" seller_id": "S1", "\ufefforder": json.dumps(good_order(), default=float)}
+    for row in (flat, with_order):
+        (found,) = read(tmp_path, [row])
+        assert fate(found) == "M-1"
+    (twice,) = read(tmp_path, [with_order | {"order": "{}"}])
+    assert [reason.message for reason in twice.reasons] == ["the table has a column more than once"]
+
+
 def test_a_list_in_a_column_of_texts_is_not_placed_as_its_text(tmp_path):
     rows = [CSV_ROW | {"mp_order_number": "M-1", "order_lines.sku": ["LAMP-22"]}]
     (row,) = read(tmp_path, rows)

@@ -10,7 +10,7 @@ import pytest
 from order_samples import CSV_ROW, csv_line, csv_text, good_order
 
 from feedamp.inbox import BadRow, OrderRow, read_again
-from feedamp.inbox.flat_csv import read_csv
+from feedamp.inbox.flat_csv import as_delivered, kept_rows, read_csv
 from feedamp.inbox.streams import HashedStream, TextStream
 from feedamp.order_body import BodyRules, check_body
 
@@ -95,6 +95,9 @@ DAMAGED = [
     ("1-Mar", "date"),
     ("04. Mrz", "date"),
     ("Mar-26", "date"),
+    ("01-janv", "date"),
+    ("janv.-05", "date"),
+    ("05-mrt", "date"),
     ("3/4/2026 12:00:00 AM", "date"),
     ("3/4/2026, 12:00:00\u202fa.m.", "date"),
     ("2026-03-04T00:00:00.000Z", "date"),
@@ -103,7 +106,7 @@ DAMAGED = [
     ("00:00:00", "time"),
     ("12:00 AM", "time"),
 ]
-INTACT = ["007", "12E4", "MAR-10", "1e5", "123456789012345", "1234567890123456", "01-02", "USB-2.0", "12-34-5678", "3.14"]  # fmt: skip
+INTACT = ["007", "12E4", "MAR-10", "set-12", "avr-1700", "okt-100", "1e5", "123456789012345", "1234567890123456", "01-02", "USB-2.0", "12-34-5678", "3.14"]  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "word"), DAMAGED)
@@ -146,16 +149,19 @@ def test_an_apostrophe_that_keeps_an_identifier_as_text_is_left_out(value):
         pytest.param(b"sep=;\n", "1.250", False, id="a thousand and more"),
         pytest.param(b"sep=;\n", "1.00", True, id="two places"),
         pytest.param(b"sep=;\n", "1000", True, id="without a point"),
+        pytest.param(b"sep=|\n", "1.000", False, id="a thousand between bars"),
+        pytest.param(b"sep=\t\n", "1.000", False, id="a thousand between tabs"),
         pytest.param(b"", "1.000", True, id="three places where decimals have points"),
     ],
 )
 def test_a_number_that_may_mean_a_thousand_is_rejected(column, first, cell, is_read):
     content = csv_text(CSV_ROW | {f"order_lines.{column}": cell})
-    (row,) = read(first + (content.replace(b",", b";") if first else content))
+    (row,) = read(first + (content.replace(b",", first[4:5]) if first else content))
     assert isinstance(row, OrderRow) is is_read
     if isinstance(row, BadRow):
         assert [(r.field, r.code) for r in row.reasons] == [(f"order_lines[0].{column}", "bad_number")]
         assert read_again("a.csv", row.row_number, row.raw, RULES) == row
+        assert as_delivered(kept_rows(row.raw))[0][f"order_lines.{column}"] == cell
 
 
 def test_a_price_of_a_thousand_and_more_is_rejected_and_one_below_one_is_read():
@@ -187,6 +193,44 @@ def test_an_apostrophe_in_a_formula_that_keeps_a_text_stays():
 def test_damage_behind_an_apostrophe_is_rejected():
     (row,) = read(csv_text(CSV_ROW | {"order_lines.sku": "'1.23457E+14"}))
     assert [reason.code for reason in row.reasons] == ["spreadsheet_damage"]
+
+
+@pytest.mark.parametrize("value", ["\\N", "NULL", "nan", "None"])
+def test_a_word_for_nothing_is_missing_where_something_must_be(value):
+    fields = ("seller_id", "shipping_address.city", "order_lines.sku")
+    (row,) = read(csv_text(CSV_ROW | dict.fromkeys((*fields, "delivery_notes"), value)))
+    assert [(reason.field, reason.code) for reason in row.reasons] == [
+        ("seller_id", "missing"),
+        ("shipping_address.city", "missing"),
+        ("order_lines[0].sku", "missing"),
+    ]
+    (row,) = read(csv_text(CSV_ROW | {"delivery_notes": value, "customer.full_name": value.title()}))
+    assert isinstance(row, OrderRow) is (value.title() != value)
+    order = good_order(customer={"full_name": value})
+    assert check_body({"seller_id": "S1", "order": order}, RULES)[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "country", "postal_code", "is_read"),
+    [
+        pytest.param("MA", "USA", "1201", False, id="a zero is lost"),
+        pytest.param("PR", "USA", "601", False, id="two zeros are lost"),
+        pytest.param("MA", "USA", "01201", True, id="no zero is lost"),
+        pytest.param("OR", "USA", "9720", True, id="the codes of the state do not begin with 0"),
+        pytest.param("VI", "NOR", "1201", True, id="another country"),
+    ],
+)
+def test_a_postal_code_that_lost_its_zero_is_rejected(state, country, postal_code, is_read):
+    cells = {"state": state, "country_code": country, "postal_code": postal_code}
+    content = csv_text(CSV_ROW | {f"shipping_address.{name}": cell for name, cell in cells.items()})
+    (row,) = read(content)
+    assert isinstance(row, OrderRow) is is_read
+    if isinstance(row, BadRow):
+        assert [(r.field, r.code) for r in row.reasons] == [
+            ("shipping_address.postal_code", "spreadsheet_damage")
+        ]
+    (row,) = read(content, LENIENT)
+    assert isinstance(row, OrderRow)
 
 
 @pytest.mark.parametrize("sku", ["#12", "#A1", "#RED", "#Sale!", "#A!", "00:00"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from feedamp.inbox.jsonl import NotJsonError, decode
 from feedamp.order_body import Reason, storable
+from feedamp.order_body.values import trimmed
 
 SELLER, NUMBER, LINES = "seller_id", "mp_order_number", "order_lines."
 SHORT_NAMES = {"taxes": "order_lines.taxes", "discounts": "order_lines.discounts"}
@@ -24,9 +25,13 @@ _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*", re.ASCII)  # spreadsheet
 
 
 def columns(header: list[str]) -> list[str]:
-    """Full names of the columns; an unnamed one is named by its position from 1, e.g. `column_3`."""
-    names = (name.strip().strip("\ufeff") or f"column_{position}" for position, name in enumerate(header, 1))
-    return [storable(SHORT_NAMES.get(name, name)) for name in names]
+    """Full names of the columns; see `without_blanks`."""
+    return [storable(SHORT_NAMES.get(name, name)) for name in without_blanks(header)]
+
+
+def without_blanks(header: list[str]) -> list[str]:
+    """The names without blanks and byte order marks around them; an unnamed column has its position from 1, e.g. `column_3`."""
+    return [trimmed(name) or f"column_{position}" for position, name in enumerate(header, 1)]
 
 
 def header_faults(names: list[str]) -> Iterator[Reason]:

@@ -39,6 +39,7 @@ Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
 _SIGNS_OF_TEXT = ('="', "'")
 _KEPT_AS_TEXT = re.compile("'[0-9+=@-]")
+_OR = " or "
 _MAY_BE_THOUSANDS = re.compile(r"\s*[+-]?(?!0+\.)[0-9]{1,3}\.[0-9]{3}\s*", re.ASCII)
 MAX_ROWS_BYTES = 4 * MAX_ORDER_BYTES  # each row repeats the names and the order-level cells
 
@@ -217,7 +218,7 @@ def _kept_rows(
             unwrapped(name, cell) if cell.startswith(_SIGNS_OF_TEXT) else cell
             for name, cell in zip(chain(names, repeat("")), record.cells, strict=False)
         ]
-        if record.separator == ";":
+        if record.separator != ",":
             cells = list(map(_unclear, chain(names, repeat("")), cells))
         if not any(map(str.strip, cells[len(names) :])):
             cells = cells[: len(names)]
@@ -232,10 +233,18 @@ def _kept_rows(
 
 
 def _unclear(name: str, cell: str) -> str:
-    """A number that is a thousand to a spreadsheet that writes semicolons, with both readings, so that it is rejected."""
+    """A number that is a thousand to a spreadsheet that writes decimals with commas, with both readings, so that it is rejected."""
     if name in (QUANTITY, *MONEY) and _MAY_BE_THOUSANDS.fullmatch(cell):
-        return f"{cell.strip()} or {cell.strip().replace('.', '')}"
+        return f"{cell}{_OR}{cell.strip().replace('.', '')}"
     return cell
+
+
+def as_delivered(rows: Sequence[Cells]) -> list[Cells]:
+    """Kept rows whose cells are as the file has them: of a number with both readings, only the first."""
+    return [
+        {name: cell.partition(_OR)[0] if name in (QUANTITY, *MONEY) else cell for name, cell in row.items()}
+        for row in rows
+    ]
 
 
 def unwrapped(name: str, cell: str) -> str:

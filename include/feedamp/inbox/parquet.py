@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from feedamp.inbox import parquet_rows
 from feedamp.inbox.cells import cell_text, evaluate_cells
-from feedamp.inbox.csv_columns import JSON_TEXT, NUMBER, SELLER, SHORT_NAMES, header_faults
+from feedamp.inbox.csv_columns import JSON_TEXT, NUMBER, SELLER, SHORT_NAMES, header_faults, without_blanks
 from feedamp.inbox.flat_csv import UNFIT, Row, gather, unwrapped
 from feedamp.inbox.jsonl import decode
 from feedamp.inbox.lines import lines
@@ -72,13 +72,15 @@ class _Table:
     def __init__(self, printed: IO[bytes]) -> None:
         self._printed = lines(printed, 2 * MAX_ORDER_BYTES)
         self.names: list[str] = []
+        self._fields: dict[str, str] = {}
         self.promised = self.read = 0
         self.fault: Fault | None = Fault(
             "it is damaged or not Parquet, or takes too much memory or time to decode"
         )
         first = self._next()
         if first[0] == parquet_rows.NAMES:
-            self.names = first[2]
+            self.names = without_blanks(first[2])
+            self._fields = dict(zip(first[2], self.names, strict=True))
             self.promised = first[1] if 0 <= first[1] <= MOST_ROWS else 0
 
     def orders(self, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
@@ -126,7 +128,10 @@ class _Table:
         """The rows, None for one that is too large."""
         while (printed := self._next())[0] in (parquet_rows.ROW, parquet_rows.LARGE):
             self.read += 1
-            yield (printed[1], printed[2]) if printed[0] == parquet_rows.ROW else (None, [])
+            if printed[0] == parquet_rows.LARGE:
+                yield None, []
+                continue
+            yield {self._fields.get(name, name): cell for name, cell in printed[1].items()}, printed[2]
 
     def _next(self) -> list[Any]:
         line = next(self._printed, None)

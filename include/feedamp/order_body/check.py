@@ -7,7 +7,7 @@ from feedamp.order_body import values
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.reject_reasons import BadValueError, Reason, ReasonCode, storable
 from feedamp.order_body.shape import IDENTIFIERS, NOT_SENT, ORDER, READ_ONLY, ListOf, Members, Node, Value
-from feedamp.order_body.spreadsheet_damage import damage
+from feedamp.order_body.spreadsheet_damage import NOTHING, damage, postal_damage
 
 _ENVELOPE: Mapping[str, Node] = {"seller_id": Value(values.seller_id, required=True)}
 
@@ -37,6 +37,7 @@ def check_body(
         body = check.members(ORDER, seller_and_order["order"], "", "")
         check.order_number(body)
         check.line_numbers(body)
+        check.postal_code(body.get("shipping_address", {}))
     return (None, tuple(check.reasons)) if check.reasons else (body, ())
 
 
@@ -58,6 +59,10 @@ class _Check:
         result: dict[str, Any] = {}
         for field, node in fields.items():
             value = found.get(field)
+            is_word = self.is_table and isinstance(value, str) and value.strip() in NOTHING
+            if is_word and node.required and name + field not in self.rules.optional_fields:
+                self.refuse(path + field, "missing", "holds a word that an export writes for nothing")
+                continue
             if value is None or (
                 isinstance(node, Value)
                 and node.blank_is_absent
@@ -138,6 +143,12 @@ class _Check:
             return
         if number in {".", ".."} or not self.rules.order_number.fullmatch(number):
             self.refuse("mp_order_number", "out_of_range", "does not match order_number_pattern")
+
+    def postal_code(self, address: Mapping[str, Any]) -> None:
+        names = ("postal_code", "state", "country_code")
+        said = postal_damage(*(address.get(name, "") for name in names))
+        if said and not self.rules.allow_spreadsheet_numbers:
+            self.refuse("shipping_address.postal_code", "spreadsheet_damage", said)
 
     def line_numbers(self, body: Mapping[str, Any]) -> None:
         first: dict[str, int] = {}

@@ -9,6 +9,11 @@ _FRACTION = re.compile(r"[+-]?[0-9]+[.,]0+")
 _ROUNDED = re.compile(r"[0-9]{15}0+")  # a spreadsheet stores 15 digits of a number
 # As cells are shown in English and German; `MAR-10` in capitals was typed as such.
 _MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|Mrz|M\N{LATIN SMALL LETTER A WITH DIAERESIS}r|Mai|Okt|Dez)"
+# In French, Spanish, Italian, Dutch and Portuguese, as far as no one writes an article number that way, as `set-12` or `avr-1700`.
+_SMALL_MONTH = (
+    "(?:janv|f\N{LATIN SMALL LETTER E WITH ACUTE}vr|juin|juil|ao\N{LATIN SMALL LETTER U WITH CIRCUMFLEX}t"
+    "|d\N{LATIN SMALL LETTER E WITH ACUTE}c|ene|giu|mrt|okt|fev|dez)[.]?"
+)
 _HALF, _ZONE = "[ \N{NARROW NO-BREAK SPACE}]?[AaPp][.]?[Mm][.]?", " ?(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 _DAY, _NUMBER_OF_MONTH, _TIME = (
     "(?:0?[1-9]|[12][0-9]|3[01])",
@@ -18,6 +23,7 @@ _DAY, _NUMBER_OF_MONTH, _TIME = (
 _DATE = re.compile(
     rf"{_DAY}[-. ]+{_MONTH}(?:[-. ]+[0-9]{{2,4}})?"
     rf"|{_MONTH}[-. ]+[0-9]{{2,4}}"
+    rf"|(?:0[1-9]|[12][0-9]|3[01])-{_SMALL_MONTH}|{_SMALL_MONTH}-[0-9]{{2}}"
     rf"|(?:19|20)[0-9]{{2}}([-/.]){_NUMBER_OF_MONTH}\1{_DAY}{_TIME}"
     rf"|(?:{_DAY}([-/.]){_NUMBER_OF_MONTH}|{_NUMBER_OF_MONTH}([-/.]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}{_TIME}"
     rf"|{_NUMBER_OF_MONTH}/{_DAY}/[0-9]{{2}}"
@@ -30,8 +36,21 @@ _ERROR = re.compile(
 )
 # In an identifier, the error values of every language: capitals and a final mark. `#12` and `#A1` are article numbers.
 _ANY_ERROR = re.compile(r"#[\u00a1\u00bf]?(?:[^\W\d]{2,}|[^\W\d]+/(?:0|[^\W\d]+))[!?]")
+# States whose postal codes begin with 0, in Puerto Rico and the Virgin Islands with 00; AE: the armed forces in Europe.
+_ZERO_FIRST = ("CT", "MA", "ME", "NH", "NJ", "RI", "VT", "AE", "PR", "VI", "")
+_SHORT_ZIP = re.compile("[1-9][0-9]{2,3}")
 _CLOCK = re.compile(rf"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]+)?(?:{_HALF})?|{_HALF})")
+# What databases and programs write for a value that is not there. `Null` and `Nan` are names, and buyers write `None`.
+NOTHING = frozenset(("\\N", "NULL", "null", "(null)", "<NA>", "nan", "NaN", "None"))
 _PREVENTION = "give its column the format Text before the numbers are entered or imported, then export again"
+
+
+def postal_damage(postal_code: str, state: str, country_code: str) -> str | None:
+    """What a spreadsheet did to a postal code of the United States, and how to prevent it, or None."""
+    is_short = country_code == "USA" and _SHORT_ZIP.fullmatch(postal_code.strip())
+    if is_short and state.strip().upper() in _ZERO_FIRST:
+        return f"the spreadsheet changed this number: it has lost the zero in front; {_PREVENTION}"
+    return None
 
 
 def damage(text: str, *, is_identifier: bool, is_table: bool) -> str | None:

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
+from feedamp.inbox.flat_csv import as_delivered, kept_rows
 from feedamp.rules.failure_summary import counted
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
@@ -107,6 +108,8 @@ def exported_lines(connection: Connection) -> Iterator[bytes]:
 
 
 def _row(connection: Connection, rejected: Rejected) -> Any:
+    if rows := kept_rows(rejected.raw):
+        return as_delivered(rows)
     if rejected.raw:
         with contextlib.suppress(ValueError):
             return json.loads(rejected.raw)
