@@ -37,14 +37,11 @@ class Seller:
 
 def made_up_sellers(count: int, seed: int) -> tuple[Seller, ...]:
     """`count` sellers, the same for the same seed."""
+    digests = (hashlib.sha256(f"{seed}:seller-{n:03d}".encode()).hexdigest() for n in range(1, count + 1))
     return tuple(
-        Seller(f"seller-{n:03d}", f"Seller {n:03d}", "rt-" + _hex(seed, f"seller-{n:03d}"))
-        for n in range(1, count + 1)
+        Seller(f"seller-{n:03d}", f"Seller {n:03d}", f"rt-{digest[:32]}")
+        for n, digest in enumerate(digests, start=1)
     )
-
-
-def _hex(seed: int, text: str) -> str:
-    return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,15 +99,13 @@ def read_options() -> Options:
 def schedule_faults() -> list[str]:
     """A sentence for each schedule with which its DAG file cannot be imported."""
     faults = []
-    for name in ("place", "extract", "process", "refresh"):
+    names = ("place", "extract", "process", "refresh")
+    reads: list[Callable[[], str]] = [partial(schedule, f"{name}_schedule") for name in names]
+    for read in (*reads, reconcile_schedule):
         try:
-            schedule(f"{name}_schedule")
+            read()
         except ConfigurationError as error:
             faults.append(str(error))
-    try:
-        reconcile_schedule()
-    except ConfigurationError as error:
-        faults.append(str(error))
     return faults
 
 

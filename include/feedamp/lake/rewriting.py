@@ -67,8 +67,7 @@ def rewritten(
             continue
         # A manifest may have several files of a table, so that the number after this one's may be taken.
         part = 1 + max(_part(other) for other in given if other.table == file.table)
-        new = _write_kept(lake, file, erased, beside(file, part))
-        result += new
+        result += _write_kept(lake, file, erased, beside(file, part))
     return result
 
 

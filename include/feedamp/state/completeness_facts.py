@@ -13,73 +13,60 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.expected_rows import LedgerFact
 from feedamp.rules.order import OPEN_PHASES, Phase
-from feedamp.state.schema import findings, order_events, orders, rejected_orders, snapshots
+from feedamp.state.schema import findings, metadata, order_events, orders, rejected_orders, snapshots
 from feedamp.state.statements import count_by, count_rows, is_same_order
 
 _FACTS = [
     snapshots.c.read_at if field.name == "read_at" else orders.c[field.name] for field in fields(LedgerFact)
 ]
-_SAME_ORDER = is_same_order(snapshots, orders)
-_FINDING = (findings.c.finding_id, findings.c.seller_id, findings.c.mp_order_number, findings.c.state)
-_REJECT = tuple(
-    column for column in rejected_orders.c if column.name not in ("raw", "reasons", "dismiss_reason")
+_WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders))
+ORDERS = sa.select(*_FACTS).select_from(_WITH_SNAPSHOT)
+FINDINGS = sa.select(
+    findings.c.finding_id, findings.c.seller_id, findings.c.mp_order_number, findings.c.state
 )
+REJECTS = sa.select(*(c for c in rejected_orders.c if c.name not in ("raw", "reasons", "dismiss_reason")))
 
 
 def count_orders(connection: Connection) -> int:
     return count_rows(connection, orders)
 
 
-def of_orders(
-    connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
-) -> list[LedgerFact]:
-    """Orders after a key (exclusive; empty for the first batch), of the named sellers or, if none are named, of all."""
-    query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
-    found = _portion(connection, query, orders, after, limit, seller_ids)
-    return [_fact(row) for row in found]
-
-
 def of_order_numbers(connection: Connection, seller_id: str, numbers: Sequence[str]) -> list[LedgerFact]:
     """Orders of one seller; numbers unknown to the ledger are left out."""
-    query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
-    query = query.where(orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(list(numbers)))
-    return [_fact(row) for row in connection.execute(query)]
+    query = ORDERS.where(orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(list(numbers)))
+    return [fact_of(row) for row in connection.execute(query)]
 
 
-def of_findings(
-    connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
-) -> list[Any]:
-    """(finding_id, seller_id, mp_order_number, state) of findings after an id (exclusive; empty for the first batch)."""
-    return _portion(connection, sa.select(*_FINDING), findings, after, limit, seller_ids)
+def events(*, since: datetime | None) -> sa.Select[Any]:
+    """Keys of events, with `since` only of later ones."""
+    query = sa.select(*order_events.primary_key.columns).where(order_events.c.seller_id != "")
+    return query if since is None else query.where(order_events.c.occurred_at >= since)
 
 
-def of_rejects(
-    connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
-) -> list[Any]:
-    """Rejected rows after a key (exclusive; empty for the first batch), without raw text, reasons and dismiss reason."""
-    return _portion(connection, sa.select(*_REJECT), rejected_orders, after, limit, seller_ids)
-
-
-def of_events(
+def portion(
     connection: Connection,
+    query: sa.Select[Any],
+    table: str,
     after: Sequence[Any],
     *,
     limit: int,
-    seller_ids: Sequence[str] = (),
-    since: datetime | None = None,
+    seller_ids: Sequence[str],
 ) -> list[Any]:
-    """(seller_id, mp_order_number, event_id) of events after a key (exclusive), with `since` only of later ones."""
-    query = sa.select(*order_events.primary_key.columns).where(order_events.c.seller_id != "")
-    if since is not None:
-        query = query.where(order_events.c.occurred_at >= since)
-    return _portion(connection, query, order_events, after, limit, seller_ids)
+    """Rows of one of these queries after a key of its table (exclusive; empty: the first), of these sellers or, with none, of all."""
+    stored = metadata.tables[table]
+    key = list(stored.primary_key.columns)
+    if after:
+        query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)))
+    if seller_ids:
+        query = query.where(stored.c.seller_id.in_(list(seller_ids)))
+    return list(connection.execute(query.order_by(*key).limit(limit)).all())
 
 
 def open_without_snapshot(connection: Connection, seller_id: str) -> list[str]:
     """Numbers of open orders without a snapshot in the state: FeedAMP never returned them, or the snapshot was lost."""
     query = (
         sa.select(orders.c.mp_order_number)
-        .select_from(orders.outerjoin(snapshots, _SAME_ORDER))
+        .select_from(_WITH_SNAPSHOT)
         .where(
             orders.c.seller_id == seller_id,
             orders.c.placed_at.is_not(None),
@@ -107,22 +94,7 @@ def counts(connection: Connection) -> dict[str, dict[str, int]]:
     }
 
 
-def _fact(row: Any) -> LedgerFact:
+def fact_of(row: Any) -> LedgerFact:
+    """A row of `ORDERS`."""
     seller_id, number, phase, *rest = row
     return LedgerFact(seller_id, number, Phase(phase), *rest)
-
-
-def _portion(
-    connection: Connection,
-    query: sa.Select[Any],
-    table: sa.Table,
-    after: Sequence[Any],
-    limit: int,
-    seller_ids: Sequence[str],
-) -> list[Any]:
-    key = list(table.primary_key.columns)
-    if after:
-        query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)))
-    if seller_ids:
-        query = query.where(table.c.seller_id.in_(list(seller_ids)))
-    return list(connection.execute(query.order_by(*key).limit(limit)).all())

@@ -258,26 +258,21 @@ def _origin(resources: Resources, conn_id: str) -> None:
 
 def _clock(resources: Resources) -> str:
     """What contradicts the state database's clock; FeedAMP's is that of the first connection that answers."""
-    check = ClockCheck(resources.state)
-    has_answered = False
+    check, agrees = ClockCheck(resources.state), "agrees with FeedAMP's"
     for conn_id in _connections(resources):
         with contextlib.suppress(FeedAmpError):
             _origin(resources, conn_id)
             check.saw(asyncio.run(date_of(resources.connection(conn_id).endpoint)))
-            has_answered = True
             break
-    if not has_answered:
+    else:
         check.saw(None)
+        agrees = "FeedAMP did not answer; nothing in the state contradicts it"
     check.raise_if_refused()
-    if check.doubt is not None and not check.doubt.is_idle:
+    if check.doubt is None:
+        return agrees
+    if not check.doubt.is_idle:
         raise FeedAmpError(check.doubt.text)
-    if check.doubt is not None:
-        return check.doubt.text
-    return (
-        "agrees with FeedAMP's"
-        if has_answered
-        else "FeedAMP did not answer; nothing in the state contradicts it"
-    )
+    return check.doubt.text
 
 
 def _inbox(store: Storage) -> str:

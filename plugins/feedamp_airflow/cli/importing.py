@@ -119,17 +119,12 @@ class _Accounts:
         return checks
 
     def _refusal(self, seller: str, check: AccountCheck | FeedAmpError | None) -> Refusal | None:
-        if (
-            isinstance(check, AccountCheck)
-            and check.is_set_aside
-            and self._force
-            and not is_refused(check.reason)
-        ):
-            self._out.complain(f"seller {seller}: {accepted_words(check.reason)}")
-            with self._resources.state.begin() as connection:
-                consents.take_set_aside(connection, seller, now=self._resources.state.now())
-            return None
         if isinstance(check, AccountCheck) and check.is_set_aside:
+            if self._force and not is_refused(check.reason):
+                self._out.complain(f"seller {seller}: {accepted_words(check.reason)}")
+                with self._resources.state.begin() as connection:
+                    consents.take_set_aside(connection, seller, now=self._resources.state.now())
+                return None
             before = "; the grant before it stays in use" if check.verdict is Verdict.KEPT_BEFORE else ""
             return Refusal("refresh_token", set_aside_words(check.reason) + before)
         if isinstance(check, AuthorizationError) and not isinstance(check, ClientRefusedError):

@@ -6,13 +6,14 @@ their way; no row can reach the warehouse in between.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from sqlalchemy import Select
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.progress import Progress
@@ -267,18 +268,14 @@ def _compare(
 ) -> None:
     compared = _compare_orders(resources, session, found, where, seller_ids)
     found.compared = max(found.compared, compared)
-    kinds: tuple[tuple[Table, tuple[str, ...], Callable[..., list[Any]], str], ...] = (
-        (FINDINGS, _FINDING, completeness_facts.of_findings, "it as {0.state} (order {0.mp_order_number})"),
-        (REJECTED_ORDERS, _REJECT, completeness_facts.of_rejects, "the rejected row in its current state"),
-        (
-            ORDER_EVENTS,
-            ORDER_EVENTS.key,
-            partial(completeness_facts.of_events, since=events_since),
-            "one of its events",
-        ),
+    events = completeness_facts.events(since=events_since)
+    kinds: tuple[tuple[Table, tuple[str, ...], Select[Any], str], ...] = (
+        (FINDINGS, _FINDING, completeness_facts.FINDINGS, "it as {0.state} (order {0.mp_order_number})"),
+        (REJECTED_ORDERS, _REJECT, completeness_facts.REJECTS, "the rejected row in its current state"),
+        (ORDER_EVENTS, ORDER_EVENTS.key, events, "one of its events"),
     )
-    for table, columns, read, what in kinds:
-        for known in _batches(resources, read, table, seller_ids):
+    for table, columns, query, what in kinds:
+        for known in _batches(resources, query, table, seller_ids):
             _compare_rows(session, found, table, columns, known, f"the {where} does not have {what}")
     for torn, *key in session.torn_orders(seller_ids):
         words = f"the units in the {where}'s rows do not add up to those of the order"
@@ -286,13 +283,15 @@ def _compare(
 
 
 def _batches(
-    resources: Resources, read: Callable[..., list[Any]], table: Table, seller_ids: Sequence[str]
+    resources: Resources, query: Select[Any], table: Table, seller_ids: Sequence[str]
 ) -> Iterator[list[Any]]:
     """All rows in batches, each read in a short transaction that continues after the last key of the one before."""
     after: Sequence[Any] = ()
     while True:
         with resources.state.read() as connection:
-            rows = read(connection, after, limit=ROWS_PER_COMPARISON, seller_ids=seller_ids)
+            rows = completeness_facts.portion(
+                connection, query, table.name, after, limit=ROWS_PER_COMPARISON, seller_ids=seller_ids
+            )
         if not rows:
             return
         yield rows
@@ -306,7 +305,8 @@ def _compare_orders(
     with resources.state.read() as connection:
         total = None if seller_ids else completeness_facts.count_orders(connection)
     progress = Progress(f"compare the ledger with the {where}", "orders", total)
-    for known in _batches(resources, completeness_facts.of_orders, ORDERS, seller_ids):
+    for rows in _batches(resources, completeness_facts.ORDERS, ORDERS, seller_ids):
+        known = list(map(completeness_facts.fact_of, rows))
         compared += len(known)
         progress.at(compared)
         by_key = {(fact.seller_id, fact.mp_order_number): fact for fact in known}
@@ -314,8 +314,8 @@ def _compare_orders(
         for fact in known:
             for expected in expected_rows(fact):
                 asked.setdefault((expected.table, *expected.row), []).append(expected.row)
-        for (table, *columns), rows in asked.items():
-            lacking = session.absent(table, rows)
+        for (table, *columns), asked_rows in asked.items():
+            lacking = session.absent(table, asked_rows)
             if table == ORDERS.name:
                 _add_orders(session, found, lacking, by_key, where)
                 continue
