@@ -74,15 +74,22 @@ def test_a_lost_lake_is_begun_again_on_purpose(away, with_warehouse):
     }
 
 
-def test_a_lake_that_was_lost_while_a_task_wrote_is_refused_too(away):
-    """Its one manifest is of that task; the others were announced more than a day before."""
+@pytest.mark.parametrize("manifests_before", ["long before", "many"])
+def test_a_lake_that_was_lost_while_a_task_wrote_is_refused_too(away, manifests_before):
+    """Its one manifest is of that task, and it is no lost manifest of before that makes the difference."""
     away.reopen()
     with away.resources.state.begin() as connection:
-        connection.execute(sa.update(manifests).values(planned_at=LONG_AGO))
+        if manifests_before == "many":
+            moment = sa.select(manifests.c.planned_at).limit(1).scalar_subquery()
+            row = {"planned_at": moment, "taken_at": moment, "loaded_at": moment}
+            for number in range(2):
+                connection.execute(sa.insert(manifests).values(path=f"_manifests/z{number}.json", **row))
+        else:
+            connection.execute(sa.update(manifests).values(planned_at=LONG_AGO))
     away.deliver("c.jsonl", "M-4")
     away.place()
     away.load()
-    with pytest.raises(ConfigurationError, match="has only new manifests, although the state knows earlier"):
+    with pytest.raises(ConfigurationError, match="lacks earlier manifests, although the state knows"):
         refuse_lost_lake(away.resources)
     shutil.copytree(away.folder / "unmounted", away.folder / "lake", dirs_exist_ok=True)
     refuse_lost_lake(away.resources)
@@ -91,13 +98,19 @@ def test_a_lake_that_was_lost_while_a_task_wrote_is_refused_too(away):
 
 
 def test_a_lake_that_lost_its_oldest_or_newest_manifest_is_not_lost(feedamp_env):
-    for name in ("a", "b"):
+    for name in ("a", "b", "c", "d"):
         feedamp_env.deliver(f"{name}.jsonl", f"M-{name}")
         feedamp_env.place()
         feedamp_env.load()
     lake = feedamp_env.resources.lake
-    for manifest in lake.published():
+    oldest, *others, newest = sorted(lake.manifest_paths())
+    for path in (oldest, newest):
+        lake.remove(path)
         refuse_lost_lake(feedamp_env.resources)
-        lake.remove(manifest.path)
+    lake.remove(others[0])
+    with pytest.raises(ConfigurationError, match="lacks earlier manifests, although the state knows"):
+        refuse_lost_lake(feedamp_env.resources)
+    for path in others[1:]:
+        lake.remove(path)
     with pytest.raises(ConfigurationError, match="is empty, although the state knows"):
         refuse_lost_lake(feedamp_env.resources)

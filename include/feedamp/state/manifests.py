@@ -1,7 +1,7 @@
 """Manifests on their way to the warehouse: announced, published, taken into the state, loaded."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -59,14 +59,9 @@ def first_taken(connection: Connection) -> str | None:
     return connection.execute(query.order_by(manifests.c.path).limit(1)).scalar_one_or_none()
 
 
-def taken_long_before_last(connection: Connection, at_least: timedelta) -> set[str]:
-    """Paths of manifests that the state has taken in, announced so long before the last of them."""
-    is_taken = manifests.c.taken_at.is_not(None)
-    last = connection.execute(sa.select(sa.func.max(manifests.c.planned_at)).where(is_taken)).scalar_one()
-    if last is None:
-        return set()
-    query = sa.select(manifests.c.path).where(is_taken, manifests.c.planned_at <= last - at_least)
-    return set(connection.execute(query).scalars())
+def taken(connection: Connection) -> Sequence[tuple[str, datetime]]:
+    """(path, when announced) of all manifests that the state has taken in, oldest first."""
+    return _listed(connection, manifests.c.planned_at, manifests.c.taken_at.is_not(None))
 
 
 def mark_taken(connection: Connection, path: str, *, now: datetime) -> None:

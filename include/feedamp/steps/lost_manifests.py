@@ -23,8 +23,8 @@ def refuse_lost_lake(resources: Resources) -> None:
 
     A lake that cannot be reached stops no work that needs none, such as placing orders; what needs it will say so.
 
-    Raises a ConfigurationError if the lake has no manifest, although the state has taken some in, or none from before the
-    last day: a task that was writing when the lake was lost has begun a new one.
+    Raises a ConfigurationError if the lake lacks more than half of the manifests that the state has taken in, or all of those
+    from before the last day: a task that was writing when the lake was lost may have begun a new one.
     """
     lake = resources.lake
     with resources.state.read() as connection:
@@ -37,11 +37,13 @@ def refuse_lost_lake(resources: Resources) -> None:
         log.warning("Whether the lake %s has its manifests is not known: %s", lake.storage.url, error)
         return
     with resources.state.read() as connection:
-        earlier = manifests.taken_long_before_last(connection, A_NEW_LAKE)
-    if not paths or (earlier and paths.isdisjoint(earlier)):
-        what, knows = ("has only new manifests", "earlier ones") if paths else ("is empty", "manifests of it")
+        taken = manifests.taken(connection)
+    found = [announced_at for path, announced_at in taken if path in paths]
+    is_new = found and taken[0][1] <= taken[-1][1] - A_NEW_LAKE < found[0]
+    if is_new or 2 * len(found) < len(taken):
+        what = "lacks earlier manifests" if paths else "is empty"
         raise ConfigurationError(
-            f"The lake {lake.storage.url} {what}, although the state knows {knows}: mount its disk, correct [feedamp] lake_url, or "
+            f"The lake {lake.storage.url} {what}, although the state knows manifests of it: mount its disk, correct [feedamp] lake_url, or "
             "restore it from a backup. If it is lost, `feedamp lake verify --repair`, run twice, begins a new one."
         )
 
