@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 import sqlalchemy as sa
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-from browsing import token_of
+from browsing import HOSTILE, token_of
 from consenting import consent
 from console import BAD_NUMBER, SELLER
 from itsdangerous import TimestampSigner
@@ -21,10 +21,6 @@ from itsdangerous import TimestampSigner
 from feedamp.state.schema import authorizations, grants
 from feedamp_airflow.pages import page as pages
 from feedamp_airflow.pages.app import HEADERS
-from feedamp_airflow.pages.page import MENU
-
-PAGES = [f"/feedamp/{path}" for path, _ in MENU]
-HOSTILE = "<script>alert(1)</script>"
 
 
 def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):

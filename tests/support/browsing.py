@@ -14,6 +14,11 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from feedamp_airflow.pages.page import MENU
+
+PAGES = [f"/feedamp/{path}" for path, _ in MENU]
+HOSTILE = "<script>alert(1)</script>"
+
 
 @cache
 def app() -> FastAPI:
