@@ -224,7 +224,9 @@ def test_all_open_findings_of_a_kind_and_a_seller_are_waived(faulty):
     assert (
         "1 finding waived" in faulty.run(*waive, "--kind", found["kind"], "--seller", found["seller_id"]).out
     )
-    assert "0 findings waived" in faulty.run(*waive, "--kind", found["kind"]).out
+    assert faulty.run(*waive, "--kind", found["kind"]).out == "0 findings waived: no such finding is open\n"
+    mistyped = faulty.run(*waive, "--kind", "invalid-tracking")
+    assert (mistyped.code, "the kinds are unknown_line, " in mistyped.err) == (2, True)
 
 
 def test_a_resolved_finding_cannot_be_waived(faulty):

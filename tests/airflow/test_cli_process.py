@@ -13,6 +13,7 @@ import pytest
 from airflow import settings
 from airflow_env import CONN_ID
 
+from feedamp.state import sellers
 from feedamp_airflow.cli import commands, running
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,14 @@ def test_reading_only_the_first_line_is_no_accident(feedamp_env):
     assert done.stdout == "[\n"
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_command_without_stdout_and_stderr_does_its_work(feedamp_env):
+    closed = f"import os, sys; os.close(1); os.close(2); sys.stdout = sys.stderr = None; {RUN}"
+    assert feedamp("sellers", "add", "seller-009", program=closed).returncode == 0
+    assert feedamp("sellers", "list", "--json", program=closed).returncode == 0
+    with feedamp_env.resources.state.read() as connection:
+        assert sellers.find(connection, ["seller-009"])
 
 
 def test_a_fresh_installation_says_nothing_beside_the_answer(tmp_path):

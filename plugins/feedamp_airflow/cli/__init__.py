@@ -12,6 +12,7 @@ def main(argv: list[str] | None = None) -> int | None:
 
         return sandbox(given[1:])
     if argv is None:  # run as a program, so Airflow is not configured yet
+        _open_closed_streams()
         os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     from feedamp_airflow.cli.commands import parser
 
@@ -24,3 +25,10 @@ def main(argv: list[str] | None = None) -> int | None:
     from feedamp_airflow.cli.running import run
 
     return run(arguments)
+
+
+def _open_closed_streams() -> None:
+    """Gives a process that was started without stdout or stderr one that goes nowhere; a database file would take its place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp.rules.checks import Kind
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.finding import OPEN, WAIVED, StoredFinding
 from feedamp.state import findings, open_orders
@@ -49,6 +50,9 @@ def waive(given: argparse.Namespace, out: Output) -> int:
     reason = given_reason(given, "finding")
     if bool(given.ids) == bool(given.seller or given.kind):
         raise ConfigurationError("Name findings by their ids, or all open ones by --seller, --kind or both.")
+    for kind in given.kind or ():
+        if kind not in set(Kind):
+            raise ConfigurationError(f"There is no kind {kind!r}; the kinds are {', '.join(Kind)}.")
     with opened_resources() as resources, resources.state.begin() as connection:
         if given.ids:
             found = [_known(connection, finding_id) for finding_id in dict.fromkeys(given.ids)]
@@ -67,7 +71,8 @@ def waive(given: argparse.Namespace, out: Output) -> int:
         for seller_id, number in {(one.seller_id, one.mp_order_number) for one in still_open}:
             open_orders.invalidate_validation(connection, seller_id, number)
     if not given.ids:
-        out.say(f"{counted(len(found), 'finding')} waived; the next run validates the orders again")
+        follows = "; the next run validates the orders again" if found else ": no such finding is open"
+        out.say(f"{counted(len(found), 'finding')} waived{follows}")
         return DONE
     return max(_say(finding, out) for finding in found)
 
