@@ -47,7 +47,7 @@ class Type(Enum):
         import pyarrow as pa
 
         are_equal = _are_equal(values)  # a seller, a moment, a currency: as most columns of a page
-        # Nothing but a text equals a text, so its kind is that of all.
+        # Nothing but a text equals a text, and no other kind a moment, so its kind is that of all.
         kinds = {type(values[0])} if are_equal and type(values[0]) in _TOLD_BY_ONE else set(map(type, values))
         if kinds == {_NONE} and not is_required:
             return pa.nulls(len(values), self.arrow)
@@ -105,7 +105,7 @@ class Type(Enum):
 _SMALL = 1 << 31
 _AS_USUAL = (Decimal("0.01"), Decimal(1))
 _NONE = type(None)
-_TOLD_BY_ONE = (str, _NONE)
+_TOLD_BY_ONE = (str, datetime, _NONE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -8,7 +8,7 @@ major units, times are UTC, and `None` means that FeedAMP did not report the fie
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,8 @@ class MarketplaceState(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+LARGEST_WHOLE = 2**31 - 1
+Units = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]  # checked where JSON is decoded
 FINAL_STATES = frozenset({MarketplaceState.SHIPPED, MarketplaceState.CANCELLED})
 COMPLETE = "COMPLETE"  # FeedAMP's own word for closed (contract 7.1)
 
@@ -70,7 +72,7 @@ class OrderLine(Struct, frozen=True):
 class Shipment(Struct, frozen=True, forbid_unknown_fields=True):
     """Units that were shipped; `quantity` is None when FeedAMP sent something that is not a whole number."""
 
-    quantity: int | None = None
+    quantity: Units | None = None
     carrier: str | None = None
     tracking_number: str | None = None
     shipped_date: date | None = None
@@ -80,7 +82,7 @@ class Shipment(Struct, frozen=True, forbid_unknown_fields=True):
 class Cancellation(Struct, frozen=True, forbid_unknown_fields=True):
     """Units that will never be shipped."""
 
-    quantity: int | None = None
+    quantity: Units | None = None
     reason: str | None = None
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from feedamp.errors import UnreadableError
+from feedamp.models import LARGEST_WHOLE
 from feedamp.money import MAX_MONEY, fitted
 
 Coercions = Counter[str]
@@ -17,7 +18,6 @@ JsonObject = dict[str, Any]
 
 
 LONGEST_IDENTIFIER = 128
-LARGEST_WHOLE = 2**31 - 1
 DEEPEST = 100
 """Levels of a value of a field that has no column; each step must be able to write and read it again."""
 _DECIMAL_TEXT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")

@@ -13,13 +13,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from feedamp.api.json_fields import (
-    LARGEST_WHOLE,
     LONGEST_IDENTIFIER,
     Coercions,
     JsonObject,
@@ -39,6 +38,7 @@ from feedamp.models import (
     Order,
     OrderLine,
     Shipment,
+    Units,
 )
 from feedamp.money import fitted
 
@@ -52,16 +52,13 @@ _PENDING_FIELDS = frozenset({"quantity"})
 MOST_LEARNED, LONGEST_LEARNED = 200, 100
 _UNNAMEABLE = re.compile(r"""[\x00-\x1f"\\\ud800-\udfff]""")  # msgspec has no field with such a name
 _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_IDENTIFIER)]
-_Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
-
-_Part = TypeVar("_Part", Shipment, Cancellation)
 
 
 class _Line(msgspec.Struct, gc=False):
     mp_line_number: _Identifier
     sku: str | None = None
     product_name: str | None = None
-    quantity: _Whole | None = None
+    quantity: Units | None = None
     unit_price: Any = None
     shipping_price: Any = None
 
@@ -253,17 +250,20 @@ class _Counted:
     """Reads values that have another type than the contract says, but only one meaning."""
 
     def __init__(self, plain: Sequence[Any]) -> None:
-        sent = [
-            amount
-            for one in plain
-            for line in one.order_lines or ()
-            for amount in (line.unit_price, line.shipping_price)
-        ]
-        # Nearly all lines share theirs with others: the decoder gives one object for each fraction.
-        different = dict(zip(map(id, sent), sent, strict=True))
+        # Nearly all lines share their amounts with others: the decoder gives one object for each fraction.
+        different: dict[int, Any] = {}
+        lines = [line for one in plain for line in one.order_lines or ()]
+        for line in lines:
+            price, shipping = line.unit_price, line.shipping_price
+            different[id(price)] = price
+            different[id(shipping)] = shipping
         self.amounts = {key: _amount_in(amount) for key, amount in different.items()}
         texts = {key for key, amount in different.items() if type(amount) is str}
-        self.amounts_as_text = sum(id(amount) in texts for amount in sent) if texts else 0
+        self.amounts_as_text = (
+            sum((id(line.unit_price) in texts) + (id(line.shipping_price) in texts) for line in lines)
+            if texts
+            else 0
+        )
         self._plain = plain
         self.moments = _Moments()
 
@@ -330,21 +330,8 @@ def _fulfillments(entries: tuple[_Entry, ...], extra: JsonObject) -> tuple[LineF
         elif isinstance(pending, dict):
             for name in pending.keys() - _PENDING_FIELDS:
                 extra[f"fulfillments[{index}].pending.{name}"] = _kept(pending[name])
-        read.append(
-            LineFulfillment(
-                entry.mp_line_number,
-                _with_units(entry.shipments) if entry.shipments else (),
-                _with_units(entry.cancellations) if entry.cancellations else (),
-            )
-        )
+        read.append(LineFulfillment(entry.mp_line_number, entry.shipments or (), entry.cancellations or ()))
     return tuple(read)
-
-
-def _with_units(parts: tuple[_Part, ...]) -> tuple[_Part, ...]:
-    for one in parts:
-        if one.quantity is not None and not -LARGEST_WHOLE <= one.quantity <= LARGEST_WHOLE:
-            raise _NotPlainError
-    return parts
 
 
 def _keep(extra: JsonObject, values: Any, further: list[tuple[str, str]]) -> JsonObject:

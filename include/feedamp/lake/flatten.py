@@ -79,30 +79,34 @@ class _Lines:
         self.shipments: list[Shipment] = []
         self.cancellations: list[Cancellation] = []
         self.of_parts: dict[str, list[int]] = {SHIPMENTS.name: [], CANCELLATIONS.name: []}
-        lines, numbers = self.lines, self.numbers
+        lines, numbers, of, ends = self.lines, self.numbers, self.of, self.ends
+        shipments, cancellations = self.shipments, self.cancellations
         of_shipments, of_cancellations = self.of_parts.values()
         for position, order in enumerate(orders):
             place_of: dict[str, int] = {}
             for line in order.order_lines:
-                place = place_of.setdefault(line.mp_line_number, len(lines))
-                if place < len(lines):
-                    lines[place] = line
+                number = line.mp_line_number
+                if number in place_of:
+                    lines[place_of[number]] = line
                 else:
+                    place_of[number] = len(lines)
                     lines.append(line)
-                    numbers.append(line.mp_line_number)
+                    numbers.append(number)
+                    of.append(position)
             for entry in order.fulfillments or ():
-                place = place_of.setdefault(entry.mp_line_number, len(lines))
-                if place == len(lines):
+                number = entry.mp_line_number
+                if number not in place_of:
+                    place_of[number] = len(lines)
                     lines.append(_NOT_ORDERED)
-                    numbers.append(entry.mp_line_number)
+                    numbers.append(number)
+                    of.append(position)
                 for shipment in entry.shipments:
-                    self.shipments.append(shipment)
-                    of_shipments.append(place)
+                    shipments.append(shipment)
+                    of_shipments.append(place_of[number])
                 for cancellation in entry.cancellations:
-                    self.cancellations.append(cancellation)
-                    of_cancellations.append(place)
-            self.of += [position] * len(place_of)
-            self.ends.append(len(lines))
+                    cancellations.append(cancellation)
+                    of_cancellations.append(place_of[number])
+            ends.append(len(lines))
 
 
 def order_columns(sellers: Sequence[str], read: Sequence[ReadOrder]) -> OrderColumns:
@@ -269,7 +273,9 @@ def _prices(lines: Sequence[OrderLine]) -> tuple[Columns, list[dict[str, Any]]]:
     """The prices as their columns can hold them, and what is stored as `extra` of each line."""
     prices, extras = _fields(_PRICES, lines), [line.extra for line in lines]
     # Of one object each: nearly all lines share their amounts with others.
-    amounts = {id(amount): amount for column in prices.values() for amount in column}
+    amounts: dict[int, Decimal | None] = {}
+    for column in prices.values():
+        amounts.update(zip(map(id, column), column, strict=True))
     odd = {key for key, amount in amounts.items() if amount is not None and _is_inexact(amount)}
     for name, column in prices.items() if odd else ():
         for at, amount in enumerate(column):

@@ -348,15 +348,16 @@ class _SellerReader(SellerJob):
     async def _read_group(
         self, group: Sequence[OrderPage], watch: AccountWatch, watched: set[str], failed: list[TransientError]
     ) -> None:
-        shown = [ReadOrder(order, page.read_at) for page in group for order in page.orders]
+        shown = [order for page in group for order in page.orders]
         if not shown and await self._pauses.of(self._seller_id):
             raise sellers.paused_error(self._seller_id)
         stale: set[str] = set()
         if shown:
             with self._state.read() as connection:
-                seen = watch.look(connection, [one.order for one in shown])
+                seen = watch.look(connection, shown)
                 if seen.facts.has_orders:
-                    stale = self._possibly_stale(connection, shown)
+                    listed = [ReadOrder(order, page.read_at) for page in group for order in page.orders]
+                    stale = self._possibly_stale(connection, listed)
             watch.judge(seen)
         complete: list[ReadOrder] = []
         try:
