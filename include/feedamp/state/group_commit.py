@@ -29,11 +29,11 @@ ITEMS_AT_ONCE = 500
 # How often the event loop goes round before a transaction: what comes in meanwhile is committed with it.
 ROUNDS = 4
 LINGERS_S = 0.05  # so long an item waits for others that are expected, which is looked at so often:
-_LOOKS = 10
+_LOOKS_EVERY_S = 0.005
 
 
 @dataclass(eq=False)
-class _Wanted(Generic[_Item]):
+class Wanted(Generic[_Item]):
     """An item, and what its task waits for."""
 
     item: _Item
@@ -63,17 +63,32 @@ class GroupCommit(Generic[_Item]):
         work: Callable[[Connection, Sequence[_Item], float], Callable[[], None]],
         *,
         expects_more: Callable[[], bool] = lambda: False,
+        lingers_s: float = LINGERS_S,
     ) -> None:
-        """`expects_more` says whether other items may come soon: then those that wait do so for up to `LINGERS_S`."""
+        """`expects_more` says whether other items may come soon: then those that wait do so for up to `lingers_s`."""
         self._state = state
         self._work = work
         self._expects_more = expects_more
-        self._waiting: list[_Wanted[_Item]] = []
-        self._put_off: dict[str, list[_Wanted[_Item]]] = {}  # by seller, until the turn of that
+        self._looks = round(lingers_s / _LOOKS_EVERY_S)
+        self._waiting: list[Wanted[_Item]] = []
+        self._put_off: dict[str, list[Wanted[_Item]]] = {}  # by seller, until the turn of that
         self._lock = threading.Lock()  # of `_put_off`, and of what threads take of it
-        self._turns: dict[str, asyncio.Future[Sequence[_Wanted[_Item]]]] = {}  # by seller
+        self._turns: dict[str, asyncio.Future[Sequence[Wanted[_Item]]]] = {}  # by seller
 
     async def do(self, item: _Item, *, even_if_cancelled: bool = False) -> None:
+        """Returns once the work on an item is committed; see `done`."""
+        await self.done(self.add(item), even_if_cancelled=even_if_cancelled)
+
+    def add(self, item: _Item) -> Wanted[_Item]:
+        """Puts an item among those that wait; give what is returned to `done`, whatever happens meanwhile."""
+        loop = asyncio.get_running_loop()
+        wanted = Wanted(item, item.key[0], loop.create_future())
+        self._waiting.append(wanted)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._commit_after, loop, ROUNDS, self._looks)
+        return wanted
+
+    async def done(self, wanted: Wanted[_Item], *, even_if_cancelled: bool = False) -> None:
         """Returns once the work on an item is committed; raises what it raised.
 
         A task that is cancelled before loses it, unless it is to be done `even_if_cancelled`: then immediately. If a thread
@@ -82,16 +97,11 @@ class GroupCommit(Generic[_Item]):
         Raises:
             StoreAwayError: also if others have been before it with transactions of its seller for too long.
         """
-        loop = asyncio.get_running_loop()
-        wanted = _Wanted(item, item.key[0], loop.create_future())
-        self._waiting.append(wanted)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._commit_after, loop, ROUNDS)
         try:
             await wanted.done
         except asyncio.CancelledError:
             if wanted.done.cancelled():
-                await self._withdraw(loop, wanted)
+                await self._withdraw(wanted)
                 if even_if_cancelled and not wanted.is_taken:
                     # No transaction has worked on it, and none will.
                     self._work_on(self._begin, [wanted.seller_id], partial(_of, [wanted]))
@@ -99,23 +109,23 @@ class GroupCommit(Generic[_Item]):
                     raise wanted.failure from None
             raise
 
-    async def _withdraw(self, loop: asyncio.AbstractEventLoop, wanted: _Wanted[_Item]) -> None:
+    async def _withdraw(self, wanted: Wanted[_Item]) -> None:
         """Lets no thread take an item any more, or waits for what becomes of it in the one that has."""
         with self._lock:
             wanted.is_withdrawn = True
         while wanted.is_taken and not wanted.is_told:
-            wanted.done = loop.create_future()
+            wanted.done = asyncio.get_running_loop().create_future()
             with suppress(asyncio.CancelledError):
                 await wanted.done
 
-    def _commit_after(self, loop: asyncio.AbstractEventLoop, rounds: int, looks: int = _LOOKS) -> None:
-        group: list[_Wanted[_Item]] = []
+    def _commit_after(self, loop: asyncio.AbstractEventLoop, rounds: int, looks: int) -> None:
+        group: list[Wanted[_Item]] = []
         try:
             if rounds:
-                loop.call_soon(self._commit_after, loop, rounds - 1)
+                loop.call_soon(self._commit_after, loop, rounds - 1, looks)
                 return
             if looks and len(self._waiting) < ITEMS_AT_ONCE and self._expects_more():
-                loop.call_later(LINGERS_S / _LOOKS, self._commit_after, loop, 0, looks - 1)
+                loop.call_later(_LOOKS_EVERY_S, self._commit_after, loop, 0, looks - 1)
                 return
             group, self._waiting = self._waiting, []
             group = [wanted for wanted in group if not wanted.done.done()]
@@ -132,7 +142,7 @@ class GroupCommit(Generic[_Item]):
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
 
-    def _commit(self, group: Sequence[_Wanted[_Item]]) -> None:
+    def _commit(self, group: Sequence[Wanted[_Item]]) -> None:
         """Works on those whose seller is free; the others wait for their turn."""
         sellers = {wanted.seller_id for wanted in group}.difference(self._turns)
         if sellers:
@@ -148,11 +158,11 @@ class GroupCommit(Generic[_Item]):
             turn = self._turns[seller_id] = self._state.in_thread(partial(self._take_turn, seller_id))
             turn.add_done_callback(partial(self._end_turn, seller_id))
 
-    def _take_turn(self, seller_id: str) -> Sequence[_Wanted[_Item]]:
+    def _take_turn(self, seller_id: str) -> Sequence[Wanted[_Item]]:
         """In a thread: waits for a seller, and works on what is wanted of it then."""
-        taken: list[_Wanted[_Item]] = []
+        taken: list[Wanted[_Item]] = []
 
-        def take(_: Collection[str]) -> Sequence[_Wanted[_Item]]:
+        def take(_: Collection[str]) -> Sequence[Wanted[_Item]]:
             with self._lock:
                 put_off = self._put_off.pop(seller_id, [])
                 if len(put_off) > ITEMS_AT_ONCE:
@@ -169,7 +179,7 @@ class GroupCommit(Generic[_Item]):
                 wanted.failure = error
         return taken
 
-    def _end_turn(self, seller_id: str, turn: asyncio.Future[Sequence[_Wanted[_Item]]]) -> None:
+    def _end_turn(self, seller_id: str, turn: asyncio.Future[Sequence[Wanted[_Item]]]) -> None:
         del self._turns[seller_id]
         _tell(turn.result())
         if self._put_off.get(seller_id):
@@ -179,10 +189,10 @@ class GroupCommit(Generic[_Item]):
         self,
         begin: Callable[[Collection[str]], AbstractContextManager[tuple[Connection, Collection[str]]]],
         seller_ids: Collection[str],
-        chosen: Callable[[Collection[str]], Sequence[_Wanted[_Item]]],
-    ) -> Sequence[_Wanted[_Item]]:
+        chosen: Callable[[Collection[str]], Sequence[Wanted[_Item]]],
+    ) -> Sequence[Wanted[_Item]]:
         """Works on what is `chosen` of the sellers that a transaction is of; returns it once it is committed, or has failed."""
-        group: Sequence[_Wanted[_Item]] | None = None
+        group: Sequence[Wanted[_Item]] | None = None
         failure: Exception | None = None
         committed: Callable[[], None] | None = None
         asked_at = self._state.leases.elapsed()
@@ -210,11 +220,11 @@ class GroupCommit(Generic[_Item]):
             yield connection, seller_ids
 
 
-def _of(group: Sequence[_Wanted[_Item]], seller_ids: Collection[str]) -> Sequence[_Wanted[_Item]]:
+def _of(group: Sequence[Wanted[_Item]], seller_ids: Collection[str]) -> Sequence[Wanted[_Item]]:
     return [wanted for wanted in group if wanted.seller_id in seller_ids]
 
 
-def _tell(group: Iterable[_Wanted[_Item]]) -> None:
+def _tell(group: Iterable[Wanted[_Item]]) -> None:
     """Tells the tasks what has become of their items."""
     for wanted in group:
         wanted.is_told = True

@@ -1,7 +1,7 @@
 """What the orders of one task want of the ledger at the same moment, in one transaction: intents before PUTs, results after.
 
-Nothing is sent before its intent is durable. A result waits for the answers to other orders for `LINGERS_S` at most: each
-transaction costs as much as some dozens of orders.
+Nothing is sent before its intent is durable. A result waits for the answers to other orders for `GATHERED_FOR_S` at most: each
+transaction costs as much as some dozens of orders. The intent for the next order waits with it.
 """
 
 from collections import defaultdict
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import methodcaller
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy.engine import Connection
@@ -24,11 +25,12 @@ from feedamp.rules.cancelling import units_against_cancelling
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.state import State, leases, ledger, open_orders, order_events, outbox, sellers
-from feedamp.state.group_commit import GroupCommit
+from feedamp.state.group_commit import GroupCommit, Wanted
 from feedamp.state.leases import Lease
 from feedamp.tables import PLACEMENTS, RECORDED_AT, Row
 
 _Key = tuple[str, str]
+GATHERED_FOR_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ class _Acceptance:
     was_placed: bool = False
 
 
+class Recording(NamedTuple):
+    """An acceptance that waits for its transaction."""
+
+    acceptance: _Acceptance
+    wanted: Wanted[_Intent | _Acceptance]
+
+
 class LedgerMoments:
     """For all orders that one task places."""
 
@@ -73,7 +82,7 @@ class LedgerMoments:
         self._run_id = run_id
         self._sending = 0  # orders that are being sent
         self._commit = GroupCommit[_Intent | _Acceptance](
-            state, self._work, expects_more=lambda: self._sending > 0
+            state, self._work, expects_more=lambda: self._sending > 0, lingers_s=GATHERED_FOR_S
         )
 
     async def begin(self, seller_id: str, mp_order_number: str) -> Begun:
@@ -94,7 +103,7 @@ class LedgerMoments:
         return intent.begun
 
     def end(self, begun: Begun) -> None:
-        """Ends the lease of an order, unless it was left with its result."""
+        """Ends the lease of an order that was not accepted."""
         self._sending -= 1
         self._end_lease(begun)
 
@@ -102,14 +111,22 @@ class LedgerMoments:
         if begun.lease is not None:
             self._state.leases.end(begun.lease)
 
-    async def accepted(self, order: LedgerOrder, state: str, *, sent_at: datetime, lease: Lease) -> bool:
-        """Records that FeedAMP accepted an order, and releases its lease; returns whether it was placed before."""
-        acceptance = _Acceptance(order.key, order, state, sent_at, lease)
+    def accepted(self, order: LedgerOrder, state: str, *, sent_at: datetime, lease: Lease) -> Recording:
+        """Begins to record that FeedAMP accepted an order; give what is returned to `recorded`, instead of an `end`.
+
+        What else is to be done at the same moment, as the intent for the next order, then shares its transaction.
+        """
         self._sending -= 1  # what is still to come is counted, not what waits
+        acceptance = _Acceptance(order.key, order, state, sent_at, lease)
+        return Recording(acceptance, self._commit.add(acceptance))
+
+    async def recorded(self, recording: Recording) -> bool:
+        """Waits until that is recorded, which releases the lease; returns whether the order was placed before."""
+        acceptance, wanted = recording
         try:
-            await self._commit.do(acceptance, even_if_cancelled=True)
+            await self._commit.done(wanted, even_if_cancelled=True)
         finally:
-            self._sending += 1
+            self._state.leases.end(acceptance.lease)
         return acceptance.was_placed
 
     def _work(

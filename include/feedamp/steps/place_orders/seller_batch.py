@@ -4,8 +4,10 @@ How long an order waits: `rules/retries.py`. Whether CANCELLED may be sent: `rul
 """
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -20,11 +22,12 @@ from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unan
 from feedamp.state import ledger, order_events, rejects, sellers
 from feedamp.state.leases import Lease
 from feedamp.steps.per_order import ORDERS_AT_ONCE
-from feedamp.steps.place_orders.ledger_moments import LedgerMoments, hold_if_shipped
+from feedamp.steps.place_orders.ledger_moments import LedgerMoments, Recording, hold_if_shipped
 from feedamp.steps.read_back import read_back, store_orders
 from feedamp.steps.seller_job import Job, SellerJob
 from feedamp.steps.step_result import unexpected
 
+_Done = TypeVar("_Done")
 ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_BATCH = 2
 # These statuses concern the order's content; any other 4xx concerns the endpoint, the network or the client.
@@ -74,43 +77,56 @@ class SellerBatch(SellerJob):
         left = iter(numbers)  # one task for each order would cost more than what it waits for
 
         async def take() -> None:
-            for number in left:
-                if self._stopped is not None:
-                    return
-                if not await self._place_guarded(number):
-                    busy.append(number)
+            # An accepted order is recorded in the transaction of the next one's intent.
+            last: tuple[str, Recording] | None = None
+            try:
+                for number in left:
+                    if self._stopped is not None:
+                        break
+                    before, last = last, None
+                    try:
+                        recording = await self._guarded(number, self._place_alone(number, busy))
+                        last = recording and (number, recording)
+                    finally:
+                        await self._ended(before)
+            finally:
+                await self._ended(last)
 
         await asyncio.gather(*(take() for _ in range(min(ORDERS_AT_ONCE, len(numbers)))))
         return busy
 
-    async def _place_guarded(self, number: str) -> bool:
-        """Calls `_place_alone` and contains unexpected errors, so that the other orders are still sent and recorded."""
+    async def _guarded(self, number: str, work: Awaitable[_Done]) -> _Done | None:
+        """Contains unexpected errors of the work on an order, so that the other orders are still sent and recorded."""
         try:
-            return await self._place_alone(number)
+            return await work
         except (errors.PausedError, errors.ConfigurationError) as error:
             self._stopped = self._stopped or error
-            return True
         except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
             self._fail(unexpected(error, number), cause=error)
-            return True
+        return None
 
-    async def _place_alone(self, number: str) -> bool:
-        """Sends an order while holding its lease; False if another process holds it.
+    async def _place_alone(self, number: str, busy: list[str]) -> Recording | None:
+        """Sends an order while holding its lease; adds it to `busy` if another process holds that.
 
-        Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one.
+        Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one. An order that
+        FeedAMP accepted keeps it until that is recorded.
         """
         self._resources.read_only.check()
         begun = await self._moments.begin(self._seller_id, number)
+        recording = None
         try:
             if begun.note is not None:
                 self._warn(begun.note)
+            if begun.is_busy:
+                busy.append(number)
             if begun.order is not None and begun.lease is not None:
-                await self._place(begun.order, begun.lease)
-            return not begun.is_busy
+                recording = await self._place(begun.order, begun.lease)
         finally:
-            self._moments.end(begun)
+            if recording is None:
+                self._moments.end(begun)
+        return recording
 
-    async def _place(self, order: LedgerOrder, lease: Lease) -> None:
+    async def _place(self, order: LedgerOrder, lease: Lease) -> Recording | None:
         try:
             sent_at = await self._send(order, lease)
         except errors.RejectedError as error:
@@ -128,7 +144,8 @@ class SellerBatch(SellerJob):
                 await self._postpone(order, error)
         else:
             if sent_at is not None:
-                await self._record_accepted(order, order.next_state, sent_at, lease)
+                return self._record_accepted(order, order.next_state, sent_at, lease)
+        return None
 
     async def _send(self, order: LedgerOrder, lease: Lease) -> datetime | None:
         """PUTs the order and returns when it was sent; None if it is to be cancelled but CANCELLED must not be sent."""
@@ -232,10 +249,16 @@ class SellerBatch(SellerJob):
             "`feedamp orders list --waiting` shows what it said."
         )
 
-    async def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime, lease: Lease) -> None:
+    def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime, lease: Lease) -> Recording:
         self._count(**{self._accepted: 1})
-        if await self._moments.accepted(order, state, sent_at=sent_at, lease=lease):
-            self._changed.append(order.mp_order_number)
+        return self._moments.accepted(order, state, sent_at=sent_at, lease=lease)
+
+    async def _ended(self, last: tuple[str, Recording] | None) -> None:
+        """Waits until an accepted order is recorded."""
+        if last is not None:
+            number, recording = last
+            if await self._guarded(number, self._moments.recorded(recording)):
+                self._changed.append(number)
 
     async def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
