@@ -72,6 +72,14 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert ("extract: " in row, "close: " in row) == (True, False)  # the newest run had no such step
     assert f'href="{order}"' in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "M-2" not in browse("/feedamp/orders?number=M-&phase=closed").text
+    query = sa.update(schema.snapshots).where(schema.snapshots.c.mp_order_number == "M-2")
+    for is_closable, shown_in in ((False, "with-seller"), (True, "to-close")):
+        with filled.resources.state.begin() as connection:
+            assert connection.execute(query.values(closable=is_closable)).rowcount == 1
+        assert f'orders?phase=settled-{shown_in}">' in browse("/feedamp/").text
+        for part in ("with-seller", "to-close"):
+            shown = browse(f"/feedamp/orders?phase=settled-{part}").text
+            assert ("M-2" in shown) is (part == shown_in), (shown_in, part)
     assert "It was closed as SHIPPED." in browse(order).text
     for query, is_shown in [
         ("stage=inbox&source=b.jsonl", True),

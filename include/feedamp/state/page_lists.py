@@ -76,6 +76,8 @@ class _Counted:
         return found if self.is_counted_already else found.group_by(seller_id)
 
 
+_IS_CLOSABLE = is_same_order(snapshots, orders) & sa.text(IS_CLOSABLE)
+_CLOSABLE = sa.exists().where(_IS_CLOSABLE)
 _OPEN_ORDERS = _Counted(
     orders,
     orders.c.phase.in_(OPEN_PHASES),
@@ -173,8 +175,11 @@ def list_orders(
     number: str = "",
     seller_id: str | None = None,
     phases: tuple[Phase, ...] = (),
+    is_closable: bool | None = None,
 ) -> CountedItems:
     """Orders of the ledger whose number begins with `number`, to the letter, the one delivered last first.
+
+    With `is_closable`, only those that can be closed, or only those that cannot.
 
     `reason` is what an open order waits for, or why FeedAMP refused it.
     """
@@ -195,6 +200,8 @@ def list_orders(
         query = query.where(orders.c.seller_id == seller_id)
     if phases:
         query = query.where(orders.c.phase.in_(phases))
+    if is_closable is not None:
+        query = query.where(_CLOSABLE if is_closable else ~_CLOSABLE)
     found = _part(connection, query, part, orders.c.taken_at.desc(), *query.selected_columns[:2])
     settled = {
         (item["seller_id"], item["mp_order_number"]): item
@@ -301,13 +308,12 @@ def stages(connection: Connection) -> Mapping[str, tuple[int, datetime | None]]:
         row[0]: (row[1], row[2]) for row in connection.execute(by_phase.where(orders.c.phase.in_(shown)))
     }
     count, first = found.pop(Phase.SETTLED, (0, None))
-    is_closable = is_same_order(snapshots, orders) & sa.text(IS_CLOSABLE)
     settled = orders.c.phase == Phase.SETTLED
-    to_close = sa.select(sa.func.count(), oldest).select_from(snapshots.join(orders, is_closable))
+    to_close = sa.select(sa.func.count(), oldest).select_from(snapshots.join(orders, _IS_CLOSABLE))
     to_close = to_close.where(phase_of_few() == Phase.SETTLED)
     closable, oldest_closable = connection.execute(to_close).one()
     if closable and oldest_closable == first:
-        rest = sa.select(oldest).where(settled, ~sa.exists().where(is_closable))
+        rest = sa.select(oldest).where(settled, ~_CLOSABLE)
         first = connection.execute(rest).scalar()
     placed = {"placed": (count - closable, first), "to_close": (closable, oldest_closable)}
     return found | {name: some for name, some in placed.items() if some[0]}

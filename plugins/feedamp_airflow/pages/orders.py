@@ -24,7 +24,9 @@ router = APIRouter()
 FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)
 ALL = "all"
 REJECT_STAGES = ("inbox", "feedamp", "load")
-PHASES = ("open", *Phase)
+# The overview counts settled orders apart: those that wait for their seller, and those that can be closed.
+SETTLED = {"settled-with-seller": False, "settled-to-close": True}
+PHASES = ("open", *Phase, *SETTLED)
 PLACING = ("feedamp_place_orders", "feedamp_reconcile_orders")
 READING = ("feedamp_extract_fulfillments", "feedamp_reconcile_orders", "feedamp_process_fulfillments")
 PROCESSING = ("feedamp_process_fulfillments", "feedamp_reconcile_orders", "feedamp_extract_fulfillments")
@@ -54,6 +56,12 @@ def _choice(value: str, known: tuple[str, ...], name: str) -> str | None:
     return value or None
 
 
+def _phases(wanted: str | None) -> tuple[Phase, ...]:
+    if wanted in SETTLED:
+        return (Phase.SETTLED,)
+    return () if wanted is None else OPEN_PHASES if wanted == "open" else (Phase(wanted),)
+
+
 @router.get("/orders", response_class=HTMLResponse)
 def list_orders(
     request: Request,
@@ -71,7 +79,8 @@ def list_orders(
             Part(offset, ROWS),
             number=number.strip(),
             seller_id=seller.strip() or None,
-            phases=() if wanted is None else OPEN_PHASES if wanted == "open" else (Phase(wanted),),
+            phases=_phases(wanted),
+            is_closable=SETTLED.get(wanted or ""),
         )
         found = reader.counted(read.connection, found)
         registered = read.registered(found.items)

@@ -206,8 +206,8 @@ def _stages(read: Reading, document: dict[str, Any]) -> list[Stage]:
     last = document["last"]["order_closed"]
     return [
         stage("To place", "to_place", "orders?phase=to_place"),
-        stage("Settled, with the seller", "placed", "orders?phase=settled"),
-        stage("Settled, to close", "to_close", "orders?phase=settled"),
+        stage("Settled, with the seller", "placed", "orders?phase=settled-with-seller"),
+        stage("Settled, to close", "to_close", "orders?phase=settled-to-close"),
         Stage(
             "Closed",
             closed,
