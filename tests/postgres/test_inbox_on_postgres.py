@@ -7,7 +7,7 @@ from inbox_drops import drop_bytes, jsonl
 
 from crashes.clock import NOON
 from feedamp.run import Run
-from feedamp.state import overview, rejects
+from feedamp.state import action_required, rejects
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 
 
@@ -21,15 +21,15 @@ def test_faults_and_rejects_are_kept_listed_and_dismissed(tmp_path, url):
         drop_bytes(env, "2.jsonl", jsonl([env.body("M-0", currency="Dollars"), env.body("M-1")]))
         env.intake()
         with env.state.begin() as connection:
-            [file] = overview.faulty_files(connection, limit=5).items
-            [row] = overview.rejected_rows(connection, limit=5).items
+            [file] = action_required.faulty_files(connection, limit=5).items
+            [row] = action_required.rejected_rows(connection, limit=5).items
             assert (file["source"], row["source"], row["row_number"]) == ("1.parquet", "2.jsonl", 1)
             found = rejects.find(connection, rejects.keys(connection, [file["reject_id"], row["reject_id"]]))
             for reject in found:
                 rejects.dismiss(connection, reject, "tests", now=env.state.now())
             assert len(found) == 2
-            assert overview.faulty_files(connection, limit=5).count == 0
-            assert overview.rejected_rows(connection, limit=5).count == 0
+            assert action_required.faulty_files(connection, limit=5).count == 0
+            assert action_required.rejected_rows(connection, limit=5).count == 0
             assert rejects.read_open(connection) == []
 
 

@@ -26,6 +26,7 @@ from feedamp.codec import decode_json
 from feedamp.rules.closing import REMOVED
 from feedamp.state import (
     State,
+    action_required,
     ledger,
     order_events,
     overview,
@@ -254,7 +255,11 @@ def test_missing_and_overtaken_orders_are_told(tmp_path, url):
         env.fulfill("M-3", shipment(1))
         env.read()
         with env.state.read() as connection:
-            lists = (overview.missing_orders, overview.held_orders, overview.cancelled_but_shipped)
+            lists = (
+                action_required.missing_orders,
+                action_required.held_orders,
+                action_required.cancelled_but_shipped,
+            )
             told = [[i["mp_order_number"] for i in some(connection, limit=9).items] for some in lists]
         assert told == [["M-1"], ["M-2"], ["M-3"]]
         env.reconcile()
@@ -335,10 +340,10 @@ def answers(state, now):
             "phases": overview.count_by_phase(connection),
             "by grant": overview.count_by_grant(connection),
             "in doubt": overview.in_doubt(connection),
-            "to connect": overview.to_connect(connection, limit=5),
+            "to connect": action_required.to_connect(connection, limit=5),
             "oldest watermarks": overview.oldest_watermarks(connection),
-            "missing": overview.missing_orders(connection, limit=5),
-            "shipped": overview.cancelled_but_shipped(connection, limit=5),
+            "missing": action_required.missing_orders(connection, limit=5),
+            "shipped": action_required.cancelled_but_shipped(connection, limit=5),
             "stages": page_lists.stages(connection),
             "flow": order_events.flow(connection, since=now - timedelta(days=30), by="day"),
             "sellers": [
@@ -350,15 +355,17 @@ def answers(state, now):
             "figures": scorecards.of_seller(connection, SELLER, 30, now=now),
             "figures read": scorecards.measured_at(connection),
             "on the way": overview.on_the_way(connection),
-            "held orders": overview.held_orders(connection, limit=5),
+            "held orders": action_required.held_orders(connection, limit=5),
             **{
-                f"held findings, refused: {is_refused}": overview.held_findings(
+                f"held findings, refused: {is_refused}": action_required.held_findings(
                     connection, is_refused=is_refused, limit=5
                 )
                 for is_refused in (True, False)
             },
-            "stuck": overview.stuck_orders(connection, lingering_since=now - timedelta(days=1), limit=5),
-            "rejected": overview.rejected_rows(connection, limit=5),
+            "stuck": action_required.stuck_orders(
+                connection, lingering_since=now - timedelta(days=1), limit=5
+            ),
+            "rejected": action_required.rejected_rows(connection, limit=5),
         }
 
 

@@ -11,7 +11,7 @@ from order_samples import csv_text
 
 from crashes.clock import NOON
 from feedamp.run import Run
-from feedamp.state import inbox_files, overview, rejects
+from feedamp.state import action_required, inbox_files, rejects
 from feedamp.steps.place_orders import read_inbox, read_inbox_file
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 from feedamp.steps.place_orders.ingest_row import ROWS_PER_TRANSACTION
@@ -38,8 +38,8 @@ def taken(env: Env) -> dict[str, tuple[int, int, bool]]:
 def shown(env: Env) -> tuple[int, int]:
     """(files that could not be read to their end, rejected rows) as `feedamp status` lists them."""
     with env.state.read() as connection:
-        files = overview.faulty_files(connection, limit=20)
-        return files.count, overview.rejected_rows(connection, limit=20).count
+        files = action_required.faulty_files(connection, limit=20)
+        return files.count, action_required.rejected_rows(connection, limit=20).count
 
 
 def orders(env: Env) -> int:

@@ -14,7 +14,7 @@ from installations import MID_LIFE, unpack
 from feedamp.lake.store import Lake
 from feedamp.order_body import BodyRules
 from feedamp.run import Run
-from feedamp.state import State, overview, rejects
+from feedamp.state import State, action_required, rejects
 from feedamp.steps.load import load
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 from feedamp.steps.place_orders.replay import Replayed, replay
@@ -29,9 +29,9 @@ def dismiss(env: Env, *found: rejects.Rejected, reason: str = "test order") -> N
             rejects.dismiss(connection, reject, reason, now=env.state.now())
 
 
-def action_required(env: Env) -> list[tuple[str, int]]:
+def rows_that_require_action(env: Env) -> list[tuple[str, int]]:
     with env.state.read() as connection:
-        found = overview.rejected_rows(connection, limit=20)
+        found = action_required.rejected_rows(connection, limit=20)
     assert len(found.items) == found.count
     return [(item["source"], item["row_number"]) for item in found.items]
 
@@ -39,9 +39,9 @@ def action_required(env: Env) -> list[tuple[str, int]]:
 def test_a_dismissed_reject_is_no_action_and_is_told_in_the_warehouse(env: Env) -> None:
     env.deliver("M-1", gift_note="x")
     env.deliver("M-2", gift_note="x")
-    assert action_required(env) == [("0002.jsonl", 1), ("0001.jsonl", 1)]
+    assert rows_that_require_action(env) == [("0002.jsonl", 1), ("0001.jsonl", 1)]
     dismiss(env, env.rejects()[0])
-    assert action_required(env) == [("0002.jsonl", 1)]
+    assert rows_that_require_action(env) == [("0002.jsonl", 1)]
     assert [r.source for r in env.rejects(everything=True)] == ["0001.jsonl", "0002.jsonl"]
     env.load()
     assert env.rows("SELECT source, dismiss_reason FROM rejected_orders WHERE dismissed_at IS NOT NULL") == [
@@ -110,7 +110,7 @@ def close(env: Env) -> None:
 def test_a_cancellation_after_the_end_is_a_note(env: Env) -> None:
     close(env)
     result = env.deliver("M-1", marketplace_state="CANCELLED")
-    assert (result.rejected, env.rejects(), action_required(env)) == (0, [], [])
+    assert (result.rejected, env.rejects(), rows_that_require_action(env)) == (0, [], [])
     assert any("closed as SHIPPED" in note and note.startswith(SELLER) for note in result.notes)
     [reject] = env.rejects(everything=True)
     assert reject.reasons[0]["code"] == "illegal_transition"
@@ -134,7 +134,7 @@ def test_another_state_after_the_end_requires_action(env: Env, state: str) -> No
     close(env)
     env.deliver("M-1", marketplace_state=state, delivery_notes="ring")
     assert env.reject_codes()[-1] == ("inbox", "illegal_transition")
-    assert len(action_required(env)) == 1
+    assert len(rows_that_require_action(env)) == 1
 
 
 def test_a_warehouse_of_an_earlier_version_learns_of_dismissals(tmp_path: Path) -> None:

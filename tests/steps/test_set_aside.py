@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from env import SELLER, Env
 
-from feedamp.state import outbox, overview, rejects
+from feedamp.state import action_required, outbox, rejects
 from feedamp.state.schema import outbox as stored
 from feedamp.steps import depart
 from feedamp.steps.compact import compact
@@ -59,8 +59,8 @@ def test_the_row_is_a_reject_and_the_rest_is_loaded(spoilt: Env) -> None:
         ("extra", "refused_by_warehouse")
     ]
     with spoilt.state.read() as connection:
-        assert overview.refused_by_warehouse(connection, limit=9).count == 1
-        assert overview.rejected_rows(connection, limit=9).count == 0
+        assert action_required.refused_by_warehouse(connection, limit=9).count == 1
+        assert action_required.rejected_rows(connection, limit=9).count == 0
     assert load_what_is_whole(spoilt.resources, spoilt.run("load")).problem is None  # said once
     assert spoilt.rows("SELECT stage FROM rejected_orders") == [("load",)]
     assert spoilt.rows("SELECT orders_unread, complete FROM runs WHERE step = 'load'") == [(1, False)]

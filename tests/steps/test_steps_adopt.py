@@ -16,7 +16,7 @@ from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.rules.order import AWAITING_SHIPMENT
-from feedamp.state import ledger, overview
+from feedamp.state import action_required, ledger, overview
 from feedamp.steps import adopt as _adopt
 from feedamp.steps.step_result import StepResult
 
@@ -201,7 +201,7 @@ def test_it_waits_for_its_body_and_a_person_is_told(env):
     assert waits_for(env, "X-1") == (BODY_MISSING, True)
     assert env.asked("PUT") == []
     with env.state.read() as connection:
-        stuck = overview.stuck_orders(connection, lingering_since=NOON - timedelta(days=3), limit=5)
+        stuck = action_required.stuck_orders(connection, lingering_since=NOON - timedelta(days=3), limit=5)
     assert [item["reason"] for item in stuck.items] == [BODY_MISSING]
 
 

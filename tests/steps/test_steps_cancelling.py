@@ -19,7 +19,7 @@ from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.rules import cancelling
 from feedamp.rules.order import CANCELLED_TOO_LATE
-from feedamp.state import leases, ledger, open_orders, outbox, overview
+from feedamp.state import action_required, leases, ledger, open_orders, outbox
 from feedamp.state.overview import CountedItems
 from feedamp.state.schema import orders
 from feedamp.steps.place_orders import seller_batch
@@ -40,17 +40,17 @@ WAYS = [
 
 def held_orders(env: Env) -> CountedItems:
     with env.state.read() as connection:
-        return overview.held_orders(connection, limit=20)
+        return action_required.held_orders(connection, limit=20)
 
 
 def cancelled_but_shipped(env: Env) -> list[str]:
     with env.state.read() as connection:
-        return [item["reason"] for item in overview.cancelled_but_shipped(connection, limit=20).items]
+        return [item["reason"] for item in action_required.cancelled_but_shipped(connection, limit=20).items]
 
 
 def shipped_but_withdrawn(env: Env) -> list[str]:
     with env.state.read() as connection:
-        return [item["reason"] for item in overview.shipped_but_withdrawn(connection, limit=20).items]
+        return [item["reason"] for item in action_required.shipped_but_withdrawn(connection, limit=20).items]
 
 
 def to_be_cancelled(env: Env, way: str) -> None:

@@ -12,7 +12,7 @@ from env import BAD_NUMBER, SELLER, Env, shipment
 
 from feedamp.rules.closing import MISSING
 from feedamp.rules.order import Phase
-from feedamp.state import ledger, overview
+from feedamp.state import action_required, ledger, overview
 from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.step_end import finish
 from feedamp_sandbox.orders import StoredOrder
@@ -36,7 +36,7 @@ def bring_back(env: Env, order: StoredOrder) -> None:
 
 def missing(env: Env) -> list[str]:
     with env.state.read() as connection:
-        found = overview.missing_orders(connection, limit=20)
+        found = action_required.missing_orders(connection, limit=20)
     return [item["mp_order_number"] for item in found.items]
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from env import SELLER, Env, shipment
 
 from feedamp.errors import UnreadableError
-from feedamp.state import open_orders, overview, schema
+from feedamp.state import action_required, open_orders, schema
 from feedamp.state.open_orders import UNDECODABLE, decode_stored
 from feedamp.steps.step_end import finish
 
@@ -30,9 +30,9 @@ def damage(env: Env, number: str = BROKEN, text: str = "{") -> None:
         )
 
 
-def action_required(env: Env) -> list[tuple[str, str]]:
+def orders_that_require_action(env: Env) -> list[tuple[str, str]]:
     with env.state.read() as connection:
-        stuck = overview.stuck_orders(connection, lingering_since=env.state.now(), limit=20)
+        stuck = action_required.stuck_orders(connection, lingering_since=env.state.now(), limit=20)
     return [(item["mp_order_number"], item["reason"]) for item in stuck.items]
 
 
@@ -56,7 +56,7 @@ def test_an_undecodable_snapshot_is_named_and_all_others_close(shipped: Env, tex
     assert [note for note in result.notes if f"order {BROKEN}" in note]
     finish(shipped.close())
     assert {shipped.order(n).phase for n in NUMBERS if n != BROKEN} == {"closed"}
-    assert action_required(shipped) == [(BROKEN, UNDECODABLE)]
+    assert orders_that_require_action(shipped) == [(BROKEN, UNDECODABLE)]
 
 
 def test_the_next_extraction_reads_it_again_and_it_closes(shipped: Env) -> None:
@@ -68,7 +68,7 @@ def test_the_next_extraction_reads_it_again_and_it_closes(shipped: Env) -> None:
     shipped.read()
     shipped.process()
     assert shipped.order(BROKEN).phase == "closed"
-    assert action_required(shipped) == []
+    assert orders_that_require_action(shipped) == []
 
 
 def test_closing_continues_beside_a_snapshot_damaged_after_validation(shipped: Env) -> None:
@@ -95,7 +95,7 @@ def test_a_closing_that_meets_an_undecodable_snapshot_costs_that_order_alone(shi
     finish(shipped.close())
     assert {shipped.order(n).phase for n in NUMBERS if n != BROKEN} == {"closed"}
     assert shipped.order(BROKEN).phase == "settled"
-    assert [number for number, _ in action_required(shipped)] == [BROKEN]
+    assert [number for number, _ in orders_that_require_action(shipped)] == [BROKEN]
 
 
 @pytest.mark.parametrize("is_shipped", [True, False])

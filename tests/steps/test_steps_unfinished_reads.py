@@ -10,7 +10,7 @@ import pytest
 from env import SELLER, Env, open_env
 
 from feedamp.errors import IncompleteError
-from feedamp.state import overview
+from feedamp.state import action_required
 from feedamp.steps.step_end import finish
 
 STOCK = 25
@@ -30,7 +30,7 @@ def extracted(env: Env) -> int:
 
 def unreadable(env: Env) -> list[dict[str, Any]]:
     with env.state.read() as connection:
-        return overview.unreadable_orders(connection, unread_since=env.clock.now(), limit=9).items
+        return action_required.unreadable_orders(connection, unread_since=env.clock.now(), limit=9).items
 
 
 def test_a_list_is_read_on_where_the_last_run_left_it(env: Env) -> None:

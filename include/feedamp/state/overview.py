@@ -1,7 +1,4 @@
-"""Decides what `feedamp status` counts and lists as action required. Reads only.
-
-The lists of sellers, and exit code 1, are in `plugins/feedamp_airflow/cli/status.py`.
-"""
+"""What `feedamp status` counts, and what it says of sellers and of waits. Reads only. What requires action: `action_required.py`."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -13,31 +10,23 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.closing import waits_for
-from feedamp.rules.finding import HELD, OPEN
-from feedamp.rules.follow_up import ORDER_CLOSED
-from feedamp.rules.order import OPEN_PHASES, Phase
-from feedamp.rules.stored_body import FULL
-from feedamp.state import ledger
-from feedamp.state.rejects import LOAD, is_open, reject_id
+from feedamp.rules.finding import OPEN
+from feedamp.rules.order import Phase
 from feedamp.state.schema import (
-    CANCELLED_BUT_SHIPPED,
     IS_CHANGED,
     IS_WAITING,
     MAY_BE_STUCK,
-    SHIPPED_BUT_WITHDRAWN,
     findings,
     grants,
     inbox_files,
     manifests,
     orders,
     outbox,
-    rejected_orders,
     sellers,
     snapshots,
-    unread_orders,
     watermarks,
 )
-from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
+from feedamp.state.sellers import ACTIVE, SET_ASIDE
 from feedamp.state.statements import count_by, count_rows, in_parts, is_any_order, is_same_order
 
 _WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders)).outerjoin(
@@ -46,7 +35,7 @@ _WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders)).o
 _READ = orders.join(snapshots, is_same_order(snapshots, orders)).outerjoin(
     sellers, sellers.c.seller_id == orders.c.seller_id
 )
-_WITH_GRANT = sellers.outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
+WITH_GRANT = sellers.outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
 _FACTS_OF_WAIT = (  # the arguments of `waits_for`
     sellers.c.seller_id.is_not(None).label("is_registered"),
     orders.c.missing_since.is_not(None).label("is_missing"),
@@ -171,7 +160,8 @@ def listed_orders(
     if taken_before is not None:
         wanted.append(orders.c.taken_at < taken_before)
     query = sa.select(*(orders.c[name] for name in columns), *_FACTS_OF_WAIT).select_from(_WITH_SNAPSHOT)
-    found = _some(connection, query.where(*wanted), limit, (orders.c.taken_at, *query.selected_columns[:2]))
+    order = (orders.c.taken_at, *query.selected_columns[:2])
+    found = some_of(connection, query.where(*wanted), order, limit=limit)
     for item in found.items:
         facts = [item.pop(fact.name) for fact in _FACTS_OF_WAIT]
         if item["phase"] == Phase.SETTLED:
@@ -201,7 +191,7 @@ def count_by_grant(connection: Connection) -> dict[str, int]:
     status = sa.case(
         (sellers.c.paused.is_(True), "paused"), else_=sa.func.coalesce(grants.c.status, "no_grant")
     )
-    query = sa.select(status, sa.func.count()).select_from(_WITH_GRANT).group_by(status)
+    query = sa.select(status, sa.func.count()).select_from(WITH_GRANT).group_by(status)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
@@ -212,41 +202,8 @@ def in_doubt(connection: Connection) -> list[str]:
         grants.c.status_reason.is_not(None),
         grants.c.status == SET_ASIDE,
     )
-    query = sa.select(sellers.c.seller_id, sellers.c.mixed_with).select_from(_WITH_GRANT).where(noted)
+    query = sa.select(sellers.c.seller_id, sellers.c.mixed_with).select_from(WITH_GRANT).where(noted)
     return sorted({name for row in connection.execute(query) for name in row if name is not None})
-
-
-def to_connect(connection: Connection, *, limit: int) -> CountedItems:
-    """Sellers whose grant was refused, and those without a grant or not registered that have waiting orders.
-
-    Columns: seller_id, is_registered, waiting_orders; not paused ones only.
-    """
-    waiting = (
-        sa.select(orders.c.seller_id, sa.func.count().label("count"))
-        .where(orders.c.phase == Phase.TO_PLACE)
-        .group_by(orders.c.seller_id)
-        .subquery()
-    )
-    known = _WITH_GRANT.outerjoin(waiting, waiting.c.seller_id == sellers.c.seller_id)
-    registered = (
-        sa.select(
-            sellers.c.seller_id,
-            sa.true().label("is_registered"),
-            sa.func.coalesce(waiting.c.count, 0).label("waiting_orders"),
-        )
-        .select_from(known)
-        .where(
-            sellers.c.paused.is_(False),
-            sa.or_(
-                grants.c.status == NEEDS_AUTHORIZATION,
-                sa.and_(grants.c.status.is_(None), waiting.c.count.is_not(None)),
-            ),
-        )
-    )
-    is_registered = sa.exists().where(sellers.c.seller_id == waiting.c.seller_id)
-    others = sa.select(waiting.c.seller_id, sa.false(), waiting.c.count).where(~is_registered)
-    both = sa.union_all(registered, others).subquery()
-    return _some(connection, sa.select(both), limit, (both.c.is_registered.desc(), both.c.seller_id))
 
 
 def oldest_watermarks(connection: Connection) -> tuple[int, int, datetime | None, datetime | None]:
@@ -259,7 +216,7 @@ def oldest_watermarks(connection: Connection) -> tuple[int, int, datetime | None
             sa.func.min(mark, type_=mark.type),
             sa.func.max(mark, type_=mark.type),
         )
-        .select_from(_WITH_GRANT.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
+        .select_from(WITH_GRANT.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
         .where(sellers.c.paused.is_(False), grants.c.status == ACTIVE)
     )
     known, marked, oldest, newest = connection.execute(query).one()
@@ -297,7 +254,7 @@ def stale_sellers(
     since = sa.func.coalesce(mark, readable_since, type_=mark.type)
     query = (
         sa.select(sellers.c.seller_id, mark, since.label("since"))
-        .select_from(_WITH_GRANT.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
+        .select_from(WITH_GRANT.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
         .where(sellers.c.paused.is_(False), grants.c.status == ACTIVE, since < before)
         .order_by(since, sellers.c.seller_id)
     )
@@ -337,181 +294,10 @@ def on_the_way(connection: Connection) -> dict[str, int]:
     }
 
 
-def held_orders(connection: Connection, *, limit: int) -> CountedItems:
-    """Held orders, which require action (for example a conflict), without those that FeedAMP does not have."""
-    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.reason)
-    held = sa.and_(orders.c.phase == Phase.HELD, orders.c.missing_since.is_(None))
-    return _some(connection, query.where(held), limit)
-
-
-def missing_orders(connection: Connection, *, limit: int) -> CountedItems:
-    """Placed, open orders that FeedAMP says it does not have, without those that are about to be sent again."""
-    query = sa.select(
-        orders.c.seller_id, orders.c.mp_order_number, orders.c.missing_since, orders.c.reason
-    ).where(orders.c.missing_since.is_not(None), phase_of_few().in_((Phase.SETTLED, Phase.HELD)))
-    return _some(connection, query, limit)
-
-
-def cancelled_but_shipped(connection: Connection, *, limit: int) -> CountedItems:
-    """Orders closed as CANCELLED although the seller shipped units, with the units of the newest snapshot.
-
-    An order that a person has acknowledged is left out until more units are shipped.
-    """
-    return _to_acknowledge(connection, CANCELLED_BUT_SHIPPED, "shipped", limit)
-
-
-def shipped_but_withdrawn(connection: Connection, *, limit: int) -> CountedItems:
-    """Orders that `close` closed as SHIPPED and of which the newest snapshot shows no shipped units, with its cancelled ones.
-
-    An order that a person has acknowledged is left out.
-    """
-    return _to_acknowledge(connection, SHIPPED_BUT_WITHDRAWN, "cancelled", limit)
-
-
-def _to_acknowledge(connection: Connection, condition: str, what: str, limit: int) -> CountedItems:
-    found, at = ledger.to_acknowledge(connection, condition), ("shipped", "cancelled").index(what)
-    items = []
-    for order in found[:limit]:
-        lines = (order.closed_units or {}).items()
-        units = ", ".join(f"{of[at]} of line {line}" for line, of in lines if of[at])
-        key = {"seller_id": order.seller_id, "mp_order_number": order.mp_order_number}
-        items.append({**key, "reason": f"{what}: {units or 'none'}"})
-    return CountedItems(len(found), items)
-
-
-def held_findings(connection: Connection, *, is_refused: bool, limit: int) -> CountedItems:
-    """Error findings of open orders that are not reported: FeedAMP refused the report, or else they have no error code.
-
-    Not those that are held since the order was closed: one that is open again is being repaired, which releases them.
-    """
-    note = findings.c.note
-    query = (
-        sa.select(
-            findings.c.seller_id,
-            findings.c.mp_order_number,
-            findings.c.finding_id,
-            findings.c.kind,
-            sa.func.coalesce(note, findings.c.message).label("reason"),
-        )
-        .join(orders, is_same_order(findings, orders))
-        .where(
-            findings.c.state == HELD,
-            findings.c.severity == "error",
-            note != ORDER_CLOSED if is_refused else note.is_(None),
-            phase_of_few().in_(OPEN_PHASES),
-        )
-    )
-    return _some(connection, query, limit)
-
-
-def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: int) -> CountedItems:
-    """Open orders that will not close without action.
-
-    FeedAMP has listed a resolved error since `lingering_since` or earlier, or has refused the closing, or the order's
-    body was never delivered, or the stored snapshot cannot be decoded.
-    """
-    too_long = snapshots.c.error_lingers_since <= lingering_since
-    query = (
-        sa.select(
-            snapshots.c.seller_id,
-            snapshots.c.mp_order_number,
-            snapshots.c.waits_for.label("reason"),
-            snapshots.c.error_lingers_since,
-        )
-        .join(orders, is_same_order(snapshots, orders))
-        .where(
-            phase_of_few().in_(OPEN_PHASES),
-            sa.text(MAY_BE_STUCK),
-            sa.or_(snapshots.c.needs_person.is_(True), too_long),
-        )
-    )
-    return _some(connection, query, limit)
-
-
-def unreadable_orders(connection: Connection, *, unread_since: datetime, limit: int) -> CountedItems:
-    """Orders that extractions have not been able to read since before `unread_since`; the empty number: they name none.
-
-    `is_known` says whether the ledger has the order; the others are at FeedAMP only.
-    """
-    columns = (unread_orders.c[name] for name in ("seller_id", "mp_order_number", "since", "reason"))
-    is_known = sa.exists().where(is_same_order(orders, unread_orders)).label("is_known")
-    return _some(connection, sa.select(*columns, is_known).where(unread_orders.c.since < unread_since), limit)
-
-
-def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:
-    """Open rejects, newest first.
-
-    Rows whose only reason is that they differ from an order already placed (`body_changed`) are left out, unless that
-    order waits for a body. Faults of whole files are left out, too, because `faulty_files` lists them, and rows that the
-    warehouse refuses.
-    """
-    other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
-    waits_for_body = sa.exists().where(
-        is_same_order(rejected_orders, orders), orders.c.body_kind != FULL, orders.c.phase.in_(OPEN_PHASES)
-    )
-    is_of_file = sa.exists().where(_is_fault_of_file())
-    names = ("source", "row_number", "stage", "seller_id", "mp_order_number", "rejected_at", "row_hash")
-    query = sa.select(*(rejected_orders.c[name] for name in names)).where(
-        is_open(), rejected_orders.c.stage != LOAD, sa.or_(other, waits_for_body), ~is_of_file
-    )
-    newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
-    found = _some(connection, query, limit, newest)
-    return CountedItems(found.count, [_with_reject_id(item) for item in found.items])
-
-
-def refused_by_warehouse(connection: Connection, *, limit: int) -> CountedItems:
-    """Rows that only the lake has, because the warehouse cannot hold them; not if dismissed."""
-    names = ("source", "row_number", "seller_id", "mp_order_number", "rejected_at", "row_hash")
-    query = sa.select(*(rejected_orders.c[name] for name in names))
-    found = _some(connection, query.where(is_open(), rejected_orders.c.stage == LOAD), limit)
-    return CountedItems(found.count, [_with_reject_id(item) for item in found.items])
-
-
-def faulty_files(connection: Connection, *, limit: int) -> CountedItems:
-    """Inbox files that could not be read to their end, newest first; not if read completely since or dismissed."""
-    query = (
-        sa.select(
-            inbox_files.c.name.label("source"),
-            inbox_files.c.rows_read,
-            inbox_files.c.rows_rejected,
-            inbox_files.c.fault.label("reason"),
-            inbox_files.c.taken_at,
-            rejected_orders.c.row_number,
-            rejected_orders.c.row_hash,
-        )
-        .join(rejected_orders, _is_fault_of_file())
-        .where(is_open())
-    )
-    newest = (inbox_files.c.taken_at.desc(), inbox_files.c.name)
-    found = _some(connection, query, limit, newest)
-    items = [{n: v for n, v in _with_reject_id(item).items() if n != "row_number"} for item in found.items]
-    return CountedItems(found.count, items)
-
-
-def _is_fault_of_file() -> sa.ColumnElement[bool]:
-    """The join condition between an inbox file with a fault and the reject of that fault."""
-    return sa.and_(
-        inbox_files.c.name == rejected_orders.c.source,
-        inbox_files.c.fault.is_not(None),
-        rejected_orders.c.row_number == 0,
-    )
-
-
-def _with_reject_id(item: dict[str, Any]) -> dict[str, Any]:
-    name = reject_id(item["source"], item["row_number"], item["row_hash"])
-    return {"reject_id": name, **{key: value for key, value in item.items() if key != "row_hash"}}
-
-
-def _some(
-    connection: Connection, query: sa.Select[Any], limit: int, order: Sequence[sa.ColumnElement[Any]] = ()
-) -> CountedItems:
-    return some_of(connection, query, order or query.selected_columns[:2], limit=limit)
-
-
 def some_of(
-    connection: Connection, query: sa.Select[Any], order: Iterable[Any], *, limit: int, offset: int = 0
+    connection: Connection, query: sa.Select[Any], order: Iterable[Any] = (), *, limit: int, offset: int = 0
 ) -> CountedItems:
-    """How many rows a query has, and some of them in this order."""
+    """How many rows a query has, and some of them in this order, or by their first two columns."""
     count = count_rows(connection, query.subquery())
-    rows = connection.execute(query.order_by(*order).offset(offset).limit(limit)) if count else ()
-    return CountedItems(count, [dict(row._mapping) for row in rows])
+    ordered = query.order_by(*(order or query.selected_columns[:2])).offset(offset).limit(limit)
+    return CountedItems(count, [dict(row._mapping) for row in connection.execute(ordered)] if count else [])

@@ -22,7 +22,15 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import HEAD, data_key, departures, encrypted_values, erasures, grants, overview
+from feedamp.state import (
+    HEAD,
+    action_required,
+    data_key,
+    departures,
+    encrypted_values,
+    erasures,
+    grants,
+)
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.lost_manifests import refuse_lost_lake
@@ -402,7 +410,7 @@ def _erasures(resources: Resources) -> str:
 
 def _set_aside(resources: Resources) -> str:
     with resources.state.read() as connection:
-        count = overview.refused_by_warehouse(connection, limit=1).count
+        count = action_required.refused_by_warehouse(connection, limit=1).count
     if count:
         raise FeedAmpError(
             f"{counted(count, 'row')} cannot be stored in the warehouse and are only in the lake: `feedamp rejected list` "

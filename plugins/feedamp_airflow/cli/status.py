@@ -1,6 +1,6 @@
 """`feedamp status`: orders by phase, sellers by grant, what requires action and so exits with 1, when work was last done.
 
-Which orders, findings, files and rows require action: `state/overview.py`; which sellers: here and `cli/accounts.py`.
+Which orders, findings, files and rows require action: `state/action_required.py`; which sellers: here and `cli/accounts.py`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import Phase
 from feedamp.settings import Settings
-from feedamp.state import notices, overview, read_only, request_slots, sellers
+from feedamp.state import action_required, notices, overview, read_only, request_slots, sellers
 from feedamp.state.grants import WARN_BEFORE
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
@@ -119,22 +119,24 @@ def summary(
     """What the pages show of it to a reader. Reads indexes and the tables of sellers, never all orders."""
     lingering_since = now - settings.error_clear
     needed = {
-        "held_orders": overview.held_orders(connection, limit=SHOWN),
-        "missing_orders": overview.missing_orders(connection, limit=SHOWN),
-        "cancelled_but_shipped": overview.cancelled_but_shipped(connection, limit=SHOWN),
-        "shipped_but_withdrawn": overview.shipped_but_withdrawn(connection, limit=SHOWN),
-        "held_findings": overview.held_findings(connection, is_refused=False, limit=SHOWN),
-        "refused_findings": overview.held_findings(connection, is_refused=True, limit=SHOWN),
-        "stuck_orders": overview.stuck_orders(connection, lingering_since=lingering_since, limit=SHOWN),
-        "unreadable_orders": overview.unreadable_orders(
+        "held_orders": action_required.held_orders(connection, limit=SHOWN),
+        "missing_orders": action_required.missing_orders(connection, limit=SHOWN),
+        "cancelled_but_shipped": action_required.cancelled_but_shipped(connection, limit=SHOWN),
+        "shipped_but_withdrawn": action_required.shipped_but_withdrawn(connection, limit=SHOWN),
+        "held_findings": action_required.held_findings(connection, is_refused=False, limit=SHOWN),
+        "refused_findings": action_required.held_findings(connection, is_refused=True, limit=SHOWN),
+        "stuck_orders": action_required.stuck_orders(
+            connection, lingering_since=lingering_since, limit=SHOWN
+        ),
+        "unreadable_orders": action_required.unreadable_orders(
             connection, unread_since=now - UNREAD_FOR, limit=SHOWN
         ),
         "stale_watermarks": _stale(connection, before=now - settings.stale_watermark),
         "sellers_mixed_up": _mixed_up(connection),
         "sellers_to_connect": _to_connect(connection),
-        "faulty_files": overview.faulty_files(connection, limit=SHOWN),
-        "refused_by_warehouse": overview.refused_by_warehouse(connection, limit=SHOWN),
-        "rejected_rows": overview.rejected_rows(connection, limit=SHOWN),
+        "faulty_files": action_required.faulty_files(connection, limit=SHOWN),
+        "refused_by_warehouse": action_required.refused_by_warehouse(connection, limit=SHOWN),
+        "rejected_rows": action_required.rejected_rows(connection, limit=SHOWN),
     }
     stop = read_only.current(connection, by_option=settings.read_only)
     return {
@@ -208,7 +210,7 @@ def _mixed_up(connection: Connection) -> CountedItems:
 
 
 def _to_connect(connection: Connection) -> CountedItems:
-    found = overview.to_connect(connection, limit=SHOWN)
+    found = action_required.to_connect(connection, limit=SHOWN)
     ids = [item["seller_id"] for item in found.items if item["is_registered"]]
     reasons = {one.seller_id: one.blocked_by for one in sellers.find(connection, ids)} if ids else {}
     items = [
