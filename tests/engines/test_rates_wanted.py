@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from other_leases import DEAD, ELSEWHERE, QUICK, leave_lease, use_quick_leases
 from wire import S1, S2, take_slot
 
+from feedamp.api import rate_limit
 from feedamp.api.rate_limit import RateLimiter
 from feedamp.errors import TransientError
 from feedamp.state import State, rate_leases, request_slots
@@ -71,10 +72,11 @@ async def test_a_held_rate_is_given_up_within_a_second_and_the_distance_is_kept(
     assert row_of(one, S2).held_by is not None  # no one wants that one
 
 
-async def test_a_pause_that_another_process_hears_ends_the_hold(two, looks_often):
+async def test_a_pause_that_another_process_hears_ends_the_hold(two, looks_often, monkeypatch):
+    monkeypatch.setattr(rate_limit, "LONGEST_SLOT_WAIT_S", 0.5)
     one, other = two
     one.rates.hold([S1])
-    limiter = limiter_of(one, patience_s=0.5)
+    limiter = limiter_of(one)
     await take_slot(limiter, S1)
     other.rates.pause(S1, 30)
     await asyncio.sleep(2 * rate_leases.LOOK_EVERY_S)

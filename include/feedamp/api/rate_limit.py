@@ -105,7 +105,7 @@ class Departure:
 
 
 class RateLimiter:
-    """Hands out request slots. Waits at most `patience_s` for one; if it takes longer, a later run does the work.
+    """Hands out request slots. Waits at most `LONGEST_SLOT_WAIT_S` for one; if it takes longer, a later run does the work.
 
     A slot is taken at the moment of sending, never ahead of it: a process that is delayed between the two would
     send all its slots' requests in one burst. See `rate_leases` for where a slot comes from.
@@ -121,7 +121,6 @@ class RateLimiter:
         sleep: Sleep,
         history_share: float | None = None,
         goes_first: bool = False,
-        patience_s: float = LONGEST_SLOT_WAIT_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rates = state.rates
@@ -130,7 +129,6 @@ class RateLimiter:
         self._sleep = sleep
         self._history_share = history_share
         self._goes_first = goes_first
-        self._patience_s = patience_s
         self._monotonic = monotonic
         self._queues: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._patient: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -150,7 +148,7 @@ class RateLimiter:
         would all be sent together. Of the other requests of this process for the seller, at most one is before one that `is_urgent`.
 
         Raises:
-            ThrottledError: the slot is more than `patience_s` away, because FeedAMP asked for a pause.
+            ThrottledError: the slot is more than `LONGEST_SLOT_WAIT_S` away, because FeedAMP asked for a pause.
         """
         queues = (self._queues,) if is_urgent else (self._patient, self._queues)
         return Departure(self, seller_id, room, tuple(queue[seller_id] for queue in queues))
@@ -181,9 +179,9 @@ class RateLimiter:
         """Sleeps, unless that is too long.
 
         Raises:
-            ThrottledError: it is longer than `patience_s`.
+            ThrottledError: it is longer than `LONGEST_SLOT_WAIT_S`.
         """
-        if wait_s > self._patience_s:
+        if wait_s > LONGEST_SLOT_WAIT_S:
             raise ThrottledError(
                 "FeedAMP asked for a pause for this seller.", retry_after_s=wait_s, seller_id=seller_id
             )
