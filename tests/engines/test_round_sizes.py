@@ -23,7 +23,7 @@ from feedamp.lake.manifest import SellerProgress as LakeSweep
 from feedamp.lake.store import Lake
 from feedamp.models import ReadOrder
 from feedamp.run import Run
-from feedamp.state import open_orders, outbox, watermarks
+from feedamp.state import extraction_start, outbox, watermarks
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
 from feedamp.steps import publish_outbox
@@ -153,7 +153,8 @@ class Chain:
         assert held.keys() <= LAKE_TABLES.keys()
         with self.state.read() as connection:
             assert watermarks.read(connection, "S1") == self._watermark
-            assert open_orders.watched(connection, ["S1"]) == {}
+            start = extraction_start.read_all(connection, ["S1"], now=self.state.now())
+            assert not start["S1"].watched
 
     def _rows_in(self, file: LakeFile) -> int:
         """Read once, because a file that was published never changes."""

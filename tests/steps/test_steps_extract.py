@@ -17,7 +17,7 @@ from env import OTHER, SELLER, Env, open_env, shipment
 from crashes.clock import NOON
 from feedamp.api.pages import OrderPage
 from feedamp.models import Order, ReadOrder
-from feedamp.state import grants, manifests, open_orders, schema, sellers
+from feedamp.state import extraction_start, grants, manifests, schema, sellers
 from feedamp.steps.extract_fulfillments import extract, publisher
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher, Then
 from feedamp.steps.step_end import finish
@@ -356,4 +356,5 @@ def test_open_orders_whose_errors_may_vanish_unseen_are_watched(env: Env) -> Non
             connection.execute(sa.insert(schema.findings).values(values))
         is_closed = schema.orders.c.mp_order_number == "closed"
         connection.execute(sa.update(schema.orders).where(is_closed).values(phase="closed"))
-        assert open_orders.watched(connection, [SELLER]) == {SELLER: {"lingers", "reported"}}
+        start = extraction_start.read_all(connection, [SELLER], now=env.state.now())
+        assert start[SELLER].watched == {"lingers", "reported"}

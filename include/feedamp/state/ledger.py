@@ -353,19 +353,16 @@ _TO_READ_BACK = (
     .where(_PHASE_OF_FEW.in_(NOTHING_TO_SEND), orders.c.read_back_at.is_not(None), of_sellers(orders))
     .order_by(orders.c.seller_id, orders.c.mp_order_number)
 )
-_DUE_TO_READ_BACK = _TO_READ_BACK.where(orders.c.read_back_at <= sa.bindparam("now"))
+# Only those that are due.
+DUE_TO_READ_BACK = _TO_READ_BACK.where(orders.c.read_back_at <= sa.bindparam("now"))
 
 
-def to_read_back(
-    connection: Connection, seller_ids: Collection[str], *, now: datetime | None = None
-) -> dict[str, list[str]]:
-    """Numbers of orders to be read by number, by seller; with `now`, only those that are due.
+def to_read_back(connection: Connection, seller_ids: Collection[str]) -> dict[str, list[str]]:
+    """Numbers of orders to be read by number, by seller, whether or not they are due.
 
     A PUT changed their state, or their last answer was stale or unreadable, or FeedAMP did not have them.
     """
-    if now is None:
-        return by_seller(connection, _TO_READ_BACK, seller_ids)
-    return by_seller(connection, _DUE_TO_READ_BACK, seller_ids, now=now)
+    return by_seller(connection, _TO_READ_BACK, seller_ids)
 
 
 def were_read(connection: Connection, seller_id: str, read_at: Mapping[str, datetime]) -> None:

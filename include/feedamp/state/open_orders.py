@@ -377,20 +377,6 @@ def closable_but_missing(connection: Connection, seller_ids: Sequence[str]) -> d
     return by_seller(connection, _of_open_orders(sa.text(IS_CLOSABLE), is_missing), seller_ids)
 
 
-def watched(connection: Connection, seller_ids: Sequence[str]) -> dict[str, set[str]]:
-    """Numbers of open orders to be read by number, by seller: FeedAMP lists or should list an error, or the snapshot is unusable.
-
-    FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so the filter
-    `seller_updated_after` would miss it.
-    """
-    # Each by an index: with both in one condition, all snapshots of a seller would be read.
-    found = by_seller(connection, _STUCK, seller_ids)
-    watched = {seller_id: set(numbers) for seller_id, numbers in found.items()}
-    for seller_id, numbers in by_seller(connection, _REPORTED, seller_ids).items():
-        watched.setdefault(seller_id, set()).update(numbers)
-    return watched
-
-
 def record_validations(
     connection: Connection, validated: Iterable[tuple[StoredSnapshot, Mapping[str, Any]]]
 ) -> None:
@@ -476,14 +462,18 @@ def _with_findings(condition: sa.ColumnElement[bool] | sa.TextClause) -> sa.Sele
     )
 
 
-# An unusable one requires action.
-_STUCK = _of_open_orders(
-    sa.and_(
-        sa.text(MAY_BE_STUCK),
-        sa.or_(snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE),
-    )
+# Seller and number of open orders to be read by number: FeedAMP lists or should list an error, or the snapshot is unusable,
+# which requires action. FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so the filter
+# `seller_updated_after` would miss it. Each by an index: with both in one condition, all snapshots of a seller would be read.
+WATCHED = (
+    _of_open_orders(
+        sa.and_(
+            sa.text(MAY_BE_STUCK),
+            sa.or_(snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE),
+        )
+    ),
+    _with_findings(findings.c.state == REPORTED),
 )
-_REPORTED = _with_findings(findings.c.state == REPORTED)
 
 
 def _stored(values: dict[str, Any]) -> StoredSnapshot:

@@ -102,12 +102,16 @@ def _of_json_in_sqlite(keys: _Keys, compiler: Any, **options: Any) -> str:
 
 def listed_texts() -> sa.TableValuedAlias:
     """A row with a `value` for each text of the parameter `listed`, which is what `as_list_of_texts` gives."""
-    return _Texts(sa.bindparam("listed", type_=sa.Text)).table_valued(sa.Column("value", sa.Text))
+    return _rows(sa.bindparam("listed", type_=sa.Text))
 
 
 def as_list_of_texts(texts: Iterable[str]) -> str:
     """The texts as the parameter of `listed_texts` holds them."""
     return msgspec.json.encode(list(texts)).decode()
+
+
+def _rows(listed: sa.BindParameter[Any]) -> sa.TableValuedAlias:
+    return _Texts(listed).table_valued(sa.Column("value", sa.Text))
 
 
 class _Texts(FunctionElement[Any]):
@@ -189,8 +193,17 @@ def count_by(
 
 
 def of_sellers(table: sa.Table) -> sa.ColumnElement[bool]:
-    """The condition that selects the rows of the sellers in the parameter `seller_ids`."""
-    return table.c.seller_id.in_(sa.bindparam("seller_ids", expanding=True))
+    """The condition that selects the rows of the sellers in the parameter `seller_ids`, a list of any length."""
+    # One parameter, as in `_is_in`.
+    return table.c.seller_id.in_(sa.select(_rows(sa.bindparam("seller_ids", type_=_ListOfTexts)).c.value))
+
+
+class _ListOfTexts(sa.TypeDecorator[Sequence[str]]):
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> str:
+        return as_list_of_texts(value or ())
 
 
 def by_seller(

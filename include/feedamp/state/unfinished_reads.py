@@ -1,6 +1,6 @@
 """Stores what an extraction could not read: where it left off in a seller's list, and orders that are unreadable."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import msgspec
@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import reads_left_off, unread_orders
-from feedamp.state.statements import by_seller, in_parts, insert, of_sellers, upsert
+from feedamp.state.statements import in_parts, insert, of_sellers, upsert
 
 MOST_UNREAD = 1_000  # stored for one seller
-_UNREAD = sa.select(unread_orders.c.seller_id, unread_orders.c.mp_order_number).where(
+# Numbers of orders that were unreadable when they were last read.
+UNREAD = sa.select(unread_orders.c.seller_id, unread_orders.c.mp_order_number).where(
     of_sellers(unread_orders)
 )
 
@@ -55,11 +56,6 @@ def leave_off(connection: Connection, seller_id: str, place: LeftOff | None) -> 
         return
     content = msgspec.json.encode(place).decode()
     upsert(connection, reads_left_off, [{"seller_id": seller_id, "content": content}])
-
-
-def unread(connection: Connection, seller_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Numbers of orders that were unreadable when they were last read, by seller."""
-    return by_seller(connection, _UNREAD, seller_ids)
 
 
 def note_unread(
