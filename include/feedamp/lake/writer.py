@@ -224,6 +224,8 @@ class LakeWriter:
 
         What is in a file by now, or in an upload that is not completed yet, `publish` takes out.
         """
+        if not self._pending and not self._groups:
+            return
         erased = self._lake.erased()
         if erased.marks == self._erased.marks:
             return

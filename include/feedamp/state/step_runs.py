@@ -50,24 +50,37 @@ def is_any(connection: Connection) -> bool:
     return connection.execute(sa.select(step_runs.c.run_id).limit(1)).first() is not None
 
 
-def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:
-    """Adds the work of a try to that of earlier tries; returns the sum. Entries older than 30 days are deleted.
+def record(
+    connection: Connection,
+    run_id: str,
+    step: str,
+    shard: int,
+    done: Done,
+    told: Told | None,
+    *,
+    sellers: int,
+    outcome: str | None,
+) -> Done:
+    """Stores the summary of a try as `tell`, and adds its work to that of earlier tries; returns the sum.
 
-    By the newest moment after an answer of FeedAMP if that is earlier: a clock that is ahead deletes no recent entry.
+    The first shard deletes entries older than 30 days, by the newest moment after an answer of FeedAMP if that is earlier: a
+    clock that is ahead deletes no recent entry.
     """
-    if connection.execute(_OLD, {"before": done.started_at - RETENTION}).first() is not None:
+    before = {"before": done.started_at - RETENTION}
+    if shard == 0 and connection.execute(_OLD, before).first() is not None:
         # The newest moment is looked for among all sellers, so it is not asked for in every task.
         today = min(done.started_at, watermarks.newest_moment(connection) or done.started_at)
         connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < today - RETENTION))
-    before = connection.execute(_ONE, _of(run_id, step, shard)).first()
-    if before is not None:
+    earlier = connection.execute(_ONE, _of(run_id, step, shard)).first()
+    if earlier is not None:
         done = Done(
-            started_at=min(before.started_at, done.started_at),
-            pages=before.pages + done.pages,
-            requests=before.requests + done.requests,
-            orders=before.orders + done.orders,
+            started_at=min(earlier.started_at, done.started_at),
+            pages=earlier.pages + done.pages,
+            requests=earlier.requests + done.requests,
+            orders=earlier.orders + done.orders,
         )
-    upsert(connection, step_runs, [{"run_id": run_id, "step": step, "shard": shard, **asdict(done)}])
+    key = {"run_id": run_id, "step": step, "shard": shard}
+    upsert(connection, step_runs, [key | asdict(done) | _summary(told, sellers, outcome)])
     return done
 
 
@@ -97,9 +110,12 @@ def tell(
     `outcome` is what else `gate` should know, as JSON; without it, what an earlier call has stored remains.
     """
     _ensure(connection, run_id, step, shard, now=now)
+    connection.execute(_CHANGE.values(_summary(told, sellers, outcome)), _of(run_id, step, shard))
+
+
+def _summary(told: Told | None, sellers: int, outcome: str | None) -> dict[str, Any]:
     problems = None if told is None else told.encode()
-    more = {} if outcome is None else {"outcome": outcome}
-    connection.execute(_CHANGE.values(problems=problems, sellers=sellers, **more), _of(run_id, step, shard))
+    return {"problems": problems, "sellers": sellers} | ({} if outcome is None else {"outcome": outcome})
 
 
 def orders_of(connection: Connection, run_id: str) -> int:

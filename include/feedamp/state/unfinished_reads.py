@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import reads_left_off, unread_orders
-from feedamp.state.statements import in_parts, insert, of_sellers, upsert
+from feedamp.state.statements import insert, of_sellers, upsert
 
 MOST_UNREAD = 1_000  # stored for one seller
 # Numbers of orders that were unreadable when they were last read.
@@ -37,16 +37,6 @@ class LeftOff(msgspec.Struct, frozen=True, kw_only=True):
 def decode(content: str) -> LeftOff:
     """A stored place."""
     return msgspec.json.decode(content, type=LeftOff)
-
-
-def have_left_off(connection: Connection, seller_ids: Collection[str]) -> bool:
-    """Whether a place is stored for any of these sellers."""
-    return any(
-        connection.execute(
-            sa.select(reads_left_off.c.seller_id).where(reads_left_off.c.seller_id.in_(part))
-        ).first()
-        for part in in_parts(seller_ids)
-    )
 
 
 def leave_off(connection: Connection, seller_id: str, place: LeftOff | None) -> None:

@@ -42,10 +42,10 @@ def record_run(resources: Resources, run: Run, result: StepResult, started_at: d
     this_try = Done(started_at, pages=result.pages, requests=result.requests, orders=result.orders)
     key = (run.key, result.step, result.shard)
     with resources.state.begin() as connection:
-        reported_before = step_runs.told_by(connection, key[0]).values()
-        done = step_runs.add_up(connection, *key, this_try)
-        step_runs.tell(
-            connection, *key, result.report(), sellers=result.sellers, now=ended_at, outcome=result.outcome
+        # Of no use but to a failure.
+        reported_before = step_runs.told_by(connection, key[0]).values() if result.undone else ()
+        done = step_runs.record(
+            connection, *key, this_try, result.report(), sellers=result.sellers, outcome=result.outcome
         )
         row = {
             "run_id": run.run_id,
