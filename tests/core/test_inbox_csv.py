@@ -94,7 +94,8 @@ def test_taxes_and_discounts_are_json_text(prefix):
     [
         pytest.param({"order_lines.unit_price": "25,50"}, ("order_lines[0].unit_price", "bad_number"), id="decimal comma"),
         pytest.param({"order_lines.unit_price": "1_0"}, ("order_lines[0].unit_price", "bad_number"), id="underscore in a price"),
-        pytest.param({"order_lines.unit_price": "NaN"}, ("order_lines[0].unit_price", "bad_number"), id="NaN"),
+        pytest.param({"order_lines.unit_price": "Infinity"}, ("order_lines[0].unit_price", "bad_number"), id="infinity"),
+        pytest.param({"order_lines.unit_price": "NaN"}, ("order_lines[0].unit_price", "missing"), id="NaN"),
         pytest.param({"order_lines.unit_price": "1.005"}, ("order_lines[0].unit_price", "bad_number"), id="three decimals"),
         pytest.param({"order_lines.unit_price": ""}, ("order_lines[0].unit_price", "missing"), id="empty price"),
         pytest.param({"order_lines.quantity": "two"}, ("order_lines[0].quantity", "bad_number"), id="quantity in words"),

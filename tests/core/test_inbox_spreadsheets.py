@@ -210,6 +210,15 @@ def test_a_word_for_nothing_is_missing_where_something_must_be(value):
     assert check_body({"seller_id": "S1", "order": order}, RULES)[1] == ()
 
 
+@pytest.mark.parametrize("value", ["\\N", "NULL", " nan ", "NaT", "None"])
+def test_a_word_for_nothing_is_nothing_where_nothing_need_be(value):
+    fields = ("shipping_address.address2", "shipping_address.state", "latest_delivery_date", "delivery_notes")
+    (row,) = read(csv_text(CSV_ROW | dict.fromkeys((*fields, "order_lines.shipping_price"), value)))
+    (bare,) = read(csv_text({name: cell for name, cell in CSV_ROW.items() if name not in fields}))
+    assert isinstance(row, OrderRow)
+    assert row.body == bare.body
+
+
 @pytest.mark.parametrize(
     ("state", "country", "postal_code", "is_read"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 
 from feedamp.inbox.jsonl import NotJsonError, decode
 from feedamp.order_body import Reason, storable
+from feedamp.order_body.spreadsheet_damage import NOTHING
 from feedamp.order_body.values import trimmed
 
 SELLER, NUMBER, LINES = "seller_id", "mp_order_number", "order_lines."
@@ -82,7 +83,7 @@ def _put(target: dict[str, Any], name: str, value: object) -> None:
 
 def _value(name: str, cell: str) -> object:
     """The cell as the type of its field; if it cannot be converted, `check_body` rejects it later."""
-    if cell.lstrip().startswith(SPREADSHEET_ERRORS):
+    if cell.lstrip().startswith(SPREADSHEET_ERRORS) or cell.strip() in NOTHING:
         return cell  # as it is, for `check_body` to say what it is
     if name in MONEY:
         return _number(cell)

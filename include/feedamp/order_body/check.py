@@ -59,10 +59,9 @@ class _Check:
         result: dict[str, Any] = {}
         for field, node in fields.items():
             value = found.get(field)
-            is_word = self.is_table and isinstance(value, str) and value.strip() in NOTHING
-            if is_word and node.required and name + field not in self.rules.optional_fields:
-                self.refuse(path + field, "missing", "holds a word that an export writes for nothing")
-                continue
+            said = "must be there and not be empty"
+            if self.is_table and isinstance(value, str) and value.strip() in NOTHING:
+                value, said = None, "holds a word that an export writes for nothing"
             if value is None or (
                 isinstance(node, Value)
                 and node.blank_is_absent
@@ -70,7 +69,7 @@ class _Check:
                 and not value.strip()
             ):
                 if node.required and name + field not in self.rules.optional_fields:
-                    self.refuse(path + field, "missing", "must be there and not be empty")
+                    self.refuse(path + field, "missing", said)
                 continue
             canonical = self.read(node, value, path + field, name + field)
             if canonical is not None:

@@ -40,8 +40,8 @@ _ANY_ERROR = re.compile(r"#[\u00a1\u00bf]?(?:[^\W\d]{2,}|[^\W\d]+/(?:0|[^\W\d]+)
 _ZERO_FIRST = ("CT", "MA", "ME", "NH", "NJ", "RI", "VT", "AE", "PR", "VI", "")
 _SHORT_ZIP = re.compile("[1-9][0-9]{2,3}")
 _CLOCK = re.compile(rf"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]+)?(?:{_HALF})?|{_HALF})")
-# What databases and programs write for a value that is not there. `Null` and `Nan` are names, and buyers write `None`.
-NOTHING = frozenset(("\\N", "NULL", "null", "(null)", "<NA>", "nan", "NaN", "None"))
+# What databases and programs write for a value that is not there. `Null` and `Nan` are names.
+NOTHING = frozenset(("\\N", "NULL", "null", "(null)", "<NA>", "nan", "NaN", "NaT", "None"))
 _PREVENTION = "give its column the format Text before the numbers are entered or imported, then export again"
 
 
