@@ -14,7 +14,7 @@ from object_store import ObjectStore
 
 from feedamp.errors import ConfigurationError
 from feedamp.lake.store import Lake
-from feedamp.state import State
+from feedamp.state import State, manifests
 from feedamp.steps.lost_manifests import refuse_lost_lake
 
 
@@ -53,6 +53,13 @@ def test_a_prefix_that_lost_all_its_objects_is_no_lake_to_go_on_with(s3: ObjectS
         fill(store)
         for _ in range(2):  # no manifest that the state knows is left, but one that replaces them
             store.compact(grace=timedelta(0))
+        refuse_lost_lake(store.resources())
+        [whole] = store.lake.published()
+        with state.begin() as connection:  # as a state from before the compaction, restored
+            manifests.drop(connection, whole.path)
+            for path in whole.replaces:
+                manifests.announce(connection, path, now=T0)
+                manifests.mark_taken(connection, path, now=T0)
         refuse_lost_lake(store.resources())
         for name in s3.names():
             store.lake.remove(name.removeprefix("lake/"))

@@ -33,6 +33,8 @@ def refuse_lost_lake(resources: Resources) -> None:
         if first is None or lake.is_published(first):
             return
         paths = lake.manifest_paths()
+        # A state restored from a backup may know manifests that were combined since; damaged ones count by their names.
+        paths |= {path for manifest in lake.published({}) for path in manifest.replaces}
     except (TransientError, OSError) as error:
         log.warning("Whether the lake %s has its manifests is not known: %s", lake.storage.url, error)
         return
