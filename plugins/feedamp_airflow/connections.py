@@ -15,6 +15,7 @@ from feedamp.rules.secret_words import may_be_token
 # How long a task keeps trying to read a connection, and the time between two attempts.
 LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 _CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")  # as Airflow 3.3.2 takes it (models/connection.py)
+_URI_OR_JSON = re.compile(r"\s*(?:\{|[A-Za-z][\w+.-]*://)")
 
 
 class AirflowConnection(Protocol):
@@ -68,8 +69,7 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
         _refuse_broken_variable(conn_id)
         _refuse_broken_store(conn_id)
         raise ConfigurationError(f"There is no connection {conn_id}; add it, or correct its id.") from error
-    if "://" not in (text := os.environ.get(_variable(conn_id), "://")) and not text.lstrip().startswith("{"):
-        _refuse_broken_variable(conn_id)  # Airflow takes any text as a URI, and finds no field in it
+    _refuse_unread_variable(conn_id)
     return found
 
 
@@ -103,12 +103,21 @@ def _variable(conn_id: str) -> str:
     return f"AIRFLOW_CONN_{conn_id.upper()}"
 
 
+def _refuse_unread_variable(conn_id: str) -> None:
+    """Raises as `_refuse_broken_variable` for a text that Airflow takes as a URI although it is none: it finds no field in it.
+
+    Such are JSON and URIs with quotes around them, as in a file for `docker --env-file`, or behind a byte order mark.
+    """
+    if not _URI_OR_JSON.match(os.environ.get(_variable(conn_id), "{")):
+        _refuse_broken_variable(conn_id)
+
+
 def _refuse_broken_variable(conn_id: str) -> None:
     """Raises a ConfigurationError if the connection that Airflow did not find is in the environment."""
     if _variable(conn_id) in os.environ:
         raise ConfigurationError(
             f"Connection {conn_id} is there, but cannot be read: the environment variable {_variable(conn_id)} is neither a URI "
-            "nor a JSON object with Airflow's fields. Correct it."
+            "nor a JSON object with Airflow's fields. Correct it; quotes around it, too, are part of what Airflow reads."
         )
 
 
@@ -151,7 +160,9 @@ def _connection_of_task(
     give_up_at = monotonic() + patience_s
     while True:
         try:
-            return cast("AirflowConnection", TaskConnection.get(conn_id))
+            found = cast("AirflowConnection", TaskConnection.get(conn_id))
+            _refuse_unread_variable(conn_id)
+            return found
         except (AirflowNotFoundException, AirflowRuntimeError) as error:
             _refuse_broken_variable(conn_id)  # no other try can read it
             if monotonic() + LOOK_UP_PAUSE_S > give_up_at:

@@ -215,6 +215,11 @@ def test_resources_that_cannot_be_built_name_the_wrong_option(options, named, ai
         pytest.param("feedamp://us:hush@127.0.0.1:port", id="a port that is not a number"),
         pytest.param('["hush"]', id="a JSON list"),
         pytest.param("hush", id="a word"),
+        pytest.param(
+            """'{"conn_type": "feedamp", "host": "https://h", "password": "hush"}'""", id="quoted JSON"
+        ),
+        pytest.param('\ufeff{"host": "https://h", "password": "hush"}', id="JSON behind a byte order mark"),
+        pytest.param('"feedamp://us:hush@127.0.0.1"', id="a quoted URI"),
         pytest.param("", id="nothing"),
     ],
 )
@@ -256,13 +261,17 @@ def test_a_database_without_tables_is_not_taken_for_a_wrong_key(airflow_env, mon
 
 
 def test_a_task_does_not_wait_for_a_broken_connection(monkeypatch):
-    def get(_conn_id):
+    def missing(_conn_id):
         raise AirflowNotFoundException
 
-    monkeypatch.setattr("airflow.sdk.Connection.get", get)
-    monkeypatch.setenv("AIRFLOW_CONN_PG", "{")
-    with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_PG"):
-        _connection_of_task("pg", sleep=lambda _: pytest.fail("waited"))
+    def taken_as_uri(_conn_id):
+        return Postgres(host="", schema="postgres://db.example/x'")
+
+    for value, get in (("{", missing), ("'postgres://db.example/x'", taken_as_uri)):
+        monkeypatch.setattr("airflow.sdk.Connection.get", get)
+        monkeypatch.setenv("AIRFLOW_CONN_PG", value)
+        with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_PG"):
+            _connection_of_task("pg", sleep=lambda _: pytest.fail("waited"))
 
 
 def test_a_state_url_that_depends_on_the_folder_is_refused(airflow_home, monkeypatch):
