@@ -290,6 +290,26 @@ def test_rows_stream_out_in_groups_and_none_is_lost(
     assert [row["mp_line_number"] for batch in batches for row in batch] == [str(n) for n in range(count)]
 
 
+def test_of_tables_that_are_full_at_once_one_is_written_at_a_time(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_module, "ROWS_PER_GROUP", 10)
+    opened = writer(lake)
+    found = order_columns(["S1"] * 10, [ReadOrder(SHOWN, MOMENT)] * 10)
+    nothing = order_columns([], [])
+    written = []
+    for columns in (nothing, found, *[nothing] * 4):
+        opened.append_columns(columns)
+        written.append(len(parquet_files(lake)))
+    assert written == [0, 1, 2, 3, 4, 4]
+    opened.append_columns(order_columns(["S1"] * 12, [ReadOrder(SHOWN, MOMENT)] * 12))
+    manifest = publish(opened)
+    assert {file.table: file.rows for file in manifest.files} == dict.fromkeys(
+        ("orders", "order_lines", "shipments", "snapshots"), 22
+    )
+    assert {pq.ParquetFile(path).num_row_groups for path in parquet_files(lake)} == {2}
+
+
 def test_large_rows_stream_out_before_a_group_is_full(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lake_module, "TEXT_PER_BATCH", 1_000)
     monkeypatch.setattr(lake_module, "BYTES_PER_GROUP", 2_000)

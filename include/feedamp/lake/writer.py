@@ -33,6 +33,9 @@ ROWS_PER_BATCH = 250
 LOOSE_BATCHES = 64
 # Sooner if the rows are large, so that memory does not grow with what an order may hold.
 TEXT_PER_BATCH, BYTES_PER_GROUP = 16 << 20, 64 << 20
+# Of tables whose row groups are full at once, one is written, and the others with the next orders, so that no page waits for all.
+# Such a group may be larger by this share.
+GROUP_MAY_WAIT = 0.2
 
 
 class LakeWriter:
@@ -117,7 +120,10 @@ class LakeWriter:
                 self.left_out += batches[table].num_rows - batch.num_rows
                 if batch.num_rows:
                     self.appended[table] += batch.num_rows
-                    self._add(table, batch)
+                    self._add(table, batch, more=int(ROWS_PER_GROUP * GROUP_MAY_WAIT))
+            full = [table for table, group in self._groups.items() if group.rows >= ROWS_PER_GROUP]
+            if full:
+                self._flush(max(full, key=lambda table: self._groups[table].rows))
 
     def _batch(self, table: str, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
         return LAKE_TABLES[table].batch(self._privacy.hide_columns(table, columns), rows)
@@ -265,10 +271,10 @@ class LakeWriter:
             self._pending_text[table] = 0
             self._add(table, pa.RecordBatch.from_pylist(rows, schema=LAKE_TABLES[table].lake_schema))
 
-    def _add(self, table: str, batch: pa.RecordBatch) -> None:
+    def _add(self, table: str, batch: pa.RecordBatch, *, more: int = 0) -> None:
         group = self._groups.setdefault(table, _Group())
         group.add(batch)
-        if group.nbytes >= BYTES_PER_GROUP or group.rows >= ROWS_PER_GROUP:
+        if group.nbytes >= BYTES_PER_GROUP or group.rows >= ROWS_PER_GROUP + more:
             self._flush(table)
 
     def _flush(self, table: str) -> None:
