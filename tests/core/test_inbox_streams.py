@@ -49,6 +49,23 @@ def test_a_packed_file_is_read_as_what_it_holds(tmp_path, name, content, expecte
     assert fates(read_rows(inbox_file(tmp_path, name, content), RULES)) == expected
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.csv.gz"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(gzip.compress(b"\n" * 40), "holds gzip instead of text: end its name in .gz", id="gzip"),
+        pytest.param(b"PK\x03\x04\x14\x00" + b"\n" * 40, "a workbook or an archive", id="xlsx or zip"),
+        pytest.param(b"\xd0\xcf\x11\xe0\xa1\xb1" + b"\n" * 40, "a workbook or an archive", id="xls"),
+        pytest.param(b"PAR1\x15\x04" + b"\n" * 40, "must end in .parquet", id="Parquet"),
+    ],
+)
+def test_a_file_of_another_kind_than_its_name_says_is_one_reject(tmp_path, name, content, said):
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    [reject] = read_rows(inbox_file(tmp_path, name, packed), BodyRules())
+    assert isinstance(reject, BadRow)
+    assert said in (reject.file_fault or "")
+
+
 @pytest.mark.parametrize("missing", [1, 8, 9, 20])
 def test_a_packed_file_that_breaks_off_says_so_and_takes_no_cut_line(tmp_path, missing):
     rows = list(read_rows(inbox_file(tmp_path, "a.jsonl.gz", PACKED[:-missing]), RULES))

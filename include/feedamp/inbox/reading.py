@@ -83,7 +83,10 @@ def _rows(stream: HashedStream, name: str, rules: BodyRules, hashes: Hashes) -> 
         yield from read_parquet(stream, name, rules)
     elif kind in TEXTS:
         text = TextStream(stream, is_packed=is_packed)
-        yield from read_csv(text, name, rules) if kind == ".csv" else read_jsonl(text, name, rules, hashes)
+        if text.fault is None:
+            yield from (
+                read_csv(text, name, rules) if kind == ".csv" else read_jsonl(text, name, rules, hashes)
+            )
         if text.fault is not None:
             yield reject_file(name, text.fault.message, text.fault.code)
     else:

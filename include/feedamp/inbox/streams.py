@@ -65,6 +65,17 @@ class Fault:
     code: ReasonCode = "unreadable"
 
 
+_OTHER_KINDS = {
+    re.compile(
+        rb"\x1f\x8b\x08"
+    ): "the file holds gzip instead of text: end its name in .gz, or unpack it once more",
+    re.compile(
+        rb"PK\x03\x04|\xd0\xcf\x11\xe0"
+    ): "the file is a workbook or an archive: save it as CSV UTF-8, or unpack it",
+    re.compile(rb"PAR1[^ -~]"): "the file is Parquet: its name must end in .parquet",
+}
+
+
 class TextStream:
     """The UTF-8 text of a file that may be packed with gzip, and may be UTF-16.
 
@@ -80,6 +91,8 @@ class TextStream:
         self._bytes_left, self._lines_left = MAX_UNPACKED_BYTES, MAX_LINES
         self._decoder: codecs.IncrementalDecoder | None = None
         self._start = self._unpacked(CHUNK_BYTES)
+        if message := _other_kind(self._start):
+            self.fault = Fault(message)
         encoding = _encoding(self._start)
         if encoding is not None:
             # Half a surrogate pair becomes U+FFFD, as everywhere in the inbox.
@@ -125,6 +138,11 @@ class TextStream:
             self.fault = Fault("the file unpacks to more than the inbox reads: split it", "too_large")
             return b""
         return content
+
+
+def _other_kind(start: bytes) -> str | None:
+    """What a file is that is no text, whatever its name says; each of its lines would be a reject."""
+    return next((message for begin, message in _OTHER_KINDS.items() if begin.match(start)), None)
 
 
 def _encoding(start: bytes) -> str | None:
