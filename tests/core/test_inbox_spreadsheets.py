@@ -164,6 +164,11 @@ def test_a_number_that_may_mean_a_thousand_is_rejected(column, first, cell, is_r
         assert as_delivered(kept_rows(row.raw))[0][f"order_lines.{column}"] == cell
 
 
+def test_two_numbers_in_a_cell_are_exported_as_they_were_delivered():
+    (row,) = read(csv_text(CSV_ROW | {"order_lines.quantity": "2 or 3"}))
+    assert as_delivered(kept_rows(row.raw))[0]["order_lines.quantity"] == "2 or 3"
+
+
 def test_a_price_of_a_thousand_and_more_is_rejected_and_one_below_one_is_read():
     def price(cell: str) -> object:
         content = csv_text(CSV_ROW | {"order_lines.unit_price": cell}).replace(b",", b";")
@@ -208,6 +213,15 @@ def test_a_word_for_nothing_is_missing_where_something_must_be(value):
     assert isinstance(row, OrderRow) is (value.title() != value)
     order = good_order(customer={"full_name": value})
     assert check_body({"seller_id": "S1", "order": order}, RULES)[1] == ()
+
+
+def test_a_town_and_what_json_says_are_no_words_for_nothing():
+    town = {"city": "None", "postal_code": "10060", "country_code": "ITA"}
+    (row,) = read(csv_text(CSV_ROW | {f"shipping_address.{name}": cell for name, cell in town.items()}))
+    assert row.body["shipping_address"]["city"] == "None"
+    tax = [{"type": "None", "amount": Decimal("1.10")}]
+    (row,) = read(csv_text(CSV_ROW | {"order_lines.taxes": '[{"type": "None", "amount": 1.10}]'}))
+    assert row.body["order_lines"][0]["taxes"] == tax
 
 
 @pytest.mark.parametrize("value", ["\\N", "NULL", " nan ", "NaT", "None"])

@@ -241,10 +241,12 @@ def _unclear(name: str, cell: str) -> str:
 
 def as_delivered(rows: Sequence[Cells]) -> list[Cells]:
     """Kept rows whose cells are as the file has them: of a number with both readings, only the first."""
-    return [
-        {name: cell.partition(_OR)[0] if name in (QUANTITY, *MONEY) else cell for name, cell in row.items()}
-        for row in rows
-    ]
+    return [{name: _first_reading(name, cell) for name, cell in row.items()} for row in rows]
+
+
+def _first_reading(name: str, cell: Any) -> Any:
+    first = str(cell).partition(_OR)[0]
+    return first if _unclear(name, first) == cell else cell
 
 
 def unwrapped(name: str, cell: str) -> str:

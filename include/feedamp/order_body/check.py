@@ -7,7 +7,7 @@ from feedamp.order_body import values
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.reject_reasons import BadValueError, Reason, ReasonCode, storable
 from feedamp.order_body.shape import IDENTIFIERS, NOT_SENT, ORDER, READ_ONLY, ListOf, Members, Node, Value
-from feedamp.order_body.spreadsheet_damage import NOTHING, damage, postal_damage
+from feedamp.order_body.spreadsheet_damage import damage, is_nothing, postal_damage
 
 _ENVELOPE: Mapping[str, Node] = {"seller_id": Value(values.seller_id, required=True)}
 
@@ -60,7 +60,7 @@ class _Check:
         for field, node in fields.items():
             value = found.get(field)
             said = "must be there and not be empty"
-            if self.is_table and isinstance(value, str) and value.strip() in NOTHING:
+            if self.is_table and isinstance(value, str) and is_nothing(value, name + field, found):
                 value, said = None, "holds a word that an export writes for nothing"
             if value is None or (
                 isinstance(node, Value)

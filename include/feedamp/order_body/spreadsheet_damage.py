@@ -1,6 +1,8 @@
 """Recognizes what a spreadsheet has made of an identifier, and the error values that it shows instead of a value."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 # What a program would not write as an identifier. Excel writes one digit before the point and a sign in the exponent,
 # other spreadsheets leave out the sign; `12E4` may be an article number and passes.
@@ -42,7 +44,17 @@ _SHORT_ZIP = re.compile("[1-9][0-9]{2,3}")
 _CLOCK = re.compile(rf"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]+)?(?:{_HALF})?|{_HALF})")
 # What databases and programs write for a value that is not there. `Null` and `Nan` are names.
 NOTHING = frozenset(("\\N", "NULL", "null", "(null)", "<NA>", "nan", "NaN", "NaT", "None"))
+_JSON = ("order_lines.taxes.", "order_lines.discounts.")  # in a table, too; it has a null of its own
 _PREVENTION = "give its column the format Text before the numbers are entered or imported, then export again"
+
+
+def is_nothing(cell: str, name: str, beside: Mapping[Any, Any]) -> bool:
+    """Whether a cell of a table holds a word for nothing; `name` is its field, without indexes, of the object `beside`."""
+    word = cell.strip()
+    if word not in NOTHING or name.startswith(_JSON):
+        return False
+    is_town = word == "None" and name == "shipping_address.city" and beside.get("country_code") == "ITA"
+    return not is_town  # which is near Turin
 
 
 def postal_damage(postal_code: str, state: str, country_code: str) -> str | None:
