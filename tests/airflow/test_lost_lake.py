@@ -37,7 +37,7 @@ def test_runs_refuse_a_lake_that_is_away_before_any_request(away):
     for dag_id in ("place_orders", "extract_fulfillments"):
         run = env.run_dag(dag_id)
         assert (run.state, task_states(run)["plan"]) == ("failed", ["failed"])
-    for words in (("adopt", "--since", "2026-01-01T00:00:00Z"), ("lake", "retry")):
+    for words in (("adopt", "--since", "2026-01-01T00:00:00Z"), ("lake", "retry"), ("lake", "compact")):
         done = away.run(*words)
         assert (done.code, f"The lake {away.folder / 'lake'} is empty" in done.err) == (2, True)
     assert len(env.sandbox.requests) == asked

@@ -30,6 +30,7 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
     except ValueError as error:
         raise ConfigurationError("--before must be a date, as in 2026-03-31.") from error
     with opened_resources() as resources:
+        refuse_lost_lake(resources)  # lost manifests leave files without one
         counts = compact(resources, _run(resources), before=before)
     out.say(
         f"{counted(counts['replaced'], 'manifest', 'were')} combined into {counts['written']}; "
