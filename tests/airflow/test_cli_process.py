@@ -149,6 +149,14 @@ def test_a_command_without_stdout_and_stderr_does_its_work(feedamp_env):
         assert sellers.find(connection, ["seller-009"])
 
 
+def test_a_command_without_stdin_has_no_terminal_to_ask_at(feedamp_env):
+    feedamp_env.run("sellers", "add", "seller-009")
+    closed = f"import os, sys; os.close(0); sys.stdin = None; {RUN}"
+    assert feedamp("sellers", "remove", "seller-009", program=closed).stderr == (
+        "feedamp: Nothing was changed. Run the command again with --yes to confirm.\n"
+    )
+
+
 def test_a_fresh_installation_says_nothing_beside_the_answer(tmp_path):
     env = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__FEEDAMP__STATE_URL": f"sqlite:///{tmp_path}/state.db"}
     (listed, examined), beside = feedamp_all(["sellers", "list"], ["doctor"], **env)

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int | None:
 
 
 def _open_closed_streams() -> None:
-    """Gives a process that was started without stdout or stderr one that goes nowhere; a database file would take its place."""
-    for name in ("stdout", "stderr"):
+    """Gives a process that was started without standard streams ones that are empty; database files would take their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
