@@ -22,6 +22,7 @@ class AirflowConnection(Protocol):
     """The fields that are read from a connection, of the SDK or of the server."""
 
     conn_id: str
+    conn_type: str | None
     host: str | None
     login: str | None
     password: str | None
@@ -69,7 +70,7 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
         _refuse_broken_variable(conn_id)
         _refuse_broken_store(conn_id)
         raise ConfigurationError(f"There is no connection {conn_id}; add it, or correct its id.") from error
-    _refuse_unread_variable(conn_id)
+    _refuse_unread_variable(found)
     return found
 
 
@@ -103,13 +104,14 @@ def _variable(conn_id: str) -> str:
     return f"AIRFLOW_CONN_{conn_id.upper()}"
 
 
-def _refuse_unread_variable(conn_id: str) -> None:
-    """Raises as `_refuse_broken_variable` for a text that Airflow takes as a URI although it is none: it finds no field in it.
+def _refuse_unread_variable(found: AirflowConnection) -> None:
+    """Raises as `_refuse_broken_variable` for a text that Airflow takes as a URI although it is none: it finds no type in it.
 
-    Such are JSON and URIs with quotes around them, as in a file for `docker --env-file`, or behind a byte order mark.
+    Such are JSON and URIs with quotes around them, as in a file for `docker --env-file`, or behind a byte order mark. A
+    connection with a type is of another store, which Airflow asks first, or after a variable that is empty or that it cannot read.
     """
-    if not _URI_OR_JSON.match(os.environ.get(_variable(conn_id), "{")):
-        _refuse_broken_variable(conn_id)
+    if not found.conn_type and not _URI_OR_JSON.match(os.environ.get(_variable(found.conn_id), "{")):
+        _refuse_broken_variable(found.conn_id)
 
 
 def _refuse_broken_variable(conn_id: str) -> None:
@@ -161,7 +163,7 @@ def _connection_of_task(
     while True:
         try:
             found = cast("AirflowConnection", TaskConnection.get(conn_id))
-            _refuse_unread_variable(conn_id)
+            _refuse_unread_variable(found)
             return found
         except (AirflowNotFoundException, AirflowRuntimeError) as error:
             _refuse_broken_variable(conn_id)  # no other try can read it

@@ -265,13 +265,32 @@ def test_a_task_does_not_wait_for_a_broken_connection(monkeypatch):
         raise AirflowNotFoundException
 
     def taken_as_uri(_conn_id):
-        return Postgres(host="", schema="postgres://db.example/x'")
+        return Postgres(conn_type="", host="", schema="postgres://db.example/x'")
 
     for value, get in (("{", missing), ("'postgres://db.example/x'", taken_as_uri)):
         monkeypatch.setattr("airflow.sdk.Connection.get", get)
         monkeypatch.setenv("AIRFLOW_CONN_PG", value)
         with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_PG"):
             _connection_of_task("pg", sleep=lambda _: pytest.fail("waited"))
+
+
+@pytest.mark.parametrize("value", ["", "not read"], ids=["empty", "asked later"])
+def test_a_variable_that_airflow_does_not_use_is_no_fault(value, airflow_env, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_SAVED", value)
+    saved = Connection(conn_id="saved", conn_type="feedamp", host="http://127.0.0.1")
+    get = "airflow.models.connection.Connection.get_connection_from_secrets"
+    if value:  # as with a store of secrets that Airflow asks before the environment
+        monkeypatch.setattr(get, lambda *_, **__: saved)
+    else:
+        with create_session() as session:
+            session.add(saved)
+    monkeypatch.setattr("airflow.sdk.Connection.get", lambda _conn_id: saved)
+    try:
+        for look_up in (connection_by_id, _connection_of_task):
+            assert look_up("saved").host == "http://127.0.0.1"
+    finally:
+        with create_session() as session:
+            session.execute(delete(Connection).where(Connection.conn_id == "saved"))
 
 
 def test_a_state_url_that_depends_on_the_folder_is_refused(airflow_home, monkeypatch):
@@ -288,6 +307,7 @@ class Postgres:
     """An Airflow connection of a Postgres state."""
 
     conn_id: str = "pg"
+    conn_type: str = "postgres"
     host: str = "db.example"
     login: str = "etl"
     password: str = "s3cret"
