@@ -76,7 +76,7 @@ def test_a_lost_lake_is_begun_again_on_purpose(away, with_warehouse):
 
 @pytest.mark.parametrize("manifests_before", ["long before", "many"])
 def test_a_lake_that_was_lost_while_a_task_wrote_is_refused_too(away, manifests_before):
-    """Its one manifest is of that task, and it is no lost manifest of before that makes the difference."""
+    """Its manifests are of that task and later ones, and it is no lost manifest of before that makes the difference."""
     away.reopen()
     with away.resources.state.begin() as connection:
         if manifests_before == "many":
@@ -86,9 +86,10 @@ def test_a_lake_that_was_lost_while_a_task_wrote_is_refused_too(away, manifests_
                 connection.execute(sa.insert(manifests).values(path=f"_manifests/z{number}.json", **row))
         else:
             connection.execute(sa.update(manifests).values(planned_at=LONG_AGO))
-    away.deliver("c.jsonl", "M-4")
-    away.place()
-    away.load()
+    for number in range(4, 5 if manifests_before == "many" else 8):
+        away.deliver(f"{number}.jsonl", f"M-{number}")
+        away.place()
+        away.load()
     with pytest.raises(ConfigurationError, match="lacks earlier manifests, although the state knows"):
         refuse_lost_lake(away.resources)
     shutil.copytree(away.folder / "unmounted", away.folder / "lake", dirs_exist_ok=True)

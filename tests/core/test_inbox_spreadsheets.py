@@ -238,6 +238,8 @@ def test_a_word_for_nothing_is_nothing_where_nothing_need_be(value):
     [
         pytest.param("MA", "USA", "1201", False, id="a zero is lost"),
         pytest.param("PR", "USA", "601", False, id="two zeros are lost"),
+        pytest.param("ma", "USA", "1201", False, id="a state in small letters"),
+        pytest.param("", "USA", "1201", False, id="no state"),
         pytest.param("MA", "USA", "01201", True, id="no zero is lost"),
         pytest.param("OR", "USA", "9720", True, id="the codes of the state do not begin with 0"),
         pytest.param("VI", "NOR", "1201", True, id="another country"),

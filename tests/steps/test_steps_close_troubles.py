@@ -351,6 +351,19 @@ def test_orders_of_all_sellers_are_closed_in_common_transactions(many: Env) -> N
     assert many.sandbox.broken_rules == []
 
 
+def test_what_was_closed_is_read_back_although_its_seller_fails_then(many: Env) -> None:
+    for number in NUMBERS[-3:]:
+        many.sandbox.fault("error_403", method="PUT", path=f"/{number}$", seller_id=SELLER)
+    many.close()
+    lists = [
+        request.query.get("mp_order_numbers")
+        for request in many.sandbox.requests
+        if request.seller_id == SELLER
+    ]
+    assert sorted(str(lists[-1]).split(",")) == NUMBERS[:-3]
+    assert (closed(many, SELLER), closed(many, OTHER)) == (6, 9)
+
+
 def test_an_order_that_breaks_a_transaction_leaves_others_to_be_closed(many: Env) -> None:
     damaged = sa.and_(orders.c.seller_id == SELLER, orders.c.mp_order_number == NUMBERS[0])
     with many.state.begin() as connection:
