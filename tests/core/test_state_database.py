@@ -278,6 +278,15 @@ def test_an_order_is_found_by_how_its_number_begins_without_reading_all(state):
     assert counted == index
 
 
+def test_orders_that_can_be_closed_are_listed_from_an_index_of_these_few(state):
+    with plans_of(state) as plans, state.read() as connection:
+        settled = (Phase.SETTLED,)
+        page_lists.list_orders(connection, page_lists.Part(), phases=settled, is_closable=True)
+    [counted] = plans
+    assert "SCAN snapshots USING INDEX snapshots_closable" in counted
+    assert "orders_by_phase" not in counted
+
+
 def test_orders_are_found_by_their_keys_however_many_are_asked_for(state):
     keys = [("S1", "MP-1"), ("S2", "MP-1"), ("S2", "MP-2")]
     with plans_of(state) as plans, state.begin() as connection:

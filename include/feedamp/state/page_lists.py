@@ -77,7 +77,11 @@ class _Counted:
 
 
 _IS_CLOSABLE = is_same_order(snapshots, orders) & sa.text(IS_CLOSABLE)
-_CLOSABLE = sa.exists().where(_IS_CLOSABLE)
+_NOT_CLOSABLE = ~sa.exists().where(_IS_CLOSABLE)
+# Read from their own index, as they are few: SQLite would look for the snapshot of every order.
+_CLOSABLE = sa.tuple_(orders.c.seller_id, orders.c.mp_order_number).in_(
+    sa.select(snapshots.c.seller_id, snapshots.c.mp_order_number).where(sa.text(IS_CLOSABLE))
+)
 _OPEN_ORDERS = _Counted(
     orders,
     orders.c.phase.in_(OPEN_PHASES),
@@ -199,9 +203,9 @@ def list_orders(
     if seller_id:
         query = query.where(orders.c.seller_id == seller_id)
     if phases:
-        query = query.where(orders.c.phase.in_(phases))
+        query = query.where((phase_of_few() if is_closable else orders.c.phase).in_(phases))
     if is_closable is not None:
-        query = query.where(_CLOSABLE if is_closable else ~_CLOSABLE)
+        query = query.where(_CLOSABLE if is_closable else _NOT_CLOSABLE)
     found = _part(connection, query, part, orders.c.taken_at.desc(), *query.selected_columns[:2])
     settled = {
         (item["seller_id"], item["mp_order_number"]): item
@@ -313,7 +317,7 @@ def stages(connection: Connection) -> Mapping[str, tuple[int, datetime | None]]:
     to_close = to_close.where(phase_of_few() == Phase.SETTLED)
     closable, oldest_closable = connection.execute(to_close).one()
     if closable and oldest_closable == first:
-        rest = sa.select(oldest).where(settled, ~_CLOSABLE)
+        rest = sa.select(oldest).where(settled, _NOT_CLOSABLE)
         first = connection.execute(rest).scalar()
     placed = {"placed": (count - closable, first), "to_close": (closable, oldest_closable)}
     return found | {name: some for name, some in placed.items() if some[0]}
