@@ -94,7 +94,7 @@ def test_a_lake_that_was_lost_while_a_task_wrote_is_refused_too(away, manifests_
         refuse_lost_lake(away.resources)
     shutil.copytree(away.folder / "unmounted", away.folder / "lake", dirs_exist_ok=True)
     refuse_lost_lake(away.resources)
-    away.resources.lake.remove(min(away.resources.lake.manifest_paths()))
+    away.resources.lake.remove(min(manifest.path for manifest in away.resources.lake.published()))
     refuse_lost_lake(away.resources)  # one lost manifest is no lost lake
 
 
@@ -104,10 +104,12 @@ def test_a_lake_that_lost_its_oldest_or_newest_manifest_is_not_lost(feedamp_env)
         feedamp_env.place()
         feedamp_env.load()
     lake = feedamp_env.resources.lake
-    oldest, *others, newest = sorted(lake.manifest_paths())
+    oldest, *others, newest = sorted(manifest.path for manifest in lake.published())
     for path in (oldest, newest):
         lake.remove(path)
         refuse_lost_lake(feedamp_env.resources)
+    (feedamp_env.folder / "lake" / others[0]).write_text("{")
+    refuse_lost_lake(feedamp_env.resources)  # it is damaged, and there
     lake.remove(others[0])
     with pytest.raises(ConfigurationError, match="lacks earlier manifests, although the state knows"):
         refuse_lost_lake(feedamp_env.resources)

@@ -167,13 +167,8 @@ class Lake:
 
     def is_empty(self) -> bool:
         """Whether the lake has no manifest, valid or replaced."""
-        return not self.manifest_paths()
-
-    def manifest_paths(self) -> set[str]:
-        """The paths of all manifests, whatever they hold."""
         with self.storage.reached():
-            found = self.fs.find(self.absolute(MANIFESTS))
-        return {path[len(self.root) + 1 :] for path in found if is_manifest(path)}
+            return not any(is_manifest(path) for path in self.fs.find(self.absolute(MANIFESTS)))
 
     def published(self, damaged: dict[str, str] | None = None) -> list[Manifest]:
         """Every manifest in the store, oldest first, including replaced ones; raises as `decode_manifest`.

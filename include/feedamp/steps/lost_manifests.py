@@ -4,6 +4,7 @@ import logging
 from datetime import datetime, timedelta
 
 from feedamp.errors import ConfigurationError, IncompleteError, TransientError
+from feedamp.lake.manifest import present
 from feedamp.resources import Resources
 from feedamp.state import ledger, manifests, watermarks
 from feedamp.steps.loaded import Loaded, record_damaged
@@ -32,9 +33,9 @@ def refuse_lost_lake(resources: Resources) -> None:
     try:
         if first is None or lake.is_published(first):
             return
-        paths = lake.manifest_paths()
         # A state restored from a backup may know manifests that were combined since; damaged ones count by their names.
-        paths |= {path for manifest in lake.published({}) for path in manifest.replaces}
+        damaged: dict[str, str] = {}
+        paths = present(lake.published(damaged)) | damaged.keys()
     except (TransientError, OSError) as error:
         log.warning("Whether the lake %s has its manifests is not known: %s", lake.storage.url, error)
         return
