@@ -11,8 +11,8 @@ from postgres import behind
 from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import ConfigurationError
-from feedamp.state import State, database, read_only
-from feedamp.state.schema import watermarks
+from feedamp.state import State, database, ledger, read_only
+from feedamp.state.schema import orders, watermarks
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 IDLE = "idle_in_transaction_session_timeout"
@@ -209,3 +209,25 @@ def test_the_emergency_stop_says_whether_a_switch_changed_it(state):
         with state.begin() as connection:
             told.append(read_only.switch(connection, on=on, now=NOON))
     assert told == [True, False, True, False, True]
+
+
+def insert_orders(connection, phase):
+    """Ten of each of a hundred sellers."""
+    given = dict.fromkeys(("body", "body_hash", "desired_state", "delivered", "source", "row_hash"), "")
+    given |= {"phase": phase, "purchase_date": NOON, "taken_at": NOON, "source_row": 0}
+    keys = ({"seller_id": f"S{n % 100}", "mp_order_number": f"{phase}-{n}"} for n in range(1000))
+    connection.execute(sa.insert(orders), [given | key for key in keys])
+
+
+def test_orders_newer_than_the_statistics_are_not_joined_with_each_seller(state):
+    asked = []
+    sa.event.listen(state.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2:4]))
+    with state.engine.begin() as connection:
+        insert_orders(connection, "closed")
+        connection.exec_driver_sql("ANALYZE orders")
+        insert_orders(connection, "to_place")
+        assert len(ledger.due(connection, ["S1", "S2"], now=NOON)) == 2
+        query, parameters = asked[-1]
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {query}", parameters).scalars())
+    assert "orders_by_phase" in plan
+    assert "Nested Loop" not in plan

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 from feedamp.state.many_rows import execute_many
 
@@ -102,16 +103,12 @@ def _of_json_in_sqlite(keys: _Keys, compiler: Any, **options: Any) -> str:
 
 def listed_texts() -> sa.TableValuedAlias:
     """A row with a `value` for each text of the parameter `listed`, which is what `as_list_of_texts` gives."""
-    return _rows(sa.bindparam("listed", type_=sa.Text))
+    return _Texts(sa.bindparam("listed", type_=sa.Text)).table_valued(sa.Column("value", sa.Text))
 
 
 def as_list_of_texts(texts: Iterable[str]) -> str:
     """The texts as the parameter of `listed_texts` holds them."""
     return msgspec.json.encode(list(texts)).decode()
-
-
-def _rows(listed: sa.BindParameter[Any]) -> sa.TableValuedAlias:
-    return _Texts(listed).table_valued(sa.Column("value", sa.Text))
 
 
 class _Texts(FunctionElement[Any]):
@@ -195,15 +192,38 @@ def count_by(
 def of_sellers(table: sa.Table) -> sa.ColumnElement[bool]:
     """The condition that selects the rows of the sellers in the parameter `seller_ids`, a list of any length."""
     # One parameter, as in `_is_in`.
-    return table.c.seller_id.in_(sa.select(_rows(sa.bindparam("seller_ids", type_=_ListOfTexts)).c.value))
+    return _IsOneOf(table.c.seller_id, sa.bindparam("seller_ids", type_=_ListOfTexts))
 
 
 class _ListOfTexts(sa.TypeDecorator[Sequence[str]]):
     impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> str:
-        return as_list_of_texts(value or ())
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        return sa.Text() if dialect.name == "sqlite" else postgresql.ARRAY(sa.Text)
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> Any:
+        return as_list_of_texts(value or ()) if dialect.name == "sqlite" else list(value or ())
+
+
+class _IsOneOf(FunctionElement[bool]):
+    """Without a type: SQLAlchemy would compare a Boolean with 1 on SQLite, which then searches no index."""
+
+    inherit_cache = True
+
+
+@compiles(_IsOneOf)
+def _is_in_array(condition: _IsOneOf, compiler: Any, **options: Any) -> str:
+    # Not with rows of a function: where Postgres expects few orders, because many are new to its statistics, it would go through
+    # those rows for each order.
+    column, listed = (compiler.process(clause, **options) for clause in condition.clauses)
+    return f"{column} = ANY({listed})"
+
+
+@compiles(_IsOneOf, "sqlite")
+def _is_in_json(condition: _IsOneOf, compiler: Any, **options: Any) -> str:
+    column, listed = (compiler.process(clause, **options) for clause in condition.clauses)
+    return f"{column} IN (SELECT value FROM json_each({listed}))"  # noqa: S608 - no value
 
 
 def by_seller(
