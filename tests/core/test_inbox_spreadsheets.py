@@ -227,7 +227,9 @@ def test_a_town_and_what_json_says_are_no_words_for_nothing():
 @pytest.mark.parametrize("value", ["\\N", "NULL", " nan ", "NaT", "None"])
 def test_a_word_for_nothing_is_nothing_where_nothing_need_be(value):
     fields = ("shipping_address.address2", "shipping_address.state", "latest_delivery_date", "delivery_notes")
-    (row,) = read(csv_text(CSV_ROW | dict.fromkeys((*fields, "order_lines.shipping_price"), value)))
+    rules = BodyRules(extra_order_fields=frozenset({"gift"}))
+    cells = CSV_ROW | dict.fromkeys((*fields, "order_lines.shipping_price", "gift"), value)
+    (row,) = read(csv_text(cells), rules)
     (bare,) = read(csv_text({name: cell for name, cell in CSV_ROW.items() if name not in fields}))
     assert isinstance(row, OrderRow)
     assert row.body == bare.body

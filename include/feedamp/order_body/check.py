@@ -121,6 +121,8 @@ class _Check:
         """A field that the contract does not list: passed on if `extra_order_fields` names it or all its members."""
         where, named = path + _shown(field), name + field
         if named in self.rules.extra_order_fields:
+            if self.is_table and isinstance(value, str) and is_nothing(value, named, {}):
+                return
             passed = self.read(Value(values.anything), value, where, named)
             if passed is not None:
                 result[field] = passed
