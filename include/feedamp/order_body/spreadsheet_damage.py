@@ -11,7 +11,7 @@ _FRACTION = re.compile(r"[+-]?[0-9]+[.,]0+")
 _ROUNDED = re.compile(r"[0-9]{15}0+")  # a spreadsheet stores 15 digits of a number
 # As cells are shown in English and German; `MAR-10` in capitals was typed as such.
 _MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|Mrz|M\N{LATIN SMALL LETTER A WITH DIAERESIS}r|Mai|Okt|Dez)"
-# In French, Spanish, Italian, Dutch and Portuguese, as far as no one writes an article number that way, as `set-12` or `avr-1700`.
+# In French, Spanish, Italian, Dutch and Portuguese, as far as no one writes an article number that way, as `set-12`, `ene-10` or `avr-1700`.
 _SMALL_MONTH = (
     "(?:janv|f\N{LATIN SMALL LETTER E WITH ACUTE}vr|juin|juil|ao\N{LATIN SMALL LETTER U WITH CIRCUMFLEX}t"
     "|d\N{LATIN SMALL LETTER E WITH ACUTE}c|ene|giu|mrt|okt|fev|dez)[.]?"
@@ -25,7 +25,7 @@ _DAY, _NUMBER_OF_MONTH, _TIME = (
 _DATE = re.compile(
     rf"{_DAY}[-. ]+{_MONTH}(?:[-. ]+[0-9]{{2,4}})?"
     rf"|{_MONTH}[-. ]+[0-9]{{2,4}}"
-    rf"|(?:0[1-9]|[12][0-9]|3[01])-{_SMALL_MONTH}|{_SMALL_MONTH}-[0-9]{{2}}"
+    rf"|(?:0[1-9]|[12][0-9]|3[01])-{_SMALL_MONTH}|(?![a-z]{{3}}-){_SMALL_MONTH}-[0-9]{{2}}"
     rf"|(?:19|20)[0-9]{{2}}([-/.]){_NUMBER_OF_MONTH}\1{_DAY}{_TIME}"
     rf"|(?:{_DAY}([-/.]){_NUMBER_OF_MONTH}|{_NUMBER_OF_MONTH}([-/.]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}{_TIME}"
     rf"|{_NUMBER_OF_MONTH}/{_DAY}/[0-9]{{2}}"
