@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from console import SELLER
 
+from feedamp.api.token_journal import JournaledPair
 from feedamp.rules.closing import REMOVED
 from feedamp.state import erasures, ledger
 from feedamp.state.schema import erasures as erasures_table
@@ -143,8 +144,13 @@ def test_a_seller_is_removed_added_again_and_erased(lived_in):
     assert (
         f"Now: settled; {REMOVED}\nNext: Nothing, until" in lived_in.run("orders", "show", SELLER, NUMBER).out
     )
-    for again in (lived_in.run("sellers", "remove", SELLER, *sure) for sure in ((), ("--yes",))):
+    journal, now = lived_in.resources.journal, lived_in.resources.state.now()
+    # As after a removal that was killed before it came to the journal.
+    journal.reserve(SELLER).write(JournaledPair(SELLER, 1, "tok-1", "tok-2", "at-2", 3600, now))
+    for sure, left in (((), 1), (("--yes",), 0)):
+        again = lived_in.run("sellers", "remove", SELLER, *sure)
         assert (again.code, again.out, "There is no seller" in again.err) == (1, "", True)
+        assert journal.waiting() == left
     assert (lived_in.run("sellers", "add", SELLER).code, is_known(lived_in)) == (0, True)
     assert lived_in.run("status", "--json").json["settled_wait_for"] == [
         {"reason": "not read yet", "count": 2}
