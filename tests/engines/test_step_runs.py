@@ -9,6 +9,7 @@ import pytest
 from crashes.clock import NOON
 from feedamp.rules.failure_summary import Told
 from feedamp.state import step_runs
+from feedamp.state.step_runs import RETENTION, Done
 
 RUN, OTHER = "manual__1", "manual__2"
 FAILED = Told(failed=1, error="why")
@@ -35,3 +36,27 @@ def test_a_run_was_first_seen_when_its_first_task_began(state):
         with state.begin() as connection:
             first = step_runs.first_seen(connection, run, now=NOON + timedelta(hours=hours))
         assert first == NOON + timedelta(hours=seen)
+
+
+def record(state, shard, started_at, told=None, *, run=RUN, outcome=None):
+    done = Done(started_at, pages=1, requests=2, orders=3)
+    with state.begin() as connection:
+        return step_runs.record(connection, run, "reconcile", shard, done, told, sellers=2, outcome=outcome)
+
+
+def test_a_next_try_adds_its_work_and_replaces_what_was_told(state):
+    record(state, 1, NOON, FAILED, outcome="{}")
+    assert record(state, 1, NOON + timedelta(hours=1)) == Done(NOON, pages=2, requests=4, orders=6)
+    with state.read() as connection:
+        assert step_runs.told_by(connection, RUN) == {("reconcile", 1): (None, 2)}
+        assert step_runs.outcomes(connection, RUN, "reconcile") == {1: "{}"}
+        assert step_runs.orders_of(connection, RUN) == 6
+
+
+@pytest.mark.parametrize(("shard", "left"), [(0, {"reconcile"}), (1, {"extract", "reconcile"})])
+def test_the_first_task_of_a_run_deletes_what_is_old(state, shard, left):
+    with state.begin() as connection:
+        step_runs.tell(connection, RUN, "extract", 0, FAILED, sellers=2, now=NOON)
+    record(state, shard, NOON + RETENTION + timedelta(seconds=1))
+    with state.read() as connection:
+        assert {step for step, _ in step_runs.told_by(connection, RUN)} == left

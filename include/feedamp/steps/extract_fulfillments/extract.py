@@ -95,9 +95,8 @@ async def extract(
             return result
     publisher = ManifestPublisher(resources, run, "extract", shard)
     progress: list[SellerProgress] = []
-    places: dict[
-        str, LeftOff | None
-    ] = {}  # where a list was left off, None where an earlier run had left off
+    # Where a list was left off; None: where an earlier run had, and this one has not.
+    places: dict[str, LeftOff | None] = {}
     ends_at = resources.state.now() + resources.settings.shard_time
     starts = GroupRead(
         resources.state,
