@@ -101,7 +101,7 @@ def marketplace_state(value: object) -> str:
 def quantity(value: object) -> int:
     """Whole units, at least 1; 2.0 is whole, as pandas and Spark write it."""
     if isinstance(value, Decimal | float) and not Decimal(value).is_finite():
-        raise BadValueError("bad_number", "must be a number, written like 1000")
+        raise BadValueError("bad_number", "must be a number, written like 1 or 1000")
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadValueError("wrong_type", "must be a whole number")
     if not 1 <= value <= MAX_QUANTITY:  # before `int`, which would write out an exponent of a billion
