@@ -25,6 +25,14 @@ def leased(env: Env) -> list[str]:
         return list(connection.execute(sa.select(leases.c.name)).scalars())
 
 
+async def cancelled(task: asyncio.Task[None], rounds: int) -> None:
+    """Lets the event loop go round so many times, cancels the task, and waits for its end."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 @pytest.mark.parametrize("rounds", range(1, ROUNDS + 4))
 def test_no_lease_outlives_a_task_that_is_cancelled(env: Env, rounds: int) -> None:
     env.deliver("M-1")
@@ -40,11 +48,7 @@ def test_no_lease_outlives_a_task_that_is_cancelled(env: Env, rounds: int) -> No
             moments.end(begun)
 
     async def cancel() -> None:
-        task = asyncio.create_task(work())
-        for _ in range(rounds):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(asyncio.create_task(work()), rounds)
 
     asyncio.run(cancel())
     assert held == [[f"place/{SELLER}/M-1"]] * (rounds > ROUNDS + 2)
@@ -86,10 +90,7 @@ def test_a_result_is_kept_if_its_task_is_cancelled_in_the_next_intent(env: Env, 
         answered = asyncio.Event()
         task = asyncio.create_task(place_two(env, moments, answered))
         await answered.wait()
-        for _ in range(rounds):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(task, rounds)
 
     asyncio.run(cancel())
     assert env.order("M-1").accepted_state is not None
@@ -120,10 +121,7 @@ def test_what_a_cancelled_seller_has_counted_is_in_the_ledger(env: Env, rounds: 
         result.on_count = lambda: some_are_accepted.set() if result.orders == 5 else None
         task = asyncio.create_task(send(env, numbers, result))
         await some_are_accepted.wait()
-        for _ in range(rounds):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(task, rounds)
 
     asyncio.run(cancel())
     accepted = [number for number in numbers if env.order(number).accepted_state is not None]

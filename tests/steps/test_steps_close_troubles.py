@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 from env import OTHER, SELLER, Env, shipment
 
+from feedamp.api.client import FeedAmpClient
 from feedamp.errors import TransientError
 from feedamp.rules.cancelling import STILL_FRESH_S
 from feedamp.rules.order import SHIPPED
-from feedamp.state import State, ledger, open_orders
+from feedamp.state import State, ledger, open_orders, sellers
 from feedamp.state.rate_leases import RateLeases
 from feedamp.state.schema import orders
 from feedamp.steps.step_end import finish
@@ -362,6 +363,24 @@ def test_what_was_closed_is_read_back_although_its_seller_fails_then(many: Env) 
     ]
     assert sorted(str(lists[-1]).split(",")) == NUMBERS[:-3]
     assert (closed(many, SELLER), closed(many, OTHER)) == (6, 9)
+
+
+def test_nothing_is_read_back_of_a_seller_who_was_paused_meanwhile(
+    many: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = FeedAmpClient.put_order
+
+    async def then_pause(client: FeedAmpClient, *order: Any, **how: Any) -> Any:
+        sent = await put(client, *order, **how)
+        with many.state.begin() as connection:
+            sellers.pause(connection, SELLER, paused=True, now=many.state.now())
+        return sent
+
+    monkeypatch.setattr(FeedAmpClient, "put_order", then_pause)
+    many.close()
+    methods = [request.method for request in many.sandbox.requests if request.seller_id == SELLER]
+    assert 0 < closed(many, SELLER) < len(NUMBERS)
+    assert (methods[-1], closed(many, OTHER)) == ("PUT", len(NUMBERS))
 
 
 def test_an_order_that_breaks_a_transaction_leaves_others_to_be_closed(many: Env) -> None:

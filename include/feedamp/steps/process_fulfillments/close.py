@@ -114,8 +114,14 @@ class _Closer(SellerJob):
         await self.read_back(at_least=NUMBERS_PER_REQUEST)
 
     async def read_back(self, *, at_least: int) -> None:
-        """Reads what was closed back, if it is so many: at a low rate, portions of a few orders share a request."""
+        """Reads what was closed back, if it is so many: at a low rate, portions of a few orders share a request.
+
+        Nothing of a seller who was paused meanwhile: the warehouse has what was sent, and does not depend on this.
+        """
         while len(self._closed) >= at_least:
+            with self._state.read() as connection:
+                if sellers.paused_among(connection, [self._seller_id]):
+                    return
             numbers, self._closed = self._closed[:NUMBERS_PER_REQUEST], self._closed[NUMBERS_PER_REQUEST:]
             await read_back(self._resources, self._client, numbers, run_id=self._run.run_id)
 
