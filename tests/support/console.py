@@ -158,6 +158,14 @@ class Console:
         self._work("validate", SELLER)
         self._work("close", SELLER)
 
+    def ship_wrongly(self) -> None:
+        """M-1, whose tracking number cannot be one of its carrier, as far as `process`."""
+        self.deliver("a.jsonl", "M-1")
+        self.place()
+        self.fulfill("M-1", BAD_NUMBER)
+        self.read()
+        self.process()
+
     def _work(self, step: str, *seller_ids: str) -> None:
         run_shard(self.resources, step, self._run(), seller_ids)
 
