@@ -66,6 +66,13 @@ def test_ways_of_saving_the_same_order(content):
     assert row.body == good_order()
 
 
+@pytest.mark.parametrize("zero", ["0E-18", "0e10", "0.00E+00", "-0.0"])
+def test_a_zero_with_an_exponent_is_zero(zero):
+    (row,) = read(csv_text(CSV_ROW | {"order_lines.shipping_price": zero}))
+    assert isinstance(row, OrderRow)
+    assert str(row.body["order_lines"][0]["shipping_price"]) == "0.00"
+
+
 def test_text_that_looks_like_something_else_stays_text():
     (row,) = read(
         csv_text(CSV_ROW | {"customer.full_name": "NA", "order_lines.sku": "007", "customer.vat": "1e5"})
@@ -93,6 +100,7 @@ def test_taxes_and_discounts_are_json_text(prefix):
     ("cells", "expected"),
     [
         pytest.param({"order_lines.unit_price": "25,50"}, ("order_lines[0].unit_price", "bad_number"), id="decimal comma"),
+        pytest.param({"order_lines.unit_price": "2.55E+01"}, ("order_lines[0].unit_price", "bad_number"), id="an exponent"),
         pytest.param({"order_lines.unit_price": "1_0"}, ("order_lines[0].unit_price", "bad_number"), id="underscore in a price"),
         pytest.param({"order_lines.unit_price": "Infinity"}, ("order_lines[0].unit_price", "bad_number"), id="infinity"),
         pytest.param({"order_lines.unit_price": "NaN"}, ("order_lines[0].unit_price", "missing"), id="NaN"),

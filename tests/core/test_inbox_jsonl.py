@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Collection
 from decimal import Decimal
 
@@ -125,6 +126,26 @@ def test_a_bad_line_is_rejected_and_the_next_one_read(line, field, code):
     assert [(reason.field, reason.code) for reason in bad.reasons] == [(field, code)]
     assert "\x00" not in bad.raw
     assert isinstance(good, OrderRow)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(
+            json.dumps(json.loads(jsonl_row()), indent=2).encode(), id="an order over several lines"
+        ),
+        pytest.param(
+            json.dumps([json.loads(jsonl_row())], indent=2).encode(), id="a list over several lines"
+        ),
+        pytest.param(b"[\n" + jsonl_row() + b",\n" + jsonl_row() + b"\n]\n", id="a list of one order a line"),
+        pytest.param(b"\xef\xbb\xbf\n [" + jsonl_row() + b", " + jsonl_row() + b"]", id="a list on one line"),
+        pytest.param(b"[" + b", ".join([jsonl_row()] * 20_000) + b"]", id="a list longer than a line may be"),
+    ],
+)
+def test_json_that_is_not_one_order_a_line_is_one_reject_of_the_file(content):
+    (reject,) = read(content)
+    assert isinstance(reject, BadRow)
+    assert "write JSON Lines" in (reject.file_fault or "")
 
 
 def test_nan_for_nothing_is_left_out():

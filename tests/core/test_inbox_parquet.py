@@ -136,7 +136,11 @@ def test_a_flat_table_with_more_cells_than_fit_is_rejected_once(monkeypatch):
 
 def test_a_flat_table_is_read_like_csv(tmp_path):
     def row(number: str, line: str, **changes: Any) -> dict[str, Any]:
-        typed = {"order_lines.quantity": 4.0, "order_lines.unit_price": 25.5}
+        typed = {
+            "order_lines.quantity": 4.0,
+            "order_lines.unit_price": 25.5,
+            "order_lines.shipping_price": Decimal("0E-18"),
+        }
         cells = {
             **CSV_ROW,
             "taxes": None,
@@ -172,7 +176,7 @@ def test_a_flat_table_is_read_like_csv(tmp_path):
     lines = found[0].body["order_lines"]
     assert (found[0].body["shipping_address"]["postal_code"], lines[0]["sku"]) == ("01220", "0042")
     assert found[0].body["purchase_date"] == "2026-03-02T14:05:00Z"
-    assert [line["quantity"] for line in lines] == [4, 4]
+    assert [(line["quantity"], line["shipping_price"]) for line in lines] == [(4, 0), (4, 0)]
     assert lines[1]["taxes"] == [{"type": "SALES", "amount": Decimal("1.10")}]
 
 

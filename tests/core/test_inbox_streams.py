@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import sys
 import zlib
 from types import FrameType
@@ -57,6 +59,12 @@ def test_a_packed_file_is_read_as_what_it_holds(tmp_path, name, content, expecte
         pytest.param(b"PK\x03\x04\x14\x00" + b"\n" * 40, "a workbook or an archive", id="xlsx or zip"),
         pytest.param(b"\xd0\xcf\x11\xe0\xa1\xb1" + b"\n" * 40, "a workbook or an archive", id="xls"),
         pytest.param(b"PAR1\x15\x04" + b"\n" * 40, "must end in .parquet", id="Parquet"),
+        pytest.param(b"\x28\xb5\x2f\xfd" + b"\n" * 40, "a workbook or an archive", id="zstd"),
+        pytest.param(bz2.compress(b"\n" * 40), "a workbook or an archive", id="bzip2"),
+        pytest.param(lzma.compress(b"\n" * 40), "a workbook or an archive", id="xz"),
+        pytest.param(b"7z\xbc\xaf\x27\x1c" + b"\n" * 40, "a workbook or an archive", id="7z"),
+        pytest.param(b"\n<!DOCTYPE html>\n<html>\n", "HTML or XML", id="a page, as of a login"),
+        pytest.param(b'\xef\xbb\xbf<?xml version="1.0"?>\n<Workbook>\n', "HTML or XML", id="XML"),
     ],
 )
 def test_a_file_of_another_kind_than_its_name_says_is_one_reject(tmp_path, name, content, said):

@@ -34,6 +34,7 @@ def price_sent(price: object) -> str:
         pytest.param("0001-01-01T00:00:00Z", id="the empty date of other systems"),
         pytest.param("٢٠٢٦-03-02T14:05:00Z", id="digits of another script"),
         pytest.param("02.03.2026 14:05", id="another order"),
+        pytest.param("2026-03-02 14:05:00 EST", id="a zone that several countries have"),
     ],
 )
 def test_a_moment_that_cannot_be_read_for_sure_is_a_bad_date(moment):
@@ -52,6 +53,10 @@ def test_the_reason_for_a_time_without_zone_says_what_to_add():
         pytest.param("2026-03-02T14:05:00+02:00", "2026-03-02T12:05:00Z", id="an offset becomes UTC"),
         pytest.param("2026-03-02T22:05:00-0500", "2026-03-03T03:05:00Z", id="an offset may cross midnight"),
         pytest.param("2026-03-02T14:05:59.999Z", "2026-03-02T14:05:59Z", id="a fraction is cut, not rounded"),
+        pytest.param("2026-03-02 14:05:00+00", "2026-03-02T14:05:00Z", id="as Postgres writes it"),
+        pytest.param("2026-03-02 14:05:00.25-03", "2026-03-02T17:05:00Z", id="an offset of whole hours"),
+        pytest.param("2026-03-02 14:05:00.000 +0530", "2026-03-02T08:35:00Z", id="as Snowflake writes it"),
+        pytest.param("2026-03-02 14:05:00 UTC", "2026-03-02T14:05:00Z", id="as BigQuery writes it"),
         pytest.param(
             "2026-03-02 14:05:00z", "2026-03-02T14:05:00Z", id="a blank and a small z are understood"
         ),

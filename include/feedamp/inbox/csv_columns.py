@@ -21,7 +21,8 @@ JSON_TEXT = ("order_lines.taxes", "order_lines.discounts")
 
 SPREADSHEET_ERRORS = ("#", "Err:")
 
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*", re.ASCII)
+# A zero of 18 decimals is 0E-18 to Spark and Parquet; of another number, an exponent may have cost digits.
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+|0(\.0*)?[eE][+-]?[0-9]{1,3})\s*", re.ASCII)
 _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*", re.ASCII)  # spreadsheets write 4 as 4.0
 
 

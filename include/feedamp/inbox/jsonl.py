@@ -15,9 +15,11 @@ from feedamp.inbox.lines import Line, is_blank, lines
 from feedamp.inbox.streams import TextStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
 from feedamp.order_body.reject_reasons import is_storable
-from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject
+from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject, reject_file
 
 BLANKS = b" \t\r"
+# How the first two lines of a list of orders, or of an order over several lines, begin.
+_OTHER_JSON = re.compile(rb'\{\n"|\[\s*\{')
 TRUNCATED = "truncated"  # msgspec's word where a text ends too early
 
 
@@ -112,8 +114,13 @@ def read_jsonl(
     If the last line is incomplete JSON without a line end, the file was cut off; its reject says so in `file_fault`.
     `hashes` tells from which text (`row_hash`) the ledger has orders: the same text once more is not read.
     """
+    is_first = True
     for group in _groups(lines(stream)):
         contents = [line.content.strip(BLANKS) for line in group]
+        if is_first and _OTHER_JSON.match(b"\n".join(list(filter(None, contents))[:2])):
+            yield reject_file(source, "the file holds JSON that is not one order a line: write JSON Lines")
+            return
+        is_first = False
         keys = [None if line.is_cut else _key(text) for line, text in zip(group, contents, strict=True)]
         known = hashes({key for key in keys if key is not None})
         for line, content, key in zip(group, contents, keys, strict=True):

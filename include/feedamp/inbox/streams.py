@@ -70,9 +70,12 @@ _OTHER_KINDS = {
         rb"\x1f\x8b\x08"
     ): "the file holds gzip instead of text: end its name in .gz, or unpack it once more",
     re.compile(
-        rb"PK\x03\x04|\xd0\xcf\x11\xe0"
+        rb"PK\x03\x04|\xd0\xcf\x11\xe0|\x28\xb5\x2f\xfd|BZh[1-9]|\xfd7zXZ|7z\xbc\xaf"
     ): "the file is a workbook or an archive: save it as CSV UTF-8, or unpack it",
     re.compile(rb"PAR1[^ -~]"): "the file is Parquet: its name must end in .parquet",
+    re.compile(
+        rb"(?:\xef\xbb\xbf)?\s*<[!?/a-zA-Z]"
+    ): "the file is HTML or XML: export it as CSV UTF-8 or JSON Lines",
 }
 
 

@@ -16,6 +16,9 @@ _SMALL_MONTH = (
     "(?:janv|f\N{LATIN SMALL LETTER E WITH ACUTE}vr|juin|juil|ao\N{LATIN SMALL LETTER U WITH CIRCUMFLEX}t"
     "|d\N{LATIN SMALL LETTER E WITH ACUTE}c|ene|giu|mrt|okt|fev|dez)[.]?"
 )
+# In Brazil with a slash, in Russia with a dot.
+_MONTH_BEHIND_SLASH = "(?:jan|fev|mar|abr|mai|jun|jul|ago|out|nov|dez)"
+_MONTH_BEHIND_DOT = "(?:янв|фев|мар|апр|май|июн|июл|авг|сен|окт|ноя|дек)"
 _HALF, _ZONE = "[ \N{NARROW NO-BREAK SPACE}]?[AaPp][.]?[Mm][.]?", " ?(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 _DAY, _NUMBER_OF_MONTH, _TIME = (
     "(?:0?[1-9]|[12][0-9]|3[01])",
@@ -26,6 +29,9 @@ _DATE = re.compile(
     rf"{_DAY}[-. ]+{_MONTH}(?:[-. ]+[0-9]{{2,4}})?"
     rf"|{_MONTH}[-. ]+[0-9]{{2,4}}"
     rf"|(?:0[1-9]|[12][0-9]|3[01])-{_SMALL_MONTH}|(?![a-z]{{3}}-){_SMALL_MONTH}-[0-9]{{2}}"
+    rf"|(?:0[1-9]|[12][0-9]|3[01])/{_MONTH_BEHIND_SLASH}|{_MONTH_BEHIND_SLASH}/[0-9]{{2}}"
+    rf"|{_DAY}[.]{_MONTH_BEHIND_DOT}|{_MONTH_BEHIND_DOT}[.][0-9]{{2}}"
+    rf"|(?:[0-9]{{4}}[年년] ?)?{_NUMBER_OF_MONTH}[月월] ?{_DAY}[日일]|[0-9]{{4}}[年년] ?{_NUMBER_OF_MONTH}[月월]"
     rf"|(?:19|20)[0-9]{{2}}([-/.]){_NUMBER_OF_MONTH}\1{_DAY}{_TIME}"
     rf"|(?:{_DAY}([-/.]){_NUMBER_OF_MONTH}|{_NUMBER_OF_MONTH}([-/.]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}{_TIME}"
     rf"|{_NUMBER_OF_MONTH}/{_DAY}/[0-9]{{2}}"

@@ -33,7 +33,7 @@ _CENT = Decimal("0.01")
 _CENTS = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[])
 _DATE_TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?"
-    r"(?:([Zz])|([+-])([0-9]{2}):?([0-9]{2}))?"
+    r"(?: ?(?:([Zz]|UTC|GMT)|([+-])([0-9]{2})(?::?([0-9]{2}))?))?"  # `+00` and ` UTC` are how databases write it
 )
 
 
@@ -137,7 +137,7 @@ def date_time(value: object) -> str:
     if zulu is None and sign is None:
         raise BadValueError("bad_date", "has no time zone: add Z if it is UTC, else the offset")
     try:
-        offset = timedelta(hours=int(hours), minutes=int(minutes)) if sign else timedelta()
+        offset = timedelta(hours=int(hours), minutes=int(minutes or 0)) if sign else timedelta()
         zone = timezone(-offset if sign == "-" else offset)
         year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
         moment = datetime(year, month, day, hour, minute, second, tzinfo=zone).astimezone(UTC)
