@@ -230,6 +230,16 @@ def test_a_long_text_that_can_be_read_is_not_remembered(before, filler, after):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("zone", [" UTC", "UTC", " GMT", " +00:00", "z"])
+def test_a_time_names_its_zone_in_any_way(zone):
+    coercions: Coercions = Counter()
+    assert order_of(coercions, purchase_date=f"2026-03-02 14:05:00{zone}").purchase_date == datetime(
+        2026, 3, 2, 14, 5, tzinfo=UTC
+    )
+    assert shipment_of(shipped_date=f"2026-03-04 23:30:00{zone}").shipped_date == date(2026, 3, 4)
+    assert not coercions
+
+
 def test_a_time_of_another_zone_becomes_utc():
     moment = order_of(latest_ship_date="2026-03-02T14:05:00-05:00").latest_ship_date
     assert (moment.isoformat(), moment.tzinfo) == ("2026-03-02T19:05:00+00:00", UTC)

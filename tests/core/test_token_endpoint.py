@@ -246,6 +246,10 @@ async def test_half_a_token_is_not_taken():
         pytest.param(401, b"", AuthorizationError, id="401 without a word"),
         pytest.param(401, {"error": "INVALID_CLIENT"}, ClientRefusedError, id="401 for the client"),
         pytest.param(400, {"error": "unauthorized_client"}, ClientRefusedError, id="400 for the client"),
+        pytest.param(200, {"error": "invalid_grant"}, AuthorizationError, id="200 for the grant"),
+        pytest.param(
+            200, {"ok": False, "code": "invalid_client"}, ClientRefusedError, id="200 for the client"
+        ),
         pytest.param(403, b"<h1>Forbidden</h1>", RejectedError, id="403: perhaps an address list"),
         pytest.param(404, b"", RejectedError, id="404: a wrong Host"),
         pytest.param(302, b"", RejectedError, id="a redirect"),

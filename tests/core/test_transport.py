@@ -82,6 +82,14 @@ async def test_an_answer_of_any_status_comes_back_whole():
     assert (got.status, got.headers["x-trace"], got.body) == (404, "7", b"no such order")
 
 
+async def test_a_header_may_repeat_long_queries():
+    link = ", ".join(
+        f'</orders?mp_order_numbers={"M-1," * 1000}>; rel="{page}"' for page in ("self", "next", "first")
+    )
+    async with scripted(answer(b"[]", Link=link)) as script, Transport(Endpoint(script.url)) as transport:
+        assert (await transport.send("GET", "/orders")).headers["link"] == link
+
+
 async def test_an_answer_goes_with_the_last_who_holds_it():
     """Pages are large, and the garbage collector runs seldom while they are read."""
     async with scripted(answer(body="x" * 100_000), answer()) as script:

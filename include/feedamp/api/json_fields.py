@@ -22,6 +22,7 @@ DEEPEST = 100
 """Levels of a value of a field that has no column; each step must be able to write and read it again."""
 _DECIMAL_TEXT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+_UTC = re.compile(r"\s*(?:UTC|GMT)\Z")
 _NO_MOMENT = re.compile(r"[0:.+\-TZ\s]*")  # also MySQL's 0000-00-00 00:00:00
 
 
@@ -218,7 +219,7 @@ class Fields:
         try:
             if len(text) > 10:
                 self.coercions["date_as_date_time"] += 1
-                return datetime.fromisoformat(text).date()
+                return datetime.fromisoformat(_in_iso(text)).date()
             return date.fromisoformat(text)
         except ValueError as error:
             raise self._wrong(key, "something other than a date") from error
@@ -266,12 +267,17 @@ def moment_in(text: str) -> tuple[datetime, bool]:
     Raises:
         ValueError, OverflowError: it means none, or one beyond the calendar.
     """
-    moment = datetime.fromisoformat(text.upper())
+    moment = datetime.fromisoformat(_in_iso(text))
     if moment.tzinfo is UTC:
         return moment, True
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC), False
     return moment.astimezone(UTC), True  # overflows at both ends of the calendar
+
+
+def _in_iso(text: str) -> str:
+    """A time as ISO 8601 writes it, which has no words for UTC."""
+    return _UTC.sub("Z", text.upper())
 
 
 def _is_whole(number: Decimal) -> bool:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,6 +23,8 @@ _MEMBER = re.compile(
     r"""(?i)(?<![/\w])((?:access|refresh)[_-]?token|expires[_-]?in)["']?\s*(?:=>|[:=>])\s*["']?"""
     r"""([^"'<>&,;\s{}\[\]]+)(?=["'<&,;}\s])"""
 )
+# Some servers answer 200 to what RFC 6749 (5.2) refuses with 400.
+_REFUSAL = re.compile(rb"""(?i)["'](?:invalid_grant|invalid_client|unauthorized_client)["']""")
 _SCHEME = re.compile(r"(?i)\Abearer\s+")  # no token holds a blank (RFC 6749, appendix A.12)
 _FORM = re.compile(r"[\w.~%+*=&/:-]+")
 
@@ -98,6 +100,7 @@ def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
     If the whole answer has no refresh token, the one that was sent stays valid (OAuth 2.0, section 6).
 
     Raises:
+        AuthorizationError: it is a refusal; ClientRefusedError if it names the client.
         UnclearError: the body cannot be used, or its end is lost, and perhaps the rotated token with it. The refresh
             token may be spent nevertheless.
     """
@@ -108,6 +111,8 @@ def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
     rotated = next((token for token in tokens if token != unrotated), None)
     life = next((found["expiresin"] for found in members if "expiresin" in found), None)
     if not access and not rotated:
+        if _REFUSAL.search(answer.body):
+            raise_for_status(replace(answer, status=400), TOKEN_CALL)
         raise UnclearError("FeedAMP answered a token call with something that is not a token pair.")
     if not rotated and not is_whole:
         raise UnclearError("FeedAMP answered a token call with a part of a token pair.")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 MAX_BODY_BYTES = 64 * 2**20
+LONGEST_HEADER = 1 << 16
 _STOOD_STILL_S = 1.0  # a timer that fires later than this was held up by the event loop
 READING = ("GET", "HEAD", "OPTIONS")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -181,6 +182,8 @@ class Transport:
             headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"}
             | ({} if unpacks else {"Accept-Encoding": "gzip"}),
             request_class=_request_class(),
+            # A proxy's policy, or links that repeat a query of 50 numbers, are longer than aiohttp allows.
+            max_field_size=LONGEST_HEADER,
         )
         # aiohttp would immediately repeat a GET or PUT on a dropped connection, without a request slot and uncounted. It
         # has no public option to prevent that; its own test client sets the same attribute.
