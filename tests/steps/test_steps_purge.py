@@ -11,7 +11,7 @@ from env import SELLER, Env, shipment
 from leaks import hits, parquet_cells
 
 from feedamp.rules.stored_body import FULL, REDACTED
-from feedamp.state import ledger, schema
+from feedamp.state import leases, ledger, schema
 from feedamp.state.schema import metadata, tracking_uses
 from feedamp.steps import purge as purge_module
 
@@ -170,6 +170,22 @@ def test_hashes_of_parcels_end_after_their_ninety_days(closed):
     assert (purge(closed)["tracking_uses"], uses()) == (0, 1)
     closed.clock.skip(days=2)
     assert (purge(closed)["tracking_uses"], uses()) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("hours", "left"), [(20, {"M-1", "M-2"}), (30, {"M-2"})], ids=["it ended today", "it ended yesterday"]
+)
+def test_a_lease_that_a_killed_process_left_ends_with_its_order(closed, hours, left):
+    names = {leases.of_order("close", SELLER, number): number for number in ("M-1", "M-2")}  # M-2 is open
+    with closed.state.begin() as connection:
+        rows = [{"name": name, "owner": "killed", "beat": 7} for name in [*names, "load", "refresh/S1"]]
+        connection.execute(sa.insert(schema.leases), rows)
+    closed.clock.skip(hours=hours)
+    purge(closed)
+    with closed.state.read() as connection:
+        kept = set(connection.execute(sa.select(schema.leases.c.name)).scalars())
+    assert {names[name] for name in kept & names.keys()} == left
+    assert {"load", "refresh/S1"} <= kept
 
 
 @pytest.fixture

@@ -13,8 +13,11 @@ from feedamp.codec import decode_json, encode_body
 from feedamp.rules.order import Phase
 from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.rules.stored_body import FULL, OBSERVED, REDACTED, redacted_body
+from feedamp.state import ledger
+from feedamp.state.departures import drop_leases
 from feedamp.state.schema import (
     commit_marks,
+    leases,
     order_events,
     orders,
     reconciliation_days,
@@ -26,6 +29,7 @@ from feedamp.state.schema import (
 from feedamp.state.statements import count_rows, is_order, is_same_order
 
 EVENTS_KEPT = timedelta(days=30)  # after the order has ended; the warehouse keeps them
+LEASES_KEPT = timedelta(days=1)  # likewise; whoever works on an order releases its lease as the order ends
 CHECKED_DAYS_KEPT = timedelta(days=400)  # from the comparison on, whichever day it compared
 # By table: the moment or day of a row, and how long the row is kept after it.
 KEPT: dict[sa.Table, tuple[sa.Column[Any], timedelta]] = {
@@ -112,6 +116,14 @@ def drop_order_events(
         sa.delete(order_events).where(old, order_events.c.occurred_at <= (end or before), ~has_work_left)
     )
     return end
+
+
+def drop_left_leases(connection: Connection, *, now: datetime) -> None:
+    """Deletes leases that killed processes have left on orders that ended without them."""
+    keys = [tuple(name.split("/")[1:]) for name in connection.execute(sa.select(leases.c.name)).scalars()]
+    for order in ledger.read_all(connection, [(key[0], key[1]) for key in keys if len(key) == 2]).values():
+        if order.phase in _DONE and order.ended_at is not None and order.ended_at < now - LEASES_KEPT:
+            drop_leases(connection, *order.key)
 
 
 def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:

@@ -50,6 +50,8 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
         dropped = _repeat(resources, partial(retention.drop_old, table=table, now=now))
         if table.name in counts:
             counts[table.name] = dropped
+    with resources.state.begin() as connection:
+        retention.drop_left_leases(connection, now=now)
     after: datetime | None = datetime.min.replace(tzinfo=UTC)
     while after is not None:
         with resources.state.begin() as connection:
