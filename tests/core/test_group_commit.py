@@ -174,6 +174,15 @@ async def test_a_result_is_stored_at_whichever_moment_its_task_is_cancelled(rows
     assert rows.transactions == [["a"]]
 
 
+async def test_a_task_that_is_cancelled_ends_although_its_result_is_not_stored(rows: Rows) -> None:
+    kept = asyncio.create_task(rows.do_one(AWAY, even_if_cancelled=True))
+    await asyncio.sleep(0)
+    kept.cancel()
+    with pytest.raises(asyncio.CancelledError) as ended:
+        await kept
+    assert isinstance(ended.value.__cause__, StoreAwayError)
+
+
 async def test_an_item_whose_seller_is_in_another_transaction_delays_no_other(rows: Rows) -> None:
     held = [await rows.hold()]
     held += [asyncio.create_task(rows.do_one(f"{HELD}/{number}")) for number in (2, 3)]

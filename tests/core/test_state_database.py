@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 import sqlalchemy as sa
+from struck import struck_at_each_moment
 from wire import opened_state
 
 from crashes.clock import NOON, Clock
@@ -298,3 +299,16 @@ def test_orders_are_found_by_their_keys_however_many_are_asked_for(state):
     tables = ("orders", "findings", "snapshots", "order_events")
     assert all(f"SEARCH {table} USING" in plan for table, plan in zip(tables, plans, strict=True))
     assert not [plan for table, plan in zip(tables, plans, strict=True) if f"SCAN {table}" in plan]
+
+
+def test_no_transaction_waits_for_one_that_a_signal_ended(state):
+    put_watermark(state, NOON)
+    with closing(State(str(state.url), lock_wait_s=0)) as impatient:
+
+        def write():
+            with impatient.begin() as connection:
+                connection.execute(sa.update(watermarks).values(watermark=NOON))
+
+        for moments, _with_its_frames in enumerate(struck_at_each_moment(write)):  # noqa: B007 - counted
+            write()
+    assert moments > 100

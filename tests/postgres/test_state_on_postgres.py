@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from postgres import behind
 from sqlalchemy.exc import OperationalError
+from struck import struck_at_each_moment
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import State, database, ledger, read_only
@@ -231,3 +232,24 @@ def test_orders_newer_than_the_statistics_are_not_joined_with_each_seller(state)
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {query}", parameters).scalars())
     assert "orders_by_phase" in plan
     assert "Nested Loop" not in plan
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(lambda state: state.begin(of=["S1"]), id="of a seller"),
+        pytest.param(lambda state: state.begin_free(["S1"]), id="of a seller who is free"),
+        pytest.param(lambda state: state.begin(), id="of all sellers"),
+    ],
+)
+def test_no_transaction_waits_for_one_that_a_signal_ended(url, begin):
+    with closing(State(url, lock_wait_s=1)) as impatient:
+
+        def write():
+            with begin(impatient):
+                pass
+
+        for moments, _with_its_frames in enumerate(struck_at_each_moment(write, within="contextlib")):  # noqa: B007 - counted
+            with impatient.begin(of=["S1"]):
+                pass
+    assert moments > 5

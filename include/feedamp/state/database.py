@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,7 @@ class State:
         self._lock_wait_s, self._is_hurried = lock_wait_s, lock_wait_s < LOCK_WAIT_S
         self._before_new = before_new
         self._writers, self._outage = Writers(), OUTAGES[self.url]
+        self._last = threading.local()  # the writing transaction that each thread opened last
         self._patience_s = opening_patience_s
         self._threads = ThreadPoolExecutor(_WAITING_AT_ONCE, thread_name_prefix="feedamp-waits")
         try:
@@ -121,18 +123,21 @@ class State:
         With `of`, it reads and writes only what belongs to these sellers: Postgres then lets transactions of other sellers
         go on. With `alone=False`, it does not wait for other writers at all; this is safe for a single atomic statement only, and
         Postgres ends it if this process stands still in it for five seconds.
+
+        A thread has one at a time: the next one ends the one before if a signal has left it open.
         """
         if self.is_sqlite:
-            with self._writing_file(), self.engine.begin() as connection:
-                yield connection
+            with self._writing_file(), self.engine.connect() as connection:
+                self._end_last()
+                self._last.transaction = connection
+                with connection.begin():
+                    yield connection
             return
         takes_lock = self._takes_lock
         if 0 < len(of) <= MOST_SELLER_LOCKS:
             keys = seller_keys(of)
             takes_lock = TAKE_SELLER_LOCKS.params(lock_timeout=self._lock_timeout, keys=keys)
-        transaction = self._lasting(
-            begins_with=takes_lock if alone else QUICK, is_marked=alone, is_lock_awaited=not self._is_hurried
-        )
+        transaction = self._writing(takes_lock if alone else QUICK, is_marked=alone)
         try:
             yield cast("Connection", transaction)
             transaction.commit()
@@ -151,11 +156,7 @@ class State:
                 yield connection, seller_ids
             return
         begins_with = {"lock_timeout": self._lock_timeout, "keys": seller_keys(seller_ids)}
-        transaction = self._lasting(
-            begins_with=TAKE_FREE_SELLER_LOCKS.params(begins_with),
-            is_marked=True,
-            is_lock_awaited=not self._is_hurried,
-        )
+        transaction = self._writing(TAKE_FREE_SELLER_LOCKS.params(begins_with), is_marked=True)
         try:
             taken = set(transaction.begun[-1] or ())
             free = [seller_id for seller_id in seller_ids if taken.issuperset(seller_keys([seller_id]))]
@@ -263,6 +264,19 @@ class State:
     def _lasting(self, patience_s: float | None = None, **options: Any) -> LastingTransaction:
         patience = Patience(self._patience_s if patience_s is None else patience_s, self._outage)
         return LastingTransaction(self.engine, patience, self._writers, **options)
+
+    def _writing(self, begins_with: sa.Executable, *, is_marked: bool) -> LastingTransaction:
+        self._end_last()
+        transaction = self._lasting(
+            begins_with=begins_with, is_marked=is_marked, is_lock_awaited=not self._is_hurried
+        )
+        self._last.transaction = transaction
+        return transaction
+
+    def _end_last(self) -> None:
+        """Ends this thread's last transaction; else its locks stay as long as the error of a signal that struck at a `with`."""
+        if (last := getattr(self._last, "transaction", None)) is not None:
+            last.close()
 
     @contextmanager
     def _writing_file(self) -> Iterator[None]:

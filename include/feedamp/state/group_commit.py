@@ -99,14 +99,13 @@ class GroupCommit(Generic[_Item]):
         """
         try:
             await wanted.done
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if wanted.done.cancelled():
                 await self._withdraw(wanted)
                 if even_if_cancelled and not wanted.is_taken:
                     # No transaction has worked on it, and none will.
                     self._work_on(self._begin, [wanted.seller_id], partial(_of, [wanted]))
-                if even_if_cancelled and wanted.failure is not None:
-                    raise wanted.failure from None
+                raise cancelled from wanted.failure  # not only that: the task would go on
             raise
 
     async def _withdraw(self, wanted: Wanted[_Item]) -> None:

@@ -222,6 +222,7 @@ class LastingTransaction:
     def close(self) -> None:
         """Rolls back what is not committed, and returns the connection to the pool."""
         self._disconnect()
+        self._played.clear()
         if self._mark:
             self._writers.give_back(self._mark["writer"])
             self._mark = {}
