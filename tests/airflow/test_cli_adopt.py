@@ -80,6 +80,7 @@ def test_a_paused_seller_is_named_and_the_others_are_read(joined):
     joined.run("sellers", "pause", "seller-002")
     done = joined.run("adopt", *SINCE, "--json")
     assert (done.code, done.json["adopted"]) == (1, 1)
+    assert (done.json["sellers"], done.json["sellers_failed"]) == (3, 1)
     assert "seller-002: skipped: the seller is paused" in done.err
 
 

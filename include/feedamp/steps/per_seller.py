@@ -138,7 +138,8 @@ async def _run_all(
                 if line is not None:
                     log.info("%s", line)
 
-    result.sellers = len(sellers)
+    # Those that failed before, because they cannot be served, are in the table, too.
+    result.sellers = len(result.failed_sellers.union(seller.seller_id for seller in sellers))
     result.on_count = look
     looking = asyncio.create_task(look_often())
     try:
