@@ -91,6 +91,12 @@ BROKEN = b'{"orders": [{"mp_order_number": "M-1", "x": }, {"mp_order_number": 2}
         pytest.param(
             b'{"orders": [{"mp_order_number": "M-1"}], "next_cursor": " \\n"}', ["M-1"], id="a blank cursor"
         ),
+        pytest.param(
+            b'{"orders": [{"mp_order_number": "M-1"}], "next_cursor": "null"}', ["M-1"], id="null as text"
+        ),
+        pytest.param(
+            b'{"orders": [{"mp_order_number": "M-1"}], "next_cursor": [null]}', ["M-1"], id="a list of null"
+        ),
     ],
 )
 async def test_no_byte_makes_a_page_unreadable(body, read):

@@ -100,7 +100,7 @@ def read_page(body: bytes, coercions: Coercions) -> tuple[Sequence[Any] | None, 
 
 def _next_cursor(fields: Fields) -> str | None:
     match fields.values.get("next_cursor"):
-        case [str(only)]:
+        case [(str() | None) as only]:
             fields.coercions["list_for_text"] += 1
             return cursor_in(only)
     try:

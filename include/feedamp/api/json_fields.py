@@ -252,7 +252,7 @@ def is_too_deep(value: Any) -> bool:
 
 def cursor_in(text: str | None) -> str | None:
     """The next cursor that a text means; None if there is no next page, however that is written (contract 7.3)."""
-    return text if text and not text.isspace() else None
+    return text if text and not text.isspace() and text != "null" else None
 
 
 def decimal_in(text: str) -> Decimal | None:
