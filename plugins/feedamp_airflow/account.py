@@ -17,15 +17,9 @@ if TYPE_CHECKING:
 _Number = TypeVar("_Number", int, float)
 # Extras of a Postgres connection that are passed on to libpq; Airflow's others (cursor, iam, …) are ignored.
 _LIBPQ_EXTRAS = (
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "sslcrl",
-    "connect_timeout",
-    "keepalives_idle",
+    "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "connect_timeout", "keepalives_idle",
     "target_session_attrs",
-)
+)  # fmt: skip
 
 
 def libpq_options(connection: AirflowConnection) -> dict[str, str]:

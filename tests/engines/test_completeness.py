@@ -138,7 +138,7 @@ def test_lost_rows_that_the_ledger_does_not_know_come_back_from_the_lake(shown: 
         for loss in losses.values():
             shown.change(loss)
         with FoundDifferences() as found:
-            find_differences(shown.resources, found, with_lake=True)
+            find_differences(shown.resources, found)
             assert {table for table, _, _ in found.counts()} == losses.keys()
             assert {difference.what for difference in found.first()} == {compare.ONLY_IN_LAKE}
         done = verified(shown, repair=True)

@@ -7,7 +7,7 @@ from env import SELLER, Env
 
 from feedamp.errors import BusyError
 from feedamp.steps.completeness_proof import compare
-from feedamp.steps.completeness_proof.compare import find_differences, find_quickly, prove_completeness
+from feedamp.steps.completeness_proof.compare import find_quickly, prove_completeness
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 
 
@@ -25,7 +25,7 @@ def test_a_busy_warehouse_proves_nothing_and_says_so(lived_in: Env, caplog: pyte
     with lived_in.resources.warehouse.session():
         assert prove_completeness(lived_in.resources) == []
         with pytest.raises(BusyError), FoundDifferences() as found:
-            find_differences(lived_in.resources, found)
+            find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
     assert "The warehouse could not be checked for missing rows" in caplog.text
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from completeness import differences, everything, rewrite_without, verified
+from completeness import differences, everything, rewrite_without, verified, with_placements
 from env import SELLER, Env
 
-from feedamp.lake.manifest import Manifest
 from feedamp.steps.completeness_proof import compare
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
@@ -16,14 +15,8 @@ from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 pytestmark = pytest.mark.parametrize("env", ["postgres"], indirect=True)  # as in test_completeness.py
 
 
-def _loaded(env: Env) -> Manifest:
-    env.placed("M-1")
-    env.load()
-    return next(m for m in env.resources.lake.published() if any(f.table == "placements" for f in m.files))
-
-
 def test_a_manifest_that_the_warehouse_does_not_know_is_loaded(env: Env) -> None:
-    manifest = _loaded(env)
+    manifest = with_placements(env)
     for table in ("orders", "order_lines", "placements"):
         env.change(f"DELETE FROM feedamp.{table}")
     env.change(f"DELETE FROM feedamp_meta.loaded_manifests WHERE path = '{manifest.path}'")
@@ -33,7 +26,7 @@ def test_a_manifest_that_the_warehouse_does_not_know_is_loaded(env: Env) -> None
 
 def test_lines_without_their_orders_do_not_stop_a_rebuild_and_come_back(env: Env) -> None:
     """As builds before this one published them: the table of orders was dropped, that of its lines was not."""
-    manifest = _loaded(env)
+    manifest = with_placements(env)
     rewrite_without(env, manifest, {"orders"})
     env.resources.warehouse.rebuild(env.resources.lake)
     assert differences(env, with_lake=True) == [("orders", SELLER, 1)]
@@ -49,7 +42,7 @@ def test_a_manifest_that_is_gone_is_given_up_once_its_orders_are_back(shown: Env
     content = path.read_bytes()
     path.unlink()
     with FoundDifferences() as found:
-        find_differences(env.resources, found, with_lake=True)
+        find_differences(env.resources, found)
         said = {(d.table, d.key[-1], d.what) for d in found.first()}
     assert ("orders", "X-0", compare.ONLY_IN_WAREHOUSE) in said
     done = verified(env, repair=True)

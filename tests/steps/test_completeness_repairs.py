@@ -11,7 +11,7 @@ from env import OTHER, SELLER, Env, shipment
 
 from feedamp.state import open_orders, schema, sellers
 from feedamp.steps.completeness_proof import compare
-from feedamp.steps.completeness_proof.compare import find_differences
+from feedamp.steps.completeness_proof.compare import find_quickly
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.completeness_proof.restore import restore
 
@@ -95,7 +95,7 @@ def test_portions_of_any_size_compare_every_order(lived_in: Env, monkeypatch: py
     for portion in (1, 2, 9, 10):
         monkeypatch.setattr(compare, "ROWS_PER_COMPARISON", portion)
         with FoundDifferences() as found:
-            find_differences(lived_in.resources, found)
+            find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
             lost = [("placements", SELLER, 7), ("placements", OTHER, 2)]
             assert (found.compared, found.counts()) == (9, lost), portion
 
@@ -107,7 +107,7 @@ def test_a_repair_that_is_killed_before_it_loads_is_finished_by_the_next(lived_i
     for table in ("orders", "order_lines", "shipments", "placements", "closures"):
         env.change(f"DELETE FROM feedamp.{table}")
     with FoundDifferences() as found:
-        find_differences(env.resources, found)
+        find_quickly(env.resources, env.resources.warehouse, found)
         assert {seller for _, seller, _ in found.counts()} == {SELLER, OTHER}
         asyncio.run(restore(env.resources, env.run("lake"), found))
     assert verified(env).count == 0  # what waits is not missing

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from completeness import differences, extracted, pending, verified
+from completeness import differences, extracted, pending, verified, with_placements
 from env import SELLER, Env, shipment
 
 from feedamp.errors import IncompleteError
-from feedamp.lake.manifest import Manifest
 from feedamp.rules.failure_summary import counted
 from feedamp.state import manifests
-from feedamp.steps.completeness_proof.compare import find_differences
+from feedamp.steps.completeness_proof.compare import find_differences, find_quickly
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import load_what_is_whole
 from feedamp.steps.lost_manifests import give_up_manifest
@@ -21,32 +20,26 @@ from feedamp.steps.place_orders import seller_batch
 pytestmark = pytest.mark.merges_at_once
 
 
-def _loaded(env: Env) -> Manifest:
-    env.placed("M-1")
-    env.load()
-    return next(m for m in env.resources.lake.published() if any(f.table == "placements" for f in m.files))
-
-
 @pytest.mark.parametrize("change", [-1, 1], ids=["fewer", "more"])
 def test_a_manifest_that_names_other_rows_than_its_file_holds_is_named(env: Env, change: int) -> None:
-    manifest = _loaded(env)
+    manifest = with_placements(env)
     [file] = [file for file in manifest.files if file.table == "placements"]
     path = env.resources.lake.absolute(file.path)
     table = pq.read_table(path)
     pq.write_table(table.slice(0, 0) if change < 0 else pa.concat_tables([table, table]), path)
     with FoundDifferences() as found:
-        find_differences(env.resources, found)
+        find_quickly(env.resources, env.resources.warehouse, found)
         [difference] = found.first()
     assert difference.key == (manifest.path, file.path)
     assert f"holds {counted(1 + change, 'row')}, but its manifest names 1" in difference.what
 
 
 def test_a_file_that_is_gone_is_named(env: Env) -> None:
-    manifest = _loaded(env)
+    manifest = with_placements(env)
     env.resources.lake.remove(manifest.files[0].path)
     assert differences(env) == [("manifests", None, 1)]
     with FoundDifferences() as found:
-        find_differences(env.resources, found, with_lake=True)
+        find_differences(env.resources, found)
         said = [difference.what for difference in found.first()]
     assert [("is missing" in what, "a rebuild would fail" in what) for what in said] == [
         (True, False),
@@ -68,10 +61,10 @@ def test_a_manifest_that_the_state_does_not_know_is_announced_and_loaded(env: En
 
 
 def test_a_loaded_manifest_that_the_lake_lost_is_named(env: Env) -> None:
-    manifest = _loaded(env)
+    manifest = with_placements(env)
     env.resources.lake.remove(manifest.path)
     with FoundDifferences() as found:
-        find_differences(env.resources, found)
+        find_quickly(env.resources, env.resources.warehouse, found)
         [difference] = found.first()
     assert (difference.key, "backup" in difference.what) == ((manifest.path,), True)
 

@@ -93,5 +93,5 @@ def test_an_installation_that_lost_nothing_has_no_difference(tmp_path: Path, is_
         if is_loaded:
             env.load()
         with FoundDifferences() as found:
-            find_differences(env.resources, found, with_lake=True)
+            find_differences(env.resources, found)
             assert (found.counts(), found.notes, found.compared) == ([], [], 28)

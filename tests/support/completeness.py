@@ -19,7 +19,7 @@ from env_fixtures import open_file
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.state import manifests
-from feedamp.steps.completeness_proof.compare import find_differences
+from feedamp.steps.completeness_proof.compare import find_differences, find_quickly
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.completeness_proof.verify import Verified, verify
 from feedamp.steps.extract_fulfillments.extract import extract
@@ -34,6 +34,13 @@ def lasting(table: str) -> list[str]:
     return [name for name in TABLES[table].names if name not in passing]
 
 
+def with_placements(env: Env) -> Manifest:
+    """A loaded manifest that has the placement of M-1."""
+    env.placed("M-1")
+    env.load()
+    return next(m for m in env.resources.lake.published() if any(f.table == "placements" for f in m.files))
+
+
 def everything(env: Env) -> Rows:
     """Every row of every table, without who wrote it and when it was read."""
     return {
@@ -45,7 +52,10 @@ def everything(env: Env) -> Rows:
 
 def differences(env: Env, *, with_lake: bool = False) -> list[tuple[str, str | None, int]]:
     with FoundDifferences() as found:
-        find_differences(env.resources, found, with_lake=with_lake)
+        if with_lake:
+            find_differences(env.resources, found)
+        else:
+            find_quickly(env.resources, env.resources.warehouse, found)
         return found.counts()
 
 

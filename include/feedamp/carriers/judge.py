@@ -7,7 +7,7 @@ from functools import lru_cache
 from feedamp.carriers import typed_numbers, verdicts
 from feedamp.carriers.catalogue import fitting
 from feedamp.carriers.check_digits import Rule
-from feedamp.carriers.formats import Carrier, Format
+from feedamp.carriers.formats import Carrier
 from feedamp.carriers.names import LONGEST_READ, linked, resolve, resolve_short
 from feedamp.carriers.verdicts import Status, Verdict, refused, unjudged, valid
 
@@ -123,7 +123,7 @@ def _never_issued(stated: Carrier | None, typed: str, number: str) -> tuple[str,
     if number.isalnum() and not number.isalpha():
         return None
     is_code = stated is not None and len(number) == stated.code_length > 0
-    return None if is_code or typed_numbers.has_digit(number) else (verdicts.PLACEHOLDER, "")
+    return None if is_code or any(map(str.isdecimal, number)) else (verdicts.PLACEHOLDER, "")
 
 
 def _fits_as_typed(stated: Carrier, typed: str) -> bool:
@@ -173,7 +173,7 @@ def _formats_of_length(
 def _judge_misfit(stated: Carrier, typed: str, number: str, proof: int) -> Verdict:
     others = " or ".join([other.title for other in fitting(number) if other.carrier_id != stated.carrier_id])
     is_open = stated.open_shapes is None or stated.open_shapes.fullmatch(number) is not None
-    if is_open and not (others and _is_anothers_for_certain(stated, number)):
+    if is_open and not (others and any(format_.fits(number) for format_ in stated.never)):
         return unjudged(stated, verdicts.NO_RULE, verdicts.HINT.format(others) if others else "")
     if others:
         return refused(stated, verdicts.OF_OTHERS, others)
@@ -186,15 +186,6 @@ def _judge_misfit(stated: Carrier, typed: str, number: str, proof: int) -> Verdi
     if odd := typed_numbers.odd_character(number):
         return refused(stated, verdicts.ODD_CHARACTER, odd)
     return refused(stated, verdicts.NOT_ITS_SHAPE, typed_numbers.described(typed, number))
-
-
-def _is_anothers_for_certain(stated: Carrier, number: str) -> bool:
-    return any(format_.fits(number) for format_ in _never_of_length(stated, len(number)))
-
-
-@lru_cache(maxsize=4096)
-def _never_of_length(stated: Carrier, length: int) -> tuple[Format, ...]:
-    return tuple(format_ for format_ in stated.never if length in format_.lengths)
 
 
 def _lost_zero(stated: Carrier, number: str) -> bool:

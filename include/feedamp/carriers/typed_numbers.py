@@ -28,7 +28,6 @@ _SEVERAL = re.compile(r"[A-Z0-9]{8,}\s*(?:[,;/|&+\n]|\bAND\b)\s*[A-Z0-9]{8,}|[A-
 _KEPT_DIGITS = 15  # a spreadsheet replaces all further digits with zeros
 _TELLING_ZEROS = 4  # one in ten thousand numbers ends so by chance
 
-_DIGIT = re.compile(r"\d")
 # A serial number: digits alone, or behind the letters of a carrier or service, and before the letters of a country, or, at
 # Landmark, N and a digit.
 _SERIAL = re.compile(r"(1Z|1LS|4PX|3S[A-Z]{0,4}|[A-Z]{0,6})(\d+)(?:[A-Z]{1,2}|N\d)?", re.ASCII)
@@ -170,10 +169,6 @@ def has_dropped_digits(number: str) -> bool:
     """Whether a cleaned number ends in zeros by which a spreadsheet replaced digits beyond its precision."""
     tail = number[_KEPT_DIGITS:]
     return len(tail) >= _TELLING_ZEROS and number.isdigit() and not tail.strip("0")
-
-
-def has_digit(number: str) -> bool:
-    return _DIGIT.search(number) is not None
 
 
 def is_placeholder(number: str) -> bool:

@@ -112,7 +112,11 @@ def discover(
         checksum = fault = ""
         try:
             if is_storable(entry.path):
-                checksum = _checksum(store, entry.path)
+                with (
+                    store.reached(),
+                    closing(store.fs.open(entry.path, "rb", **store.open_options)) as stream,
+                ):
+                    checksum = HashedStream(stream).checksum_to_the_end()
             else:
                 fault = "its name is not UTF-8: rename it"
         except FileNotFoundError:
@@ -197,8 +201,3 @@ def _stamp(info: Mapping[str, Any], modified_at: datetime | None) -> str:
     if modified_at is None:
         return ""
     return hashlib.sha256(repr(sorted((key, str(value)) for key, value in info.items())).encode()).hexdigest()
-
-
-def _checksum(store: Storage, path: str) -> str:
-    with store.reached(), closing(store.fs.open(path, "rb", **store.open_options)) as stream:
-        return HashedStream(stream).checksum_to_the_end()

@@ -353,8 +353,7 @@ def _empty_unnamed_rejects(
     ids = rejected_orders.c.seller_id, rejected_orders.c.mp_order_number
     may_be = sa.or_(ids[0].is_(None), sa.and_(ids[0] == seller_id, ids[1].is_(None)))
     may_mention = sa.or_(
-        ids[1] == word,
-        *(_has(text, word) for text in (rejected_orders.c.raw, rejected_orders.c.reasons)),
+        ids[1] == word, *(_has(text, word) for text in (rejected_orders.c.raw, rejected_orders.c.reasons))
     )
     query = sa.select(rejected_orders).where(rejected_orders.c.stage != LOAD, may_be, may_mention)
     emptied = 0

@@ -62,8 +62,7 @@ _WAS_READ = (
 _SAVE_ACCEPTED = (
     sa.update(orders)
     .where(
-        _IS_ONE,
-        *(orders.c[name].is_not_distinct_from(sa.bindparam(f"was_{name}")) for name in ACCEPTED_BY),
+        _IS_ONE, *(orders.c[name].is_not_distinct_from(sa.bindparam(f"was_{name}")) for name in ACCEPTED_BY)
     )
     .values({name: sa.bindparam(name) for name in CHANGED_BY_ACCEPTED})
 )

@@ -198,9 +198,7 @@ def count_by_grant(connection: Connection) -> dict[str, int]:
 def in_doubt(connection: Connection) -> list[str]:
     """Ids of sellers whose account or grant a note is about, and of those that they are mixed up with."""
     noted = sa.or_(
-        sellers.c.mix_up.is_not(None),
-        grants.c.status_reason.is_not(None),
-        grants.c.status == SET_ASIDE,
+        sellers.c.mix_up.is_not(None), grants.c.status_reason.is_not(None), grants.c.status == SET_ASIDE
     )
     query = sa.select(sellers.c.seller_id, sellers.c.mixed_with).select_from(WITH_GRANT).where(noted)
     return sorted({name for row in connection.execute(query) for name in row if name is not None})

@@ -188,15 +188,8 @@ def list_orders(
     `reason` is what an open order waits for, or why FeedAMP refused it.
     """
     names = (
-        "seller_id",
-        "mp_order_number",
-        "phase",
-        "reason",
-        "desired_state",
-        "purchase_date",
-        "taken_at",
-        "closed_at",
-    )
+        "seller_id", "mp_order_number", "phase", "reason", "desired_state", "purchase_date", "taken_at", "closed_at",
+    )  # fmt: skip
     query = sa.select(*(orders.c[name] for name in names))
     if number:
         query = query.where(_begins_with(connection, orders.c.mp_order_number, number))
@@ -223,17 +216,9 @@ def list_findings(
 ) -> CountedItems:
     """Findings in these states, the newest first."""
     names = (
-        "finding_id",
-        "seller_id",
-        "mp_order_number",
-        "mp_line_number",
-        "kind",
-        "severity",
-        "api_code",
-        "state",
-        "found_at",
-        "message",
-    )
+        "finding_id", "seller_id", "mp_order_number", "mp_line_number", "kind", "severity", "api_code", "state",
+        "found_at", "message",
+    )  # fmt: skip
     query = sa.select(*(findings.c[name] for name in names)).where(findings.c.state.in_(states))
     query = _only(query, {findings.c.kind: kind, findings.c.seller_id: seller_id})
     return _part(connection, query, part, findings.c.found_at.desc(), findings.c.finding_id)
@@ -244,15 +229,8 @@ def list_rejects(
 ) -> CountedItems:
     """Open rejects, the newest first; never the raw row."""
     names = (
-        "source",
-        "row_number",
-        "row_hash",
-        "stage",
-        "seller_id",
-        "mp_order_number",
-        "rejected_at",
-        "reasons",
-    )
+        "source", "row_number", "row_hash", "stage", "seller_id", "mp_order_number", "rejected_at", "reasons",
+    )  # fmt: skip
     query = sa.select(*(rejected_orders.c[name] for name in names)).where(is_open())
     query = _only(query, {rejected_orders.c.stage: stage, rejected_orders.c.source: source})
     newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
@@ -332,8 +310,7 @@ def last_runs(connection: Connection) -> list[LastRun]:
         .subquery()
     )
     of_newest = sa.select(step_runs.c.step, step_runs.c.run_id).join(
-        newest,
-        sa.and_(step_runs.c.step == newest.c.step, step_runs.c.started_at == newest.c.started_at),
+        newest, sa.and_(step_runs.c.step == newest.c.step, step_runs.c.started_at == newest.c.started_at)
     )
     found = []
     for step, run in sorted({(row.step, row.run_id) for row in connection.execute(of_newest)}):

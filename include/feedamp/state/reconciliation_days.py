@@ -57,6 +57,7 @@ def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetim
             "run_id": found.run_id,
             "compared": found.counts.compared,
             "differences": msgspec.json.encode(dict(sorted(found.counts.found.items()))).decode(),
+            "repaired": msgspec.json.encode(found.counts.repaired).decode(),
             "remaining": found.counts.remaining,
             "unread": found.counts.unread,
             "checked_at": found.checked_at,
@@ -64,16 +65,12 @@ def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetim
         }
         for found in checked
     ]
-    repaired = [found.counts.repaired for found in checked]
-    in_state = [msgspec.json.encode(by_kind).decode() for by_kind in repaired]
-    connection.execute(
-        statement, [{**row, "repaired": text} for row, text in zip(rows, in_state, strict=True)]
-    )
+    connection.execute(statement, rows)
     # Which sellers a run covered is a matter of the state: the warehouse has rows of sellers only.
     sent = [
-        {**row, "repaired": by_kind.total()}
-        for row, by_kind in zip(rows, repaired, strict=True)
-        if row["seller_id"] != ALL_SELLERS
+        {**row, "repaired": found.counts.repaired.total()}
+        for row, found in zip(rows, checked, strict=True)
+        if found.seller_id != ALL_SELLERS
     ]
     outbox.put(connection, RECONCILIATION_DAYS.name, sent, recorded_at=now)
 
@@ -206,20 +203,9 @@ def unfinished(
 def _checked(connection: Connection, query: sa.Select[Any]) -> Iterator[CheckedDay]:
     names = ("day", "seller_id", "run_id", "checked_at", "planned_at", "compared", "unread", "remaining")
     chosen = query.with_only_columns(*(days.c[name] for name in (*names, "differences", "repaired")))
-    for (
-        day,
-        seller_id,
-        run_id,
-        checked_at,
-        planned_at,
-        compared,
-        unread,
-        remaining,
-        found,
-        repaired,
-    ) in connection.execute(chosen):
+    for *key, planned_at, compared, unread, remaining, found, repaired in connection.execute(chosen):
         counts = Counts(compared + unread + remaining, compared, unread, _counter(found), _counter(repaired))
-        yield CheckedDay(day, seller_id, run_id, checked_at, counts, planned_at)
+        yield CheckedDay(*key, counts, planned_at)
 
 
 def not_compared(connection: Connection, first: date, last: date) -> Iterator[tuple[date, str, int]]:

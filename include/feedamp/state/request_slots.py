@@ -342,8 +342,7 @@ def _postpone(
             ["seller_id", *row], sa.select(known.subquery().c.seller_id, *row.values()).where(sa.true())
         )
         .on_conflict_do_update(
-            index_elements=["seller_id"],
-            set_={column: _later(slots.c[column], until, moment), **changes},
+            index_elements=["seller_id"], set_={column: _later(slots.c[column], until, moment), **changes}
         )
     )
 

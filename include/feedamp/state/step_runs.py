@@ -17,9 +17,7 @@ from feedamp.state.statements import in_parts, insert, upsert
 RETENTION = timedelta(days=30)
 _IS_OF_RUN = step_runs.c.run_id == sa.bindparam("of_run")
 _IS_ONE = sa.and_(
-    _IS_OF_RUN,
-    step_runs.c.step == sa.bindparam("of_step"),
-    step_runs.c.shard == sa.bindparam("of_shard"),
+    _IS_OF_RUN, step_runs.c.step == sa.bindparam("of_step"), step_runs.c.shard == sa.bindparam("of_shard")
 )
 _ONE, _CHANGE = sa.select(step_runs).where(_IS_ONE), sa.update(step_runs).where(_IS_ONE)
 _OF_RUN = sa.select(step_runs).where(_IS_OF_RUN, step_runs.c.step != "")

@@ -176,7 +176,7 @@ class TokenCipher:
 
     def fingerprint(self, purpose: str, value: str) -> str:
         """A keyed hash of 32 hex characters, by which a value can be recognized but not read."""
-        return _fingerprint(self.derived_key(purpose), value)
+        return _hmac(self.derived_key(purpose), value).hex()[:32]
 
     def fingerprints(self, purpose: str) -> list[Callable[[str], str]]:
         """What makes a keyed hash with each data key, that of `fingerprint` first: a value is known by any of them."""
@@ -200,12 +200,8 @@ def split_keys(keys: str) -> list[str]:
     return [key.strip() for key in keys.split(",")]
 
 
-def _fingerprint(key: bytes, value: str) -> str:
-    return _hmac(key, value).hex()[:32]
-
-
 def _fingerprints(key: bytes) -> Callable[[str], str]:
-    """What makes the `_fingerprint` of many values with one key, of 32 bytes, in less than half the time.
+    """What makes the `fingerprint` of many values with one key, of 32 bytes, in less than half the time.
 
     An HMAC is a hash of a hash (RFC 2104); what both begin with is the same for all values.
     """

@@ -34,15 +34,13 @@ def _begins_with(*locks: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 # A process that stands still between such a statement and its commit would keep its rows for as long as it stands still.
 QUICK = sa.select(
-    sa.func.set_config("idle_in_transaction_session_timeout", f"{_QUICK_S}s", True),
-    sa.cast(None, sa.Text),
+    sa.func.set_config("idle_in_transaction_session_timeout", f"{_QUICK_S}s", True), sa.cast(None, sa.Text)
 )
 _KEYS = sa.func.unnest(sa.bindparam("keys", type_=postgresql.ARRAY(sa.Integer))).column_valued("key")
 TAKE_WRITER_LOCK = _begins_with(sa.func.pg_advisory_xact_lock(_WRITER_LOCK))
 _SHARED = sa.func.pg_advisory_xact_lock_shared(_WRITER_LOCK)
 TAKE_SELLER_LOCKS = _begins_with(
-    _SHARED,
-    sa.select(sa.func.count(sa.func.pg_advisory_xact_lock(_SELLER_LOCKS, _KEYS))).scalar_subquery(),
+    _SHARED, sa.select(sa.func.count(sa.func.pg_advisory_xact_lock(_SELLER_LOCKS, _KEYS))).scalar_subquery()
 )
 TAKE_FREE_SELLER_LOCKS = _begins_with(
     _SHARED,

@@ -22,15 +22,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import (
-    HEAD,
-    action_required,
-    data_key,
-    departures,
-    encrypted_values,
-    erasures,
-    grants,
-)
+from feedamp.state import HEAD, action_required, data_key, departures, encrypted_values, erasures, grants
 from feedamp.steps.completeness_proof.compare import REPAIR, find_quickly, in_counts, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.lost_manifests import refuse_lost_lake

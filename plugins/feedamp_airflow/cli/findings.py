@@ -16,16 +16,9 @@ from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources
 
 COLUMNS = (
-    "finding_id",
-    "seller_id",
-    "mp_order_number",
-    "mp_line_number",
-    "kind",
-    "severity",
-    "state",
-    "found_at",
+    "finding_id", "seller_id", "mp_order_number", "mp_line_number", "kind", "severity", "state", "found_at",
     "message",
-)
+)  # fmt: skip
 _INNER = ("line_hash", "intent_at")
 
 

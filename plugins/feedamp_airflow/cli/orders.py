@@ -29,32 +29,11 @@ from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_reso
 from feedamp_airflow.moments import moment
 
 LEDGER = (
-    "seller_id",
-    "mp_order_number",
-    "phase",
-    "reason",
-    "next_try_at",
-    "read_back_at",
-    "attempts",
-    "desired_state",
-    "accepted_state",
-    "purchase_date",
-    "source",
-    "source_row",
-    "taken_at",
-    "first_put_at",
-    "placed_at",
-    "closing_state",
-    "closing_at",
-    "closed_at",
-    "missing_since",
-    "adopted_at",
-    "body_kind",
-    "acknowledged_shipped",
-    "acknowledged_at",
-    "acknowledged_by",
-    "acknowledge_reason",
-)
+    "seller_id", "mp_order_number", "phase", "reason", "next_try_at", "read_back_at", "attempts", "desired_state",
+    "accepted_state", "purchase_date", "source", "source_row", "taken_at", "first_put_at", "placed_at",
+    "closing_state", "closing_at", "closed_at", "missing_since", "adopted_at", "body_kind", "acknowledged_shipped",
+    "acknowledged_at", "acknowledged_by", "acknowledge_reason",
+)  # fmt: skip
 # The ledger keeps when the order was first delivered, and which delivery was the last to change it.
 OF_DELIVERY = {"source": "newest source", "source_row": "newest source_row", "taken_at": "first taken_at"}
 LISTED = ("seller_id", "mp_order_number", "phase", "reason", "next_try_at", "purchase_date", "taken_at")

@@ -23,17 +23,8 @@ from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, near, opene
 # Without `raw`, whose content may be personal.
 FIELDS = ("reject_id", *(field.name for field in fields(Rejected) if field.name != "raw"))
 COLUMNS = (
-    "reject_id",
-    "source",
-    "row",
-    "seller_id",
-    "mp_order_number",
-    "stage",
-    "rejected_at",
-    "field",
-    "code",
-    "message",
-)
+    "reject_id", "source", "row", "seller_id", "mp_order_number", "stage", "rejected_at", "field", "code", "message",
+)  # fmt: skip
 
 
 def show(given: argparse.Namespace, out: Output) -> int:

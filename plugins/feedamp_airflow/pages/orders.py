@@ -119,11 +119,10 @@ def show_order(
         else:
             order["events"] = together(order["events"])
             if len(order["lines"]) > ROWS:
-                order["lines"] = sorted(order["lines"], key=_is_accounted_for)
+                # Last those of which all units were shipped or cancelled, and no more.
+                order["lines"].sort(key=lambda line: line["pending"] == 0 and not line["over"])
             if len(order["findings"]) > ROWS:
-                order["findings"] = sorted(
-                    order["findings"], key=lambda one: one["state"] not in finding.OPEN
-                )
+                order["findings"].sort(key=lambda one: one["state"] not in finding.OPEN)
         runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
         [shown] = reader.rows(read.connection, [order]) if order is not None else [None]
         registered = read.registered([named])
@@ -149,11 +148,6 @@ def _waits(order: Mapping[str, Any]) -> str | None:
     if order["phase"] == Phase.TO_PLACE:  # it has a reason once a run could not place it
         return order["reason"] or "the next run of feedamp_place_orders"
     return order["reason"] if order["phase"] != Phase.CLOSED else None
-
-
-def _is_accounted_for(line: Mapping[str, Any]) -> bool:
-    """Whether all units of a line were shipped or cancelled, and no more."""
-    return line["pending"] == 0 and not line["over"]
 
 
 def _possible_runs(events: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -81,27 +81,24 @@ _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def find_differences(resources: Resources, found: FoundDifferences, *, with_lake: bool = False) -> None:
-    """Compares the state with the warehouse, and manifests with their files; adds the differences to `found`.
+def find_differences(resources: Resources, found: FoundDifferences) -> None:
+    """Compares the state with the warehouse, and every manifest with its files; adds the differences to `found`.
 
-    `with_lake` also builds a warehouse from the lake alone, in a temporary folder, and compares it: rows that are
-    missing there would be lost in the next rebuild, and rows that are only there are missing in the warehouse. It opens
-    every file of the lake. Changes nothing. Memory does not grow with the orders. Raises a BusyError if another process
-    holds the warehouse.
+    Then a warehouse is built from the lake alone, in a temporary folder, and compared: rows that are missing there would
+    be lost in the next rebuild, and rows that are only there are missing in the warehouse. Changes nothing. Memory does
+    not grow with the orders. Raises a BusyError if another process holds the warehouse.
     """
-    since = None if with_lake else resources.state.now() - FILES_OPENED_DAILY
-    with _comparing(resources, resources.warehouse, found, files_since=since) as session:
-        _compare(resources, session, found, WAREHOUSE, events_since=since)
-    if with_lake:
-        _compare_lake(resources, found)
+    with _comparing(resources, resources.warehouse, found, files_since=None) as session:
+        _compare(resources, session, found, WAREHOUSE)
+    _compare_lake(resources, found)
 
 
 def find_quickly(
     resources: Resources, warehouse: Warehouse, found: FoundDifferences, *, wait_s: float | None = None
 ) -> str:
-    """Like `find_differences`, but in a ledger of over 200,000 orders compares only sellers whose counts differ.
+    """Compares the state with the warehouse, and newer manifests with their files; returns in words what was compared.
 
-    Returns in words what was compared.
+    In a ledger of over 200,000 orders, only the orders of sellers whose counts differ are compared.
     """
     with resources.state.read() as connection:
         orders = completeness_facts.count_orders(connection)
@@ -323,9 +320,7 @@ def _compare_orders(
                 lacking = _not_cancelled_by_placing(session, lacking, by_key)
             for row in lacking:
                 values = [row[column] for column in columns]
-                words = f"the {where} has no row of it"
-                if len(values) > 2:
-                    words = f"the {where} has no row of it as {values[2]}"
+                words = f"the {where} has no row of it" + (f" as {values[2]}" if len(values) > 2 else "")
                 _add(found, Difference(table, values[0], (values[0], values[1]), words), table, values)
     return compared
 

@@ -45,7 +45,7 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
     to repeat: existing rows are not changed. Raises a BusyError if another process holds the warehouse.
     """
     with FoundDifferences() as found:
-        find_differences(resources, found, with_lake=True)
+        find_differences(resources, found)
         if not repair:
             return _verified(found)
         before, notes, read_again, is_finished = len(found), [], 0, True
@@ -63,7 +63,7 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
         elif loaded.busy is not None:
             notes.append(f"The restored rows wait for the next load: {loaded.busy}")
         found.clear()
-        find_differences(resources, found, with_lake=True)
+        find_differences(resources, found)
         verified = _verified(found)
     verified.notes = list(dict.fromkeys([*given_up, *notes, *verified.notes]))
     verified.before, verified.orders_read_again = before, read_again
