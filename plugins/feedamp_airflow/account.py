@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedamp.api.account import REQUESTS_PER_SECOND, FeedAmpAccount
@@ -75,29 +77,32 @@ def read_account(connection: AirflowConnection) -> FeedAmpAccount:
         raise ConfigurationError(
             f"{name}: Base URL is missing; it is the address up to and including /api/v1."
         )
-    if not connection.login or not connection.password:
-        field = "Client ID" if not connection.login else "Client secret"
+    # A file or a Kubernetes secret ends in a line end, and pasted text in blanks.
+    login, password = (connection.login or "").strip(), (connection.password or "").strip()
+    if not login or not password:
+        field = "Client ID" if not login else "Client secret"
         raise ConfigurationError(f"{name}: {field} is missing.")
     base_url = connection.host.strip().rstrip("/")
     timeout_s = _number(name, extra, "timeout_s", _number(name, extra, "timeout", 30.0, float), float)
+    max_connections = _number(name, extra, "max_connections", 32, int)
     try:
         endpoint = Endpoint(
             base_url=base_url,
-            max_connections=_number(name, extra, "max_connections", 32, int),
+            max_connections=max_connections,
             timeout_s=timeout_s,
             allow_http=_flag(extra.get("allow_http")),
             verify=_verify(extra.get("verify")),
-            cert=_cert(extra.get("cert")),
+            cert=_cert(_from_text(extra.get("cert"))),
             trust_env=_flag(extra.get("trust_env")),
-            proxy=_proxy(base_url, extra.get("proxies")),
+            proxy=_proxy(base_url, _from_text(extra.get("proxies"))),
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from error
     return FeedAmpAccount(
         endpoint=endpoint,
-        credentials=Credentials(connection.conn_id, connection.login, connection.password),
+        credentials=Credentials(connection.conn_id, login, password),
         requests_per_second=_number(name, extra, "requests_per_second", REQUESTS_PER_SECOND, float),
-        callback_url=extra.get("callback_url") or None,
+        callback_url=str(extra.get("callback_url") or "").strip() or None,
     )
 
 
@@ -128,6 +133,14 @@ def _verify(value: Any) -> bool | str:
     if text.lower() in ("false", "0", "no", "off"):
         return False
     return True if text.lower() in ("true", "1", "yes", "on") else text
+
+
+def _from_text(value: Any) -> Any:
+    """The value, also if it is JSON as text: all extras of a URI are text."""
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _cert(value: Any) -> str | tuple[str, str] | None:

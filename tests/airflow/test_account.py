@@ -84,6 +84,8 @@ def test_a_connection_without_extras_has_the_defaults(extra):
         pytest.param({"proxies": {"all": "http://p"}}, "proxy", "http://p", id="a proxy for all"),
         pytest.param({"proxies": {"http": "http://p"}}, "proxy", None, id="a proxy for http only"),
         pytest.param({"proxies": {}}, "proxy", None, id="no proxies"),
+        pytest.param({"proxies": '{"https": "http://p"}'}, "proxy", "http://p", id="proxies as JSON text"),
+        pytest.param({"cert": '["/c.pem", "/k.pem"]'}, "cert", ("/c.pem", "/k.pem"), id="paths as JSON text"),
         pytest.param({"unheard_of": {"a": [1]}}, "base_url", HOST, id="an unknown extra"),
     ],
 )
@@ -158,6 +160,20 @@ def test_http_is_for_this_machine_and_where_it_is_permitted(host, extra):
 def test_blanks_and_a_slash_around_the_address_do_no_harm():
     found = endpoint({"proxies": {"https": "http://p"}}, host=f"  {HOST}/ ")
     assert (found.base_url, found.proxy) == (HOST, "http://p")
+
+
+def test_blanks_and_line_ends_around_credentials_do_no_harm():
+    found = account({"callback_url": " https://market.example/cb\n"}, login=" mkt", password="hush\r\n")
+    assert (found.credentials.client_id, found.credentials.client_secret) == ("mkt", "hush")
+    assert found.callback_url == "https://market.example/cb"
+    with pytest.raises(ConfigurationError, match="Client secret is missing"):
+        account(password="\n")
+
+
+def test_a_number_that_cannot_be_used_names_its_connection_once():
+    with pytest.raises(ConfigurationError) as caught:
+        account({"max_connections": "32.5"})
+    assert str(caught.value) == "Connection feedamp_default: extra max_connections must be a number."
 
 
 def test_an_account_shows_neither_secret_nor_proxy_password():

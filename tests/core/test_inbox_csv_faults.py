@@ -74,7 +74,7 @@ def test_a_line_break_in_quotes_stays_in_its_row():
     ("content", "expected", "rows"),
     [
         pytest.param(b"", [("", "missing")], 0, id="empty file"),
-        pytest.param(b"\nS1,M-1\n", [("", "missing")], 1, id="empty first row"),
+        pytest.param(b"\n , \n", [("", "missing")], 0, id="no row but blank ones"),
         pytest.param(b"seller_id;mp_order_number\nS1;M-1\n\n", [("seller_id", "missing"), ("mp_order_number", "missing")], 1, id="semicolons"),
         pytest.param(b"seller_id,mp_order_number,x,x\n", [("x", "wrong_type")], 0, id="a column twice"),
         pytest.param(b"seller_id,mp_order_number,customer,customer.vat\n", [("customer", "wrong_type")], 0, id="a column and its member"),
@@ -96,6 +96,8 @@ def test_a_header_with_semicolons_is_told_how_to_be_read():
     assert "put the line sep=; above the header" in row.reasons[0].message
     (order,) = read(b"sep=;\n" + content)
     assert isinstance(order, OrderRow)
+    (row,) = read(content.replace(b";", b"|"))
+    assert "put the line sep=| above the header" in row.reasons[0].message
     (row,) = read(b"seller;number;x,y\n")
     assert "sep=" not in row.reasons[0].message
 

@@ -66,7 +66,8 @@ def test_a_struct_with_typed_members_is_an_order(tmp_path):
     def row(number: str, line: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         typed = {"unit_price": 25.5, "quantity": 4.0, "shipping_price": 2.25, **(line or {})}
         order = good_order(mp_order_number=number, purchase_date=MOMENT, order_lines=[good_line(**typed)])
-        return {"seller_id": " S1", "order": {**order, **changes}, "__index_level_0__": 7}
+        indexes = {"__index_level_0__": 7, "Unnamed: 0": 7}
+        return {"seller_id": " S1", "order": {**order, **changes}, **indexes}
 
     nan = float("nan")
     rows = read(

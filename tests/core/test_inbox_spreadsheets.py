@@ -45,6 +45,22 @@ def read(content: bytes, rules: BodyRules = RULES) -> list[OrderRow | BadRow]:
         pytest.param(TEXT + BOM + LATER.split(b"\n", 1)[1], 2, id="one on a later line"),
         pytest.param(BOM + TEXT + BOM + LATER, 2, id="two files in one, with the header twice"),
         pytest.param(TEXT + b"   \n\t\n", 1, id="blank lines at the end"),
+        pytest.param(b"\r\n \n" + TEXT, 1, id="blank lines in front, as of a spool file"),
+        pytest.param(b"\n" + TEXT.replace(b",", b"\t"), 1, id="one before a header with tabs"),
+        pytest.param(b"sep=,\n,\n" + TEXT, 1, id="one behind the separator"),
+        pytest.param(
+            TEXT.replace(b"seller_id", b",seller_id").replace(b"S1,", b"0,S1,"), 1, id="the index of pandas"
+        ),
+        pytest.param(
+            TEXT.replace(b"seller_id", b'"",seller_id').replace(b"S1,", b'"1",S1,'),
+            1,
+            id="the row names of R",
+        ),
+        pytest.param(
+            TEXT.replace(b"seller_id", b"Unnamed: 0,seller_id").replace(b"S1,", b"17,S1,"),
+            1,
+            id="an index read as a column",
+        ),
         pytest.param(TEXT + b", ," * WIDTH + b"\n", 1, id="a row of blank cells"),
         pytest.param(
             TEXT + '\N{NO-BREAK SPACE}," ",\N{ZERO WIDTH SPACE}\n'.encode(), 1, id="invisible cells"

@@ -40,8 +40,8 @@ def header_faults(names: list[str]) -> Iterator[Reason]:
     """Why no order can be read with these columns."""
     missing = [name for name in (SELLER, NUMBER) if name not in names]
     # Not guessed: a spreadsheet that writes semicolons usually writes numbers with commas, too, which are not read.
-    is_other = len(names) == 1 and ";" in names[0]
-    way_out = ": put the line sep=; above the header, or save the file with commas" if is_other else ""
+    other = next((sign for sign in ";|" if len(names) == 1 and sign in names[0]), None)
+    way_out = f": put the line sep={other} above the header, or save the file with commas" if other else ""
     for name in missing:
         message = f"the header has no such column; columns are separated by commas{way_out}"
         yield Reason(name, "missing", message)

@@ -11,12 +11,14 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO
 
 from feedamp.inbox.lines import Line, is_blank, lines
 from feedamp.inbox.streams import TextStream
 
 MAX_RECORD_BYTES = 1 << 20
+MAX_LINES_BEFORE_HEADER = 100
 _SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r,;\t]*', re.IGNORECASE)
 
 
@@ -81,22 +83,24 @@ class _Feed:
 
 
 def records(stream: IO[bytes] | TextStream) -> Iterator[Record]:
-    """Every record, the header as row 1.
+    """Every record, also blank ones, the first as row 1.
 
     A first line such as `sep=;`, which Excel understands, is not a record: it names the character between the cells.
     Without it, that is a comma, or a tab if the header has tabs and no comma (Excel's "Unicode text").
     """
     source = lines(stream)
-    first = next(source, None)
-    if first is None:
-        return
     feed = _Feed(source)
-    named = _SEPARATOR.fullmatch(_text(first))
-    separator = named[1] if named else ","
-    if not named:
-        feed.again.append(first)
-        if b"\t" in first.content and b"," not in first.content:
-            separator = "\t"
+    separator = ","
+    for line in islice(source, MAX_LINES_BEFORE_HEADER):
+        named = None if feed.again else _SEPARATOR.fullmatch(_text(line))
+        if named:
+            separator = named[1]
+            break
+        feed.again.append(line)
+        if not is_blank(_text(line)):  # the header
+            if b"\t" in line.content and b"," not in line.content:
+                separator = "\t"
+            break
     reader = csv.reader(feed, strict=True, delimiter=separator)
     row_number = 0
     while True:

@@ -40,6 +40,7 @@ UNFIT = ""
 _SIGNS_OF_TEXT = ('="', "'")
 _KEPT_AS_TEXT = re.compile("'[0-9+=@-]")
 _OR = " or "
+_ROW_NAMES = ("", "Unnamed: 0")  # the second is how pandas reads the first, and writes it again
 _MAY_BE_THOUSANDS = re.compile(r"\s*[+-]?(?!0+\.)[0-9]{1,3}\.[0-9]{3}\s*", re.ASCII)
 MAX_ROWS_BYTES = 4 * MAX_ORDER_BYTES  # each row repeats the names and the order-level cells
 
@@ -60,7 +61,7 @@ def read_csv(stream: IO[bytes] | TextStream, source: str, rules: BodyRules) -> I
     If such a row is the last one and has no line end, the file was cut off, and a reject of the file follows at the end.
     """
     found = records(stream)
-    header = next(found, None)
+    header = next((record for record in found if not record.is_blank), None)
     names = columns(header.cells) if header else []
     faults = list(_file_faults(header, names))
     if faults:
@@ -210,7 +211,11 @@ def _differences(rows: Sequence[Row]) -> Iterator[Reason]:
 def _kept_rows(
     found: Iterator[Record], header: list[str], names: list[str], cut_at: list[int]
 ) -> Iterator[Row]:
-    """Every row that holds data; adds the number of a row that is cut off to `cut_at`."""
+    """Every row that holds data; adds the number of a row that is cut off to `cut_at`.
+
+    Numbers of rows in the first column, which pandas and R add unasked, are left out.
+    """
+    has_row_names = trimmed(header[0]) in _ROW_NAMES
     for record in found:
         if record.is_blank or record.cells == header:  # where two files were joined, the header comes again
             continue
@@ -229,6 +234,8 @@ def _kept_rows(
             ids = {name: cell for name, cell in kept_cells.items() if name in (SELLER, NUMBER)}
             yield record.row_number, {**ids, UNFIT: cells}
         else:
+            if has_row_names and cells[0].isdecimal():
+                del kept_cells[names[0]]
             yield record.row_number, {name: cell for name, cell in kept_cells.items() if cell.strip()}
 
 
@@ -282,7 +289,7 @@ def _too_large(source: str, first: Row, count: int) -> BadRow:
 
 
 def _file_faults(header: Record | None, names: list[str]) -> Iterator[Reason]:
-    if header is None or header.is_blank:
+    if header is None:
         yield Reason("", "missing", "the file or its first row is empty: the first row must name the columns")
     elif header.fault:
         yield Reason("", "unreadable", f"the header {header.fault}")

@@ -23,7 +23,8 @@ LARGE_ROWS = 20  # one value of a dictionary may make each row large: a few byte
 # In a schema, times that pyarrow converts by pandas alone. For any time with a zone it imports pandas, which takes longer than
 # all the rest.
 NANOSECONDS = "[ns"
-PANDAS_INDEX = "__index_level_"  # a column that `DataFrame.to_parquet` adds unasked
+# Columns that `DataFrame.to_parquet` and `to_csv` add unasked; the second is named so once the CSV was read again.
+PANDAS_INDEX = ("__index_level_", "Unnamed: 0")
 # What the program prints, a JSON list on each line that begins with one of these words.
 # NAMES: the number of rows that the footer declares, the names of the columns. ROW: the row, the fields that cannot be
 # read. DAMAGED: why the file cannot be read further. END: all rows were printed.
