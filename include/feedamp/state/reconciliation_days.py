@@ -203,9 +203,11 @@ def unfinished(
 def _checked(connection: Connection, query: sa.Select[Any]) -> Iterator[CheckedDay]:
     names = ("day", "seller_id", "run_id", "checked_at", "planned_at", "compared", "unread", "remaining")
     chosen = query.with_only_columns(*(days.c[name] for name in (*names, "differences", "repaired")))
-    for *key, planned_at, compared, unread, remaining, found, repaired in connection.execute(chosen):
+    rows = connection.execute(chosen)
+    for day, seller_id, run_id, checked_at, planned_at, *counted, found, repaired in rows:
+        compared, unread, remaining = counted
         counts = Counts(compared + unread + remaining, compared, unread, _counter(found), _counter(repaired))
-        yield CheckedDay(*key, counts, planned_at)
+        yield CheckedDay(day, seller_id, run_id, checked_at, counts, planned_at)
 
 
 def not_compared(connection: Connection, first: date, last: date) -> Iterator[tuple[date, str, int]]:
