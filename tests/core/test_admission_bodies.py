@@ -11,15 +11,18 @@ from deliveries import EARLIER, NOTHING_SEEN, NOW, TWO_SHIPPED, placed, row, tak
 from order_samples import good_line, good_order
 
 from feedamp.codec import content_hash
+from feedamp.order_body import BadRow, Reason
 from feedamp.rules.intake import (
     MAX_DELIVERIES,
     Admission,
     admit,
+    admit_state,
 )
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,
     PENDING,
+    SHIPPED,
     LedgerOrder,
 )
 from feedamp.rules.stored_body import REDACTED
@@ -163,3 +166,32 @@ def test_differences_of_a_body_are_listed_up_to_a_hundred() -> None:
     extras = {f"key{at}": at for at in range(250)}
     admission = admit(row(**extras), placed(), NOTHING_SEEN, now=NOW)
     assert [reason.code for reason in admission.reasons] == ["body_changed"] * 99 + ["too_large"]
+
+
+TOO_SHORT = Reason("shipping_address.postal_code", "spreadsheet_damage", "a zero is lost")
+
+
+@pytest.mark.parametrize(
+    ("known", "state", "became"),
+    [
+        pytest.param(placed(), CANCELLED, ("to_place", "CANCELLED"), id="a placed order is cancelled"),
+        pytest.param(placed(PENDING), AWAITING_SHIPMENT, ("to_place", AWAITING_SHIPMENT), id="released"),
+        pytest.param(taken(), CANCELLED, ("never_placed", "CANCELLED"), id="cancelled before it was sent"),
+        pytest.param(taken(PENDING), AWAITING_SHIPMENT, None, id="released before it was sent"),
+        pytest.param(placed(), PENDING, None, id="an earlier state"),
+        pytest.param(placed(), AWAITING_SHIPMENT, None, id="the same state"),
+        pytest.param(placed(), SHIPPED, None, id="closing is not the inbox's"),
+        pytest.param(placed(), None, None, id="the state or the number is at fault, too"),
+        pytest.param(placed(body_kind=REDACTED), CANCELLED, None, id="without a body to send"),
+        pytest.param(None, CANCELLED, None, id="an unknown order"),
+    ],
+)
+def test_a_row_with_faults_changes_at_most_the_state_of_its_order(
+    known: LedgerOrder | None, state: str | None, became: tuple[str, str] | None
+) -> None:
+    bad = BadRow("new.jsonl", 7, 1, "hash", "raw", "S1", "M-1", (TOO_SHORT,), state=state)
+    admission = admit_state(bad, known, NOTHING_SEEN, now=NOW)
+    assert (admission.reasons, admission.rejected) == ((TOO_SHORT,), True)
+    after = admission.order
+    assert (after and (after.phase, after.desired_state)) == became
+    assert after is None or known is None or after.body == known.body

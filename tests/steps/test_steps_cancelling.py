@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from env import SELLER, Env, shipment
+from order_samples import good_order
 from other_leases import ELSEWHERE, use_quick_leases
 
 from feedamp.api.client import FeedAmpClient
@@ -467,6 +468,30 @@ def test_an_order_that_was_closed_while_it_was_read_is_not_held(env: Env, answer
     order = env.order("M-1")
     assert (order.phase, order.accepted_state, order.reason) == ("closed", "SHIPPED", CANCELLED_TOO_LATE)
     assert order.missing_since is None
+
+
+# CANCELLED in a row that is faulty otherwise
+
+
+BAD_CODE = {"shipping_address": {**good_order()["shipping_address"], "country_code": "US"}}
+
+
+@pytest.mark.parametrize("earlier", [None, "PENDING", "AWAITING_SHIPMENT"])
+def test_a_cancellation_goes_out_although_its_row_has_faults(env: Env, earlier: str | None) -> None:
+    if earlier is not None:
+        env.placed("M-1", marketplace_state=earlier)
+    bad = env.body("M-1", marketplace_state="CANCELLED", **BAD_CODE)
+    for more in ([], [env.body("M-9")]):
+        env.drop("cancel.jsonl", bad, *more)  # with more, it is read again
+        assert env.intake().rejected == 1
+        env.place()
+        [rejected] = env.rejects()
+        assert [reason["code"] for reason in rejected.reasons] == ["out_of_range"]
+    if earlier is None:
+        assert set(env.sandbox.orders(SELLER)) == {"M-9"}
+    else:
+        assert env.shown("M-1")["marketplace_state"] == "CANCELLED"
+        assert env.shown("M-1")["shipping_address"]["country_code"] == "USA"
 
 
 # Closing as SHIPPED, when the seller takes the shipment back

@@ -137,6 +137,18 @@ def test_a_later_state_goes_out(env, table):
     assert env.rejects() == []
 
 
+def test_a_later_state_in_a_bad_row_goes_out_once(env, table):
+    table.put(env.body("M-1", marketplace_state="PENDING", currency="crowns"), at=1)
+    env.intake()
+    env.placed("M-1", marketplace_state="PENDING")
+    table.put(env.body("M-1", currency="crowns"), at=2)
+    assert counts(env)[1:] == (1, 1)
+    env.place()
+    assert env.shown("M-1")["marketplace_state"] == "AWAITING_SHIPMENT"
+    assert counts(env)[1:] == (0, 0)
+    assert codes(env)[0][1] == "out_of_range"
+
+
 def test_a_bad_row_that_became_good_supersedes_its_reject(env, table):
     table.put(env.body("M-1", currency="crowns"), at=1)
     env.intake()

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.check import check_body
 from feedamp.order_body.reject_reasons import BadValueError, Reason, ReasonCode, capped, is_storable, storable
-from feedamp.order_body.values import MAX_KEY_CHARS, seller_id, trimmed
+from feedamp.order_body.values import MAX_KEY_CHARS, marketplace_state, seller_id, trimmed
 
 # Limit of an order's text: thirty thousand lines. FeedAMP states no limit (contract Q30).
 MAX_ORDER_BYTES = 8 << 20
 # Limit of the raw text of a row that holds no order; an order's text is stored whole.
 MAX_KEPT_CHARS = 100_000
+# Fields, and places of faults, without which it is not known which order is to change to which state.
+_OF_THE_ORDER = {"", "order", "seller_id", "mp_order_number", "marketplace_state"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class OrderRow(Origin):
 class BadRow(Origin):
     """A rejected row; the ids are None if they cannot be read.
 
+    `state` is the `marketplace_state` that it gives its order, None unless all its faults are of other fields.
     `file_fault` says why the file could not be read to its end; None if only this row is bad. A reject with row number 0
     covers the rest of the file, and `rows` is the number of rows known to be lost.
     """
@@ -59,6 +62,7 @@ class BadRow(Origin):
     mp_order_number: str | None
     reasons: tuple[Reason, ...]
     file_fault: str | None = None
+    state: str | None = None
 
 
 def judge(
@@ -75,13 +79,21 @@ def judge(
     except Exception as error:  # noqa: BLE001 - whatever a value raises costs its row alone
         return reject(origin, *faults, unreadable(error), content=content)
     if body is None or faults or not isinstance(content, Mapping):
-        return reject(origin, *faults, *reasons, content=content)
+        rejected = reject(origin, *faults, *reasons, content=content)
+        return replace(rejected, state=_state(content, (*faults, *reasons)))
     return OrderRow(
         **vars(origin),
         seller_id=trimmed(content["seller_id"]),
         mp_order_number=body["mp_order_number"],
         body=body,
     )
+
+
+def _state(content: object, reasons: Iterable[Reason]) -> str | None:
+    """The state in `content`, if neither it nor the order's identity is at fault."""
+    if not isinstance(content, Mapping) or _OF_THE_ORDER.intersection(reason.field for reason in reasons):
+        return None
+    return marketplace_state(content["order"]["marketplace_state"])
 
 
 def unreadable(error: Exception) -> Reason:

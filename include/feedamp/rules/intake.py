@@ -1,14 +1,14 @@
 """PURE: decides what a delivered order changes in the ledger (docs/rules.md, Intake)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
 from feedamp.codec import content_hash
 from feedamp.models import FINAL_STATES, MarketplaceState
-from feedamp.order_body import OrderRow, Reason
+from feedamp.order_body import BadRow, OrderRow, Reason
 from feedamp.order_body.reject_reasons import capped
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import (
@@ -30,7 +30,7 @@ _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can chan
 class Admission:
     """What to write: the updated order (None: no change), and the reasons to record for the row.
 
-    `rejected`: the whole row was rejected; False if it was accepted and `reasons` only records how its body differs.
+    `rejected`: nothing of the row was accepted, but possibly its state; False if `reasons` only records how its body differs.
     `note`: why a rejected row requires no action. `body_came`: the order had no body that could be sent, and now has
     one. `before`: the order as it was in the ledger, None if it is new.
     """
@@ -112,6 +112,29 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now:
     if moved.desired_state != known.desired_state:
         moved = moved.but(**new.origin)
     return Admission(moved, reasons)
+
+
+def admit_state(row: BadRow, known: LedgerOrder | None, seen: ObservedState, *, now: datetime) -> Admission:
+    """What a row with faults changes: at most the state of an order that was sent or is cancelled.
+
+    For nothing but the state of such an order counts (contract 7.4), and a cancellation that waits for a correction comes too late.
+    """
+    admission = Admission(None, row.reasons, rejected=True)
+    if known is None or row.state in (None, known.desired_state) or not known.has_body:
+        return admission
+    if row.state != CANCELLED and _is_replaceable(known):
+        return admission
+    as_placed = OrderRow(
+        source=row.source,
+        row_number=row.row_number,
+        rows=row.rows,
+        row_hash=row.row_hash,
+        raw=row.raw,
+        seller_id=known.seller_id,
+        mp_order_number=known.mp_order_number,
+        body={**known.body, "marketplace_state": row.state},
+    )
+    return replace(admission, order=admit(as_placed, known, seen, now=now).order)
 
 
 def _attach_body(known: LedgerOrder, new: _Delivery, seen: ObservedState, now: datetime) -> Admission:

@@ -13,7 +13,7 @@ from feedamp.models import FINAL_STATES
 from feedamp.order_body import Reason
 from feedamp.resources import Resources
 from feedamp.rules.erased import Erased, Mentions, words_of
-from feedamp.rules.intake import Admission, ObservedState, admit
+from feedamp.rules.intake import Admission, ObservedState, admit, admit_state
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.order_story import Event, delivered, of_ledger
 from feedamp.rules.units import units_shipped
@@ -104,7 +104,9 @@ class RowBatch:
         keys = [
             (row.seller_id, row.mp_order_number)
             for row in self.rows
-            if isinstance(row, OrderRow) and not row.was_delivered
+            if (row.state if isinstance(row, BadRow) else not row.was_delivered)
+            and row.seller_id
+            and row.mp_order_number
         ]
         self._known = ledger.read_all(connection, keys)
         self._rejected = rejects.orders_with_rejects(connection, keys)
@@ -168,15 +170,16 @@ class RowBatch:
         """What a row means for its order in its current state; writes nothing."""
         if isinstance(row, ErasedRow):
             return Admission(None, row.reasons, rejected=True, note=_NO_ACTION)
-        if isinstance(row, BadRow):
-            return Admission(None, row.reasons, rejected=True)
-        if row.was_delivered:
+        if isinstance(row, OrderRow) and row.was_delivered:
             return Admission()
-        known = self._known.get((row.seller_id, row.mp_order_number))
-        seen = ObservedState()
-        if row.body["marketplace_state"] in FINAL_STATES:
+        known = self._known.get((row.seller_id or "", row.mp_order_number or ""))
+        seen, now = ObservedState(), self._resources.state.now()
+        state = row.state if isinstance(row, BadRow) else row.body["marketplace_state"]
+        if state in FINAL_STATES and row.seller_id and row.mp_order_number:
             seen = observed_state(self._connection, row.seller_id, row.mp_order_number)
-        return replace(admit(row, known, seen, now=self._resources.state.now()), before=known)
+        if isinstance(row, BadRow):
+            return replace(admit_state(row, known, seen, now=now), before=known)
+        return replace(admit(row, known, seen, now=now), before=known)
 
     def write(self, row: OrderRow | BadRow, admission: Admission) -> None:
         """Writes the result of `evaluate`; what it means for the order, with `write_all`. Safe to repeat."""

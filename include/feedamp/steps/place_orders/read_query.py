@@ -108,7 +108,7 @@ class _QueryPass:
         is_known = row.row_hash in self._rejected_hashes
         before = rejects.of_content(connection, row.source, row.row_hash) if is_known else None
         if before is not None:
-            if admission.rejected and before.reasons == tuple(asdict(reason) for reason in admission.reasons):
+            if admission.order is None and before.reasons == tuple(map(asdict, admission.reasons)):
                 return  # rejected before, for the same reasons
             row = replace(row, row_number=before.row_number)  # the same row, possibly at another position
         if admission.order is None and not admission.rejected:
