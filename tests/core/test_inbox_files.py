@@ -56,7 +56,7 @@ def test_files_come_in_name_order_with_size_and_checksum(tmp_path):
 
 
 def test_hidden_and_unfinished_files_and_folders_are_ignored(tmp_path):
-    for name in (".a.jsonl", "_a.jsonl", "a.jsonl.tmp", "a.jsonl.part"):
+    for name in (".a.jsonl", "_a.jsonl", "a.jsonl.tmp", "a.jsonl.part", "A.JSONL.TMP"):
         drop(tmp_path, name)
     (tmp_path / "done").mkdir()
     drop(tmp_path / "done", "old.jsonl")

@@ -182,7 +182,8 @@ def _look(store: Storage) -> dict[str, _Entry] | None:
         if store.is_object_store and (path.endswith("/") or path == store.root):
             continue  # an empty object that a console made to show a folder
         name = storable(path.rstrip("/").rpartition("/")[2])
-        if info.get("type") != "file" or name.startswith(IGNORED_PREFIXES) or name.endswith(IGNORED_SUFFIXES):
+        is_ignored = name.startswith(IGNORED_PREFIXES) or name.lower().endswith(IGNORED_SUFFIXES)
+        if info.get("type") != "file" or is_ignored:
             continue
         modified_at = when_modified(info)
         found[name] = _Entry(path, int(info.get("size") or 0), modified_at, _stamp(info, modified_at))
