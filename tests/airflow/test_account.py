@@ -120,7 +120,7 @@ def test_the_callback_url_is_kept():
     ],
 )
 def test_an_extra_that_cannot_be_used_is_named_with_its_connection(extra, named):
-    with pytest.raises(ConfigurationError, match=rf"feedamp_default.*extra {named}\b"):
+    with pytest.raises(ConfigurationError, match=rf"^Connection feedamp_default: extra {named}\b"):
         account(extra)
 
 

@@ -274,6 +274,14 @@ def test_without_a_callback_url_there_is_no_address(console):
     assert (done.code, "callback_url is missing" in done.err, done.out) == (2, True, "")
 
 
+@pytest.mark.parametrize("given", [5, "market.example/callback", ["https://market.example/callback"]])
+def test_a_callback_url_that_is_no_address_gives_no_link(given, console):
+    console.run("sellers", "add", SELLER)
+    console.env.set_connection(extra=json.dumps({"callback_url": given}))
+    done = console.run("sellers", "authorize-url", SELLER)
+    assert (done.code, "callback_url must be a whole address" in done.err, done.out) == (2, True, "")
+
+
 class Terminal(io.TextIOWrapper):
     def isatty(self):
         return True

@@ -52,6 +52,7 @@ NOTHING_SPENT = "Nothing was spent"  # the same address works again
 MAY_BE_SPENT = "may or may not be spent"  # a `state`: the database fell silent while it was noted
 BEGIN_AGAIN = "Begin again"  # with a new link: the old one works no longer
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_WHOLE_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://\S+")
 
 
 def make_url(given: argparse.Namespace, out: Output) -> int:
@@ -103,6 +104,10 @@ def _link(
     if not account.callback_url:
         raise errors.ConfigurationError(
             f"Connection {conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
+        )
+    if not _WHOLE_ADDRESS.fullmatch(account.callback_url):
+        raise errors.ConfigurationError(
+            f"Connection {conn_id}: extra callback_url must be a whole address, such as https://…/feedamp/callback."
         )
     state = _new_state()
     with resources.state.begin() as connection:
