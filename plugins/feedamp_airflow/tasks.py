@@ -293,8 +293,16 @@ def _params() -> Mapping[str, Any]:
 
 
 def _sellers() -> list[str]:
-    """Sellers to which the run is restricted, empty for all. A typo is an error: else a green run would do nothing."""
-    wanted = [str(seller) for seller in _params().get("sellers") or []]
+    """Sellers to which the run is restricted, empty for all. A typo is an error: else a green run would do nothing.
+
+    The form gives each line as it was typed, also empty ones.
+    """
+    given = _params().get("sellers") or []
+    wanted = [name for name in (str(line).strip() for line in given) if name]
+    if given and not wanted:
+        raise ConfigurationError(
+            "Param sellers: every line is empty; clear the field to process all sellers."
+        )
     if wanted:
         resources = make_resources()
         with resources.state.read() as connection:

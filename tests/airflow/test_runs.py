@@ -253,6 +253,17 @@ def test_a_run_for_some_sellers_leaves_the_others_alone(env):
     assert (list(env.sandbox.orders(FIRST)), list(env.sandbox.orders(SECOND))) == ([], ["M-2"])
 
 
+def test_blanks_and_empty_lines_around_a_seller_do_no_harm(env):
+    env.drop("orders.jsonl", row(FIRST, "M-1"), row(SECOND, "M-2"))
+    assert env.run_dag("place_orders", sellers=["", f" {SECOND} ", ""]).state == "success"
+    assert (list(env.sandbox.orders(FIRST)), list(env.sandbox.orders(SECOND))) == ([], ["M-2"])
+
+
+def test_empty_lines_alone_are_not_taken_for_all_sellers(env, capfd):
+    assert env.run_dag("place_orders", sellers=["", " "]).state == "failed"
+    assert "every line is empty" in capfd.readouterr().out
+
+
 def test_an_unknown_seller_makes_the_run_red_and_is_named(env, capfd):
     assert env.run_dag("place_orders", sellers=["no one"]).state == "failed"
     assert "not registered: no one" in capfd.readouterr().out
