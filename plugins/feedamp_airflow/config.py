@@ -234,9 +234,13 @@ class _Reader:
     def names(self, option: str) -> frozenset[str]:
         """A list separated by commas or written as JSON."""
         text = _text(option) or ""
-        if text.startswith("["):
-            return frozenset(map(str, self.json(option, text, []) or ()))
-        return frozenset(name.strip() for name in text.split(",") if name.strip())
+        if not text.startswith("["):
+            return frozenset(name.strip() for name in text.split(",") if name.strip())
+        names = self.json(option, text, [])
+        if all(map(_is_text, names)):
+            return frozenset(names)
+        self.refuse(option, "must be a list of names")
+        return frozenset()
 
     def json(self, option: str, text: str, default: Any) -> Any:
         """The JSON value; `default` if it is not JSON."""
@@ -250,7 +254,9 @@ class _Reader:
         defaults = BodyRules()
         given = {
             "extra_order_fields": self.names("extra_order_fields"),
-            "optional_fields": self.names("optional_fields") or defaults.optional_fields,
+            "optional_fields": self.names("optional_fields")
+            if _text("optional_fields")
+            else defaults.optional_fields,
             "order_number_pattern": _text("order_number_pattern") or defaults.order_number_pattern,
             "allow_spreadsheet_numbers": self.flag("allow_spreadsheet_numbers"),
         }

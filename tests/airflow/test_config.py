@@ -172,6 +172,11 @@ def test_untracked_services_of_a_seller_replace_those_of_every_seller(set_option
     assert read_options().settings.untracked_for("S2") == {"UPS SurePost"}
 
 
+def test_a_list_of_no_optional_fields_requires_all(set_option):
+    set_option("optional_fields", "[]")
+    assert read_options().settings.body.optional_fields == frozenset()
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -204,7 +209,9 @@ def test_untracked_services_of_a_seller_replace_those_of_every_seller(set_option
         pytest.param("untracked_services", '{"S1": "UPS"}', id="a service that is not in a list"),
         pytest.param("untracked_services", '{"S1": [""]}', id="a service without a name"),
         pytest.param("untracked_services", '{"S1"', id="services that are cut off"),
+        pytest.param("untracked_services", '["GLS", null]', id="a service that is null"),
         pytest.param("extra_order_fields", "[gift", id="a list that is cut off"),
+        pytest.param("extra_order_fields", '["gift_note", 1]', id="a field that is a number"),
         pytest.param("extra_order_fields", "fulfillments", id="a field that is read-only"),
         pytest.param("optional_fields", "shipping_address.moon", id="a field that no order has"),
         pytest.param("optional_fields", "mp_order_number", id="an order without its number"),
