@@ -55,7 +55,7 @@ class Options:
         self.journal_url = read.text("journal_url")
         self.lake_url = read.text("lake_url") or str(home / "lake")
         self.warehouse_conn_id = read.text("warehouse_conn_id")
-        self.duckdb_path = read.text("duckdb_path") or str(home / "warehouse.duckdb")
+        self.duckdb_path = read.local_file("duckdb_path", home / "warehouse.duckdb")
         self.duckdb_lock_wait_s = read.number("duckdb_lock_wait_s", float)
         self.duckdb_memory_limit = read.always("duckdb_memory_limit")
         self.duckdb_storage_version = read.always("duckdb_storage_version")
@@ -218,6 +218,14 @@ class _Reader:
             "be an octal mode with which the owner reads and writes, others write nothing and no one executes, as 0600 or 0640",
         )
         return FILE_MODE if mode is None else mode
+
+    def local_file(self, option: str, default: Path) -> str:
+        """An absolute path. DuckDB takes other texts for a database in memory or on a server, where no load would be found."""
+        path = Path(_text(option) or default).expanduser()
+        if path.is_absolute():
+            return str(path)
+        self.refuse(option, "must be the absolute path of a file")
+        return str(default)
 
     def flag(self, option: str) -> bool:
         text = self.always(option).lower()

@@ -420,11 +420,12 @@ def _state_url(options: Options) -> str:
     url_text = options.state_url or f"sqlite:///{default_state_file()}"
     try:
         url = make_url(url_text)
+        can_be_used = url.get_backend_name() in ("sqlite", "postgresql") and not url.get_dialect().is_async
     except ArgumentError:
         raise ConfigurationError(
             "[feedamp] state_url is not a database URL, as sqlite:////var/lib/feedamp/state.db is."
         ) from None  # SQLAlchemy's message may hold the password
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
+    if not can_be_used:
         raise ConfigurationError(
             f"[feedamp] state_url must begin with sqlite:/// or postgresql+psycopg://, not with {url.drivername}://."
         )

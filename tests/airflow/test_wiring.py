@@ -180,6 +180,12 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_env):
         pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is not valid"),
         pytest.param({"encryption_key": f"{'k' * 43}=,short"}, "second of its 2 keys", id="a second key"),
         pytest.param({"state_url": "state.db"}, "not a database URL", id="a state that is only a path"),
+        pytest.param({"state_url": "mysql://h/d"}, "must begin with sqlite", id="a state on another server"),
+        pytest.param(
+            {"state_url": "sqlite+aiosqlite:////tmp/s.db"},
+            "must begin with sqlite",
+            id="a state by an asynchronous driver",
+        ),
         pytest.param({"state_conn_id": "pg"}, "state_url and state_conn_id", id="two states"),
         pytest.param(
             {"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"
