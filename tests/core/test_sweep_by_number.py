@@ -83,6 +83,24 @@ async def test_an_order_that_a_list_hides_is_found_by_itself():
     assert (found(result), result.missing) == (["M-1"], [])
 
 
+@pytest.mark.parametrize(
+    "other", [{"status": "ORDERED"}, {"status": {"a": 1}}], ids=["its own", "unreadable"]
+)
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+async def test_an_order_that_a_list_shows_with_two_contents_is_read_by_itself(other, is_first):
+    """Either may be the one that is not true, and `close` decides on what is read."""
+    shown = [M1 | other, M1] if is_first else [M1, M1 | other]
+    async with speaking(answer({"orders": shown}), answer(M1 | {"status": "IN_PROGRESS"})) as (client, _):
+        result = await read_by_number(client, ["M-1"])
+    assert [order.status for order, _ in result.orders] == ["IN_PROGRESS"]
+
+
+async def test_an_order_that_a_list_shows_twice_alike_is_not_asked_for_again():
+    async with speaking(answer({"orders": [M1, M1]})) as (client, script):
+        result = await read_by_number(client, ["M-1"])
+    assert (found(result), len(script.requests)) == (["M-1"], 2)  # the first is the token call
+
+
 async def test_an_unreadable_item_without_a_number_is_found_by_itself():
     async with speaking(answer({"orders": [7]}), answer(M1)) as (client, _):
         result = await read_by_number(client, ["M-1"])

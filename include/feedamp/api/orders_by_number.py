@@ -176,10 +176,16 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
     sweep = OrderPages(client, Filters(mp_order_numbers=tuple(chunk)))
     try:
         async for page in sweep.pages():
+            shown: dict[str | None, Order | UnreadableOrder] = {}
+            unclear = {
+                item.mp_order_number
+                for item in page.items
+                if shown.setdefault(item.mp_order_number, item) != item
+            }
             for item in page.items:
                 number = item.mp_order_number
-                if number not in wanted or number in found:
-                    continue  # FeedAMP ignored the filter, or the order is on two pages
+                if number not in wanted or number in found or number in unclear:
+                    continue  # FeedAMP ignored the filter, or the order is on two pages; with two contents, it is read alone
                 found.add(number)
                 await result.add(fetch_complete(client, item, page.read_at))
     except RejectedError as error:
