@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 from feedamp.inbox.jsonl import NotJsonError, decode
 from feedamp.inbox.parquet_rows import ENCODER, plain
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, storable
 from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject, sha256, unreadable
+
+EXACT_DIGITS = 15  # a binary float preserves any decimal of up to this many digits
 
 
 def evaluate_cells(
@@ -16,8 +19,7 @@ def evaluate_cells(
     """The order or reject of a row; column `order` is a struct or JSON text. `faults` were found while reading the row."""
     try:
         content = plain(row)
-        if type(content.get("seller_id")) is int:  # databases often use numbers
-            content["seller_id"] = str(content["seller_id"])
+        content["seller_id"] = _id_in(content.get("seller_id"))
         order = content.get("order")
         if isinstance(order, str):
             try:
@@ -38,6 +40,16 @@ def evaluate_cells(
         return reject(origin, *faults, Reason("", "too_large", message), content=content)
     origin = Origin(source, row_number, 1, sha256(raw), raw)
     return reject(origin, *faults, content=content) if faults else judge(origin, content, rules)
+
+
+def _id_in(value: object) -> object:
+    """The digits of a whole number, which databases and data frames often use for ids; any other value as it is."""
+    if type(value) is int:
+        return str(value)
+    whole, _, fraction = str(value).partition(".") if isinstance(value, Decimal) else ("", "", "")
+    # With a fraction it may have been a float, which rounds longer numbers.
+    is_exact = not fraction or len(whole) <= EXACT_DIGITS
+    return whole if whole.isdecimal() and not fraction.strip("0") and is_exact else value
 
 
 def cell_text(cell: Any) -> str:

@@ -5,13 +5,12 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Protocol
 
-from feedamp.inbox.cells import evaluate_cells
+from feedamp.inbox.cells import EXACT_DIGITS, evaluate_cells
 from feedamp.inbox.jsonl import decode
 from feedamp.order_body import BodyRules, Reason
 from feedamp.order_body.rows import BadRow, OrderRow
 
 QUERY_PREFIX = "sql:"
-EXACT_DIGITS = 15  # a binary float preserves any decimal of up to this many digits
 
 
 class OrderQuery(Protocol):
