@@ -329,6 +329,33 @@ def test_rejected_rows_are_exported_as_they_were_delivered(refused):
     assert at_feedamp["row"]["order"]["marketplace_state"] == "AWAITING_SHIPMENT"
 
 
+@pytest.mark.parametrize(
+    ("written", "exported"),
+    [
+        pytest.param('{"a": 99999999999999.99, "b": 0.1000}', None, id="amounts of many digits"),
+        pytest.param('{"a": 1E+400, "b": 12345678901234567890123}', None, id="numbers beyond a double"),
+        pytest.param('{"a": "cut \\ud83d", "b": NaN}', '{"a": "cut \ufffd"}', id="half an emoji, NaN"),
+        pytest.param('[{"a": "cut \\ud83d"}]', ..., id="half an emoji in a list"),
+        pytest.param("[" * 3_000, ..., id="nested without end"),
+        pytest.param('{"a":' + "[" * 3_000 + "]" * 3_000 + "}", ..., id="nested too deep"),
+    ],
+)
+def test_an_odd_row_is_exported_as_it_was_delivered(feedamp_env, written, exported):
+    """`exported`: the row, if its content is not as written; ... for its text."""
+    feedamp_env.env.drop("odd.jsonl", "{}", written)
+    feedamp_env.intake()
+    done = feedamp_env.run("rejected", "export", feedamp_env.folder / "rejected.jsonl")
+    assert (done.code, done.err) == (0, "")
+    lines = (feedamp_env.folder / "rejected.jsonl").read_text().splitlines()
+    rows = {
+        one["row_number"]: one["row"]
+        for line in lines
+        if (one := json.loads(line, parse_float=str, parse_int=str))
+    }
+    row = written if exported is ... else json.loads(exported or written, parse_float=str, parse_int=str)
+    assert rows == {"1": {}, "2": row}
+
+
 def test_replay_takes_what_todays_options_allow(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1", gift_note="x")
     feedamp_env.deliver("b.jsonl", "M-2", gift_note="x")

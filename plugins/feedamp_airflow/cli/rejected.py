@@ -1,8 +1,6 @@
 """`feedamp rejected list|replay|dismiss|export`."""
 
 import argparse
-import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
 from feedamp.inbox.flat_csv import as_delivered, kept_rows
+from feedamp.inbox.jsonl import NotJsonError, decode
 from feedamp.rules.failure_summary import counted
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
@@ -20,6 +19,7 @@ from feedamp.steps.place_orders.replay import replay
 from feedamp_airflow.cli.output import Output, replaced_file
 from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, near, opened_resources
 
+_EXACT = msgspec.json.Encoder(decimal_format="number")
 # Without `raw`, whose content may be personal.
 FIELDS = ("reject_id", *(field.name for field in fields(Rejected) if field.name != "raw"))
 COLUMNS = (
@@ -99,17 +99,22 @@ def exported_lines(connection: Connection) -> Iterator[bytes]:
 
 
 def _row(connection: Connection, rejected: Rejected) -> Any:
-    if rows := kept_rows(rejected.raw):
-        return as_delivered(rows)
     if rejected.raw:
-        with contextlib.suppress(ValueError):
-            return json.loads(rejected.raw)
-        return rejected.raw
+        return _delivered(rejected.raw)
     order = ledger.read(connection, rejected.seller_id or "", rejected.mp_order_number or "")
     if order is None or not order.has_body:
         return None
     body = {**order.body, "marketplace_state": order.desired_state}
     return {"seller_id": order.seller_id, "order": body}
+
+
+def _delivered(raw: str) -> Any:
+    """The row with each digit of its numbers; text if it is not JSON, is nested too deep, or cannot be written as JSON."""
+    try:
+        rows = kept_rows(raw)
+        return msgspec.Raw(_EXACT.encode(as_delivered(rows) if rows else decode(raw.encode())))
+    except (NotJsonError, RecursionError, UnicodeEncodeError):
+        return raw
 
 
 def dismiss(given: argparse.Namespace, out: Output) -> int:
