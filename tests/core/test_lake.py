@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -63,6 +65,35 @@ def test_a_folder_of_the_lake_hands_its_group_down(tmp_path: Path) -> None:
     below = [path.stat().st_mode & 0o7777 for path in folder.rglob("*") if path.is_dir()]
     assert set(below) == {0o2750}
     assert folder.stat().st_mode & 0o7777 == 0o2755  # it was there
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "_manifests", "_manifests/date=2026-03-10", "order_lines/date=2026-03-10"]
+)
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(folder: str, lake: Lake) -> None:
+    published(lake, LINE)
+    script = f"""
+from feedamp.lake.store import Lake
+lake = Lake({lake.root!r})
+for listed in (lake.is_empty, lake.published, lambda: [*lake.drafts()], lambda: [*lake.table_files()]):
+    try:
+        print(listed() and "files")
+    except PermissionError as error:
+        print(error.strerror)
+"""
+    at = Path(lake.root, folder)
+    at.chmod(0)
+    try:
+        # root may read anywhere
+        obeying = ["setpriv", "--bounding-set", "-all"] if os.geteuid() == 0 else []
+        done = subprocess.run(
+            [*obeying, sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+    finally:
+        at.chmod(0o755)
+    of_manifests = ["False", "files", "[]"] if "order_lines" in folder else ["Permission denied"] * 3
+    of_tables = "files" if "_manifests" in folder else "Permission denied"
+    assert done.stdout.splitlines() == [*of_manifests, of_tables]
 
 
 def test_the_folders_above_may_begin_with_a_dot(tmp_path: Path) -> None:

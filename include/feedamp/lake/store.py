@@ -168,16 +168,15 @@ class Lake:
     def is_empty(self) -> bool:
         """Whether the lake has no manifest, valid or replaced."""
         with self.storage.reached():
-            return not any(is_manifest(path) for path in self.fs.find(self.absolute(MANIFESTS)))
+            return not any(is_manifest(path) for path in self._find(MANIFESTS))
 
     def published(self, damaged: dict[str, str] | None = None) -> list[Manifest]:
         """Every manifest in the store, oldest first, including replaced ones; raises as `decode_manifest`.
 
         With `damaged`, those that are damaged are left out and added to it: path -> what is wrong.
         """
-        folder = self.absolute(MANIFESTS)
         with self.storage.reached():
-            found = [path for path in self.fs.find(folder) if is_manifest(path)]
+            found = [path for path in self._find(MANIFESTS) if is_manifest(path)]
         if not found:
             self.storage.check_bucket()
         read: list[Manifest] = []
@@ -209,7 +208,7 @@ class Lake:
         """(path, last change or None if unknown) of every file that is named as a writer names its files."""
         for table in LAKE_TABLES:
             with self.storage.reached():
-                found = self.fs.find(self.absolute(table), detail=True)
+                found = self._find(table)
             for name, info in found.items():
                 path = name[len(self.root) + 1 :]
                 if _WRITTEN.fullmatch(path):
@@ -218,10 +217,30 @@ class Lake:
     def drafts(self) -> Iterator[tuple[str, datetime | None]]:
         """As `table_files`, of manifests that were not published, or not yet."""
         with self.storage.reached():
-            found = self.fs.find(self.absolute(MANIFESTS), detail=True)
+            found = self._find(MANIFESTS)
         for name, info in found.items():
             if PurePosixPath(name).name.startswith("."):
                 yield name[len(self.root) + 1 :], when_modified(info)
+
+    def _find(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Path in the store -> what it says of the file, of all files below a folder; one that may not be read is an error."""
+        at = self.absolute(folder)
+        if self.storage.is_local:
+            return dict(sorted(self._below(at)))
+        found: dict[str, dict[str, Any]] = self.fs.find(at, detail=True)
+        return found
+
+    def _below(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """As `find` of fsspec 2026.9, which leaves out what it cannot list: a lake that lacks a day then looks whole."""
+        try:
+            listed = self.fs.ls(folder, detail=True)
+        except FileNotFoundError:  # not made yet, or just removed
+            return
+        for info in listed:
+            if info["type"] == "directory":
+                yield from self._below(info["name"])
+            else:
+                yield info["name"], info
 
     def remove(self, path: str) -> None:
         """Removes a file. Safe to repeat."""
