@@ -266,6 +266,9 @@ def _settle(desk: Desk, page: str, button: str, said: str) -> None:
     desk.tick(boxes.first)
     desk.write({"Reason": "seen by hand"}, button)
     desk.is_told(said)
+    desk.page.go_back()  # where the chosen row was, there is another one now
+    expect(boxes).to_have_count(before - 1)
+    expect(desk.page.get_by_role("checkbox", checked=True)).to_have_count(0)
     desk.open(page)
     expect(desk.page.locator(f"input[value='{chosen}']")).to_have_count(0)
     assert boxes.count() == before - 1
