@@ -6,6 +6,7 @@ import html
 import re
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pendulum
 import pytest
@@ -25,6 +26,7 @@ from feedamp.state.page_lists import LastRun
 from feedamp.state.schema import orders, sellers
 from feedamp_airflow.audience import EDITOR, VIEWER
 from feedamp_airflow.pages import overview
+from feedamp_airflow.pages.app import NOTHING_YET
 from feedamp_airflow.pages.page import MENU
 from feedamp_airflow.plugin import FeedAmpPlugin
 
@@ -129,7 +131,12 @@ def test_a_state_that_cannot_be_read_is_said_and_not_made(browse, airflow_env, t
     for path in {*PAGES, "/feedamp/health"} - {"/feedamp/connect"}:
         shown = browse(path)
         assert shown.status_code == 503
-        assert "There is no state" in shown.text
+        assert ("There is no state" in shown.text, "connect a seller, or" in shown.text) == (
+            True,
+            "health" not in path,
+        )
+    told = browse("/feedamp/", "viewer").text
+    assert (NOTHING_YET in told, str(tmp_path) in told) == (True, False)
     assert not fresh.exists()
     fresh.write_bytes(b"not a database" * 100)
     assert "The state database cannot be read: file is not a database" in browse("/feedamp/").text
@@ -137,6 +144,17 @@ def test_a_state_that_cannot_be_read_is_said_and_not_made(browse, airflow_env, t
     shown = browse("/feedamp/")
     assert shown.status_code == 503
     assert "geheim" not in shown.text
+
+
+def test_a_name_turns_no_other_words_around(browse, feedamp_env):
+    with feedamp_env.resources.state.begin() as connection:
+        of_one = sellers.c.seller_id == SELLER
+        turning = "Ann \u202eyllas\u2066 <b>"
+        connection.execute(sa.update(sellers).where(of_one).values(name=turning))
+    for path in ("sellers", f"sellers/{SELLER}", f"sellers?q={quote(turning)}"):
+        shown = browse(f"/feedamp/{path}").text
+        assert "Ann \ufffdyllas\ufffd &lt;b&gt;" in shown
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", shown)
 
 
 def test_no_table_has_a_head_without_rows(browse, feedamp_env):

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -134,6 +134,27 @@ def test_a_login_that_airflow_cannot_verify_is_to_be_made_again(method, browse, 
     }[method]
     answer = browse.client(None).request(method, path, headers={"Authorization": "Bearer of.another.key"})
     assert (answer.status_code, said in answer.text, ">Log in</a>" in answer.text) == (401, True, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent_from", "leads_to"),
+    [
+        pytest.param("orders?phase=held&seller=a%26b", None, "orders?phase=held&seller=a%26b", id="a page"),
+        pytest.param("orders/a%2Fb/c%20d", None, "orders/a%2Fb/c%20d", id="odd names"),
+        pytest.param("do/pause", "findings?kind=k", "findings?kind=k", id="the page of a form"),
+        pytest.param("do/pause", "https://elsewhere.example/", "", id="a form of another site"),
+    ],
+)
+def test_a_login_leads_back(path, sent_from, leads_to, browse, airflow_env):
+    client = browse.client(None)
+    if sent_from is None:
+        answer = client.get(f"/feedamp/{path}")
+    else:
+        answer = client.post(
+            f"/feedamp/{path}", headers={"Referer": urljoin("http://testserver/feedamp/", sent_from)}
+        )
+    login = html.unescape(re.search('href="([^"]+)">Log in</a>', answer.text)[1])
+    assert parse_qs(urlsplit(login).query) == {"next": [f"/feedamp/{leads_to}"]}
 
 
 @pytest.fixture

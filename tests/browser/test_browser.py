@@ -7,16 +7,19 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 import requests
 from console import SELLER
-from desks import COLOR, SCREENS, THEMES, desk_of
+from desks import COLOR, SCREENS, SIDEWAYS, THEMES, desk_of
 from filled_pages import ASSET_RUN, NEW_SELLER, PRIVATE, SAID_TO_EDITORS
 from page_paths import EDITORS, PATHS, TO_COMPARE
 from playwright.sync_api import FrameLocator, Page, expect
 from real_browser import BASE_PATH, PASSWORD
+
+from feedamp.state import sellers
 
 ORDER = f"orders/{SELLER}/M-1"
 PAGES = (
@@ -307,6 +310,28 @@ def test_a_wide_screen_shows_whole_tables_and_even_rows_of_fields(site):
             page.goto(f"feedamp/{path}")
             form = page.get_by_role("button", name=button).bounding_box()
             assert form["y"] < page.get_by_role("table").bounding_box()["y"], path
+
+
+def test_long_names_move_no_page_sideways(site, filled, state):
+    longest = "L" * 128
+    with state.restored(), site.visit("admin") as page:
+        with filled.resources.state.begin() as connection:
+            sellers.add(connection, longest, conn_id="feedamp_default", now=datetime.now(UTC), name=longest)
+        filled.deliver("long.jsonl", "LONG-1", seller=longest)
+        for width in (1280, 640, 400):
+            page.set_viewport_size({"width": width, "height": 800})
+            for path in (
+                "",
+                "sellers?q=L",
+                f"sellers/{longest}",
+                "orders?number=LONG",
+                f"orders/{longest}/LONG-1",
+            ):
+                page.goto(f"feedamp/{path}")
+                expect(page.get_by_role("main")).to_contain_text(longest)
+                assert not page.evaluate(SIDEWAYS), (width, path)
+                if width != 640:  # where tables may move sideways
+                    assert page.evaluate(CUT_OFF, "table") == [], (width, path)
 
 
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(site):

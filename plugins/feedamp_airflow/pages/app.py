@@ -18,7 +18,8 @@ from feedamp.errors import FeedAmpError
 from feedamp.state.reconnect import is_lock_timeout
 from feedamp_airflow.audience import VIEWER
 from feedamp_airflow.pages import actions, backfill, connect, orders, overview, reconciliation, sellers
-from feedamp_airflow.pages.page import LOCKED, Refused, may_view, render, visitor
+from feedamp_airflow.pages.page import LOCKED, Refused, may_view, page_of_form, render, visitor
+from feedamp_airflow.wiring import NoStateError
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {"feedamp.css": "text/css", "theme.js": "text/javascript", "copy.js": "text/javascript"}
@@ -33,6 +34,8 @@ HEADERS = {
 AWAY = (
     "The state database cannot be read now. Who may edit the connection of FeedAMP in Airflow sees here why."
 )
+NOTHING_YET = "There is no state here yet: nothing has run so far."
+BEGIN_HERE = "On a new installation, connect a seller, or unpause a FeedAMP DAG in Airflow, whose first run makes it; on any other, the state is away."
 SAID = {
     401: "Log in to Airflow first.",
     403: "Your role in Airflow may not see this page.",
@@ -108,9 +111,10 @@ async def refuse(request: Request, error: HTTPException) -> Response:
 
 
 def _login_address(request: Request) -> str:
-    """Where Airflow asks who it is, whatever its auth manager, and then leads to the overview."""
+    """Where Airflow asks who it is, whatever its auth manager, and then leads to the page, or to that of the form."""
     base = request.scope.get("root_path", "").rstrip("/")
-    query = urlencode({"next": f"{base}/"})
+    asked = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
+    query = urlencode({"next": asked if request.method == "GET" else page_of_form(request) or f"{base}/"})
     return f"{base.rpartition('/')[0]}/api/v2/auth/login?{query}"
 
 
@@ -139,10 +143,13 @@ async def say_state_is_away(request: Request, error: Exception) -> Response:
         lines = str(getattr(error, "orig", None) or type(error).__name__).splitlines()
         said = f"The state database cannot be read: {lines[0] if lines else type(error).__name__}"
     who = await visitor(request)
+    is_new = isinstance(error, NoStateError)
+    if is_new and request.method == "GET" and not _is_health(request):
+        said = f"{said} {BEGIN_HERE}"
     if isinstance(error, DBAPIError) and is_lock_timeout(error):
         said = LOCKED
     else:  # paths and hosts are for those who may edit the connection
-        said = (who or VIEWER).said(said, AWAY)
+        said = (who or VIEWER).said(said, NOTHING_YET if is_new else AWAY)
     # A form reads before it does anything; what a command could not do, `actions.run` says.
     if request.method == "POST":
         starts = request.url.path.endswith(("/backfill", "/extract"))

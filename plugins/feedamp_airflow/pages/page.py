@@ -49,6 +49,7 @@ LOCK_PATIENCE_S = 4.0  # meanwhile a request holds a thread of the API server
 CONSENT_PATIENCE_S = 30.0
 LOCKED = "Another process has locked the state database for some seconds; try again in a minute."
 ROWS = 50  # of a table that is cut into pages
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 LONG_WORD = 24  # as many letters as a phone has room for beside a title
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 
@@ -213,10 +214,18 @@ def _softened(text: str) -> Markup:
     )
 
 
+def _unturned(value: Any) -> Any:
+    """What a template shows; of a text that would turn the words after it around, a mark stands for the characters that do."""
+    if not isinstance(value, str) or not _TURNING.search(value):
+        return value
+    return type(value)(_TURNING.sub("\N{REPLACEMENT CHARACTER}", value))
+
+
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
+    finalize=_unturned,
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -281,13 +290,18 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         query = urlencode(kept | {name: value for name, value in changed.items() if value is not None})
         return f"?{query}" if query else request.url.path
 
-    sent_from = split_address(request.headers.get("referer", ""))
-    is_ours = request.method == "POST" and sent_from.path.startswith(f"{base}/")
-    # With the filters that were chosen there.
-    back = sent_from._replace(scheme="", netloc="", fragment="").geturl() if is_ours else None
+    back = page_of_form(request)
     links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path, "link": link}
     text = _templates.get_template(template).render(base=base, here=here, back=back, **links, **values)
     return HTMLResponse(text, status_code=status_code)
+
+
+def page_of_form(request: Request) -> str | None:
+    """Where the form was that is sent, with the filters that were chosen there; None if on no page of ours."""
+    base = request.scope.get("root_path", "").rstrip("/")
+    sent_from = split_address(request.headers.get("referer", ""))
+    is_ours = request.method == "POST" and sent_from.path.startswith(f"{base}/")
+    return sent_from._replace(scheme="", netloc="", fragment="").geturl() if is_ours else None
 
 
 def split_address(text: str) -> SplitResult:
