@@ -313,7 +313,7 @@ def test_invisible_blanks_around_a_seller_id_make_no_difference(blank):
 
 
 @pytest.mark.parametrize(
-    "value", ["#N/A", "####", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#WERT!", "Err:502"]
+    "value", ["#N/A", "####", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#WERT!", "Err:502", "Loading..."]
 )
 @pytest.mark.parametrize(
     ("column", "field"),

@@ -19,7 +19,7 @@ QUANTITY = "order_lines.quantity"
 MONEY = ("order_lines.unit_price", "order_lines.shipping_price")
 JSON_TEXT = ("order_lines.taxes", "order_lines.discounts")
 
-SPREADSHEET_ERRORS = ("#", "Err:")
+SPREADSHEET_ERRORS = ("#", "Err:", "Loading...")
 
 # A zero of 18 decimals is 0E-18 to Spark and Parquet; of another number, an exponent may have cost digits.
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+|0(\.0*)?[eE][+-]?[0-9]{1,3})\s*", re.ASCII)

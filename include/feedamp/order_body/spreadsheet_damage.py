@@ -40,7 +40,7 @@ _DATE = re.compile(
 _ERROR = re.compile(
     r"#(?:N/?A|N/A N/A|NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|FIELD!|CONNECT!|BLOCKED!|UNKNOWN!|BUSY!"
     r"|GETTING_DATA|ERROR!|NV|N\.V\.|N/[BD]|N/DISP|I/T|\u041d/\u0414|YOK|WERT!|BEZUG!|ZAHL!|VALEUR!|NOM\?|NOMBRE!|NUL!"
-    r"|\u00a1?(?:VALOR|REF|NUM|NULO|DIV/0)!|\u00bfNOMBRE\?|VALORE!|RIF!|NOME\?|##+)|Err:[0-9]{3}"
+    r"|\u00a1?(?:VALOR|REF|NUM|NULO|DIV/0)!|\u00bfNOMBRE\?|VALORE!|RIF!|NOME\?|##+)|Err:[0-9]{3}|Loading\.\.\."
 )
 # In an identifier, the error values of every language: capitals and a final mark. `#12` and `#A1` are article numbers.
 _ANY_ERROR = re.compile(r"#[\u00a1\u00bf]?(?:[^\W\d]{2,}|[^\W\d]+/(?:0|[^\W\d]+))[!?]")
