@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import contextlib
 import re
 import secrets
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -223,7 +222,7 @@ def _connect(
         return _take_set_aside(resources, seller, out) if accepts else REFUSED
     waiting = 0
     # The grant is stored, whatever becomes of the state now.
-    with contextlib.suppress(errors.FeedAmpError, SQLAlchemyError), resources.state.read() as connection:
+    with suppress(errors.FeedAmpError, SQLAlchemyError), resources.state.read() as connection:
         waiting = overview.waiting_by_seller(connection).get(seller.seller_id, 0)
     orders = f"; the next run sends {counted(waiting, 'waiting order')}" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
@@ -303,7 +302,7 @@ def _new_url(seller: Seller) -> str:
     return f"{BEGIN_AGAIN} with `feedamp sellers authorize-url {seller.seller_id}`."
 
 
-@contextlib.contextmanager
+@contextmanager
 def _nothing_spent() -> Iterator[None]:
     """Says of what may succeed later that the same address works again. A state that is away is left to the caller."""
     try:

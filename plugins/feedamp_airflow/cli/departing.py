@@ -62,7 +62,6 @@ def erase(given: argparse.Namespace, out: Output) -> int:
         done = depart.erase(resources, given.seller, number, asked_by=user_of(out))
     found = held.was_found or bool(held.rows) or done.may_have_found
     if given.json:
-        files = {"inbox_files": done.inbox_files, "unreadable_files": done.unreadable_files}
         out.document(
             {
                 "dry_run": False,
@@ -71,7 +70,8 @@ def erase(given: argparse.Namespace, out: Output) -> int:
                 "unfinished": done.unfinished,
                 "left": done.left,
                 **_open(held),
-                **files,
+                "inbox_files": done.inbox_files,
+                "unreadable_files": done.unreadable_files,
             }
         )
     else:

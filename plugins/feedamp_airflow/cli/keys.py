@@ -49,13 +49,8 @@ def rotate_keys(given: argparse.Namespace, out: Output) -> int:
                 is_removed = keep_newest_key(_state_file(resources), resources.cipher.key_ids)
     is_complete = not (done.older or done.unreadable or done.journal_unreadable)
     if given.json:
-        shown = {
-            "older_may_go": done.older_may_go,
-            "key_made": is_made,
-            "key_file": file and str(file),
-            "older_removed": is_removed,
-        }
-        out.document({**asdict(done), **shown})
+        made = {"key_made": is_made, "key_file": file and str(file), "older_removed": is_removed}
+        out.document({**asdict(done), "older_may_go": done.older_may_go, **made})
     else:
         out.say(_what_was_done(done))
         out.say(_what_may_go(done, file is not None, is_removed=is_removed))

@@ -5,7 +5,7 @@ import contextlib
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,7 @@ def report(given: argparse.Namespace, out: Output) -> int:
                 by_seller.items(), key=lambda item: (-item[1].left.total(), item[0])
             )
         ],
-        "left_out": [
-            {"seller_id": seller_id, "days": days}
-            for seller_id, days in sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[
-                :LEFT_OUT_SHOWN
-            ]
-        ],
+        "left_out": of_most_days(left_out),
         "by_day": by_day,
     }
     if given.json:
@@ -106,6 +101,12 @@ def report(given: argparse.Namespace, out: Output) -> int:
             "feedamp.reconciliation_days; such days are listed as never checked."
         )
     return REFUSED if any(statuses[status] for status in ACTION_REQUIRED) else DONE
+
+
+def of_most_days(left_out: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The sellers that were left out on most days, and on how many; no more than are named."""
+    ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    return [{"seller_id": seller_id, "days": days} for seller_id, days in ordered[:LEFT_OUT_SHOWN]]
 
 
 def figures(counts: Counts) -> dict[str, int]:
@@ -174,18 +175,13 @@ def _print(document: dict[str, Any], total: Counts, out: Output) -> None:
     checked = (Status.CLEAN, Status.REPAIRED, Status.DIFFERING, Status.INCOMPLETE)
     out.say(f"days checked: {', '.join(f'{days[status]} {status}' for status in checked)}")
     out.say(total.line())
-    to_show = {
-        "by_kind": (("kind", "found", "repaired", "left"), document["by_kind"]),
-        "by_seller": (
-            ("seller_id", "days", *FIGURES),
-            [row for row in document["by_seller"] if _is_off(row)],
-        ),
-        "by_day": (
-            ("day", "status", "sellers", "not_checked", *FIGURES),
-            [row for row in document["by_day"] if row["status"] in ACTION_REQUIRED or _is_off(row)],
-        ),
-    }
-    for columns, rows in to_show.values():
+    sellers_off = [row for row in document["by_seller"] if _is_off(row)]
+    days_off = [row for row in document["by_day"] if row["status"] in ACTION_REQUIRED or _is_off(row)]
+    for columns, rows in (
+        (("kind", "found", "repaired", "left"), document["by_kind"]),
+        (("seller_id", "days", *FIGURES), sellers_off),
+        (("day", "status", "sellers", "not_checked", *FIGURES), days_off),
+    ):
         if rows:
             out.say("")
             out.listing(rows[:ROWS_SHOWN], columns, as_json=False)

@@ -16,7 +16,7 @@ from feedamp.rules.reconciliation_report import ReportedDay
 from feedamp.state import ledger, page_lists
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
-from feedamp_airflow.cli.reconciliation import LEFT_OUT_SHOWN, days_reported, figures
+from feedamp_airflow.cli.reconciliation import days_reported, figures, of_most_days
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
@@ -54,7 +54,7 @@ def calendar(
         for reported in _reported(read, first, last):
             days[reported.day] = _day(reported, today)
             days_without.update(reported.not_checked)
-        without = reader.rows(read.connection, _without(days_without))
+        without = reader.rows(read.connection, of_most_days(days_without))
         chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
         found, left_out = _differences(read, chosen, seller, offset) if chosen else (CountedItems(0, []), 0)
         found = reader.counted(read.connection, found)
@@ -127,12 +127,6 @@ def _differences(read: Reading, chosen: ReportedDay, seller: str, offset: int) -
     )
     counted = (one.counts.differences.total() for one in chosen.checked if seller in ("", one.seller_id))
     return found, max(0, sum(counted) - found.count)
-
-
-def _without(days: Counter[str]) -> list[dict[str, Any]]:
-    """The sellers that make days incomplete, and how many; those of most days first, as many as the report names."""
-    ordered = sorted(days.items(), key=lambda item: (-item[1], item[0]))
-    return [{"seller_id": seller_id, "days": count} for seller_id, count in ordered[:LEFT_OUT_SHOWN]]
 
 
 def _missing(reported: ReportedDay) -> Iterator[str]:
