@@ -38,8 +38,8 @@ object_store tests/object_store
 browser tests/browser
 contract tests/contract
 packaging tests/packaging
-core-a-to-le tests/core --ignore-glob=*/core/test_[!a-l]* --ignore-glob=*/core/test_l[!ae]*
-core-li-to-z tests/core --ignore-glob=*/core/test_[a-k]* --ignore-glob=*/core/test_l[ae]*
+core-a-to-l tests/core --ignore-glob=*/core/test_[!a-l]*
+core-m-to-z tests/core --ignore-glob=*/core/test_[a-l]*
 GROUPS
 grep -E " tests/${wanted:-[a-z0-9_]+}( |/|\$)" "$made/all" >"$made/groups"
 
