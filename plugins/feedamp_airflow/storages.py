@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from feedamp.errors import ConfigurationError
@@ -43,8 +44,11 @@ def needs_extra(option: str, extra: str) -> Iterator[None]:
 def open_store(option: str, url: str) -> Storage:
     """The store of an option. Without a connection in the URL, the store's package looks for credentials itself.
 
-    Raises a ConfigurationError if there is no such connection, provider or kind of store.
+    Raises a ConfigurationError if there is no such connection, provider or kind of store, or if a folder is relative: tasks
+    and commands run in different folders, and what one has written is not there for the other.
     """
+    if "://" not in url and not Path(url).expanduser().is_absolute():
+        raise ConfigurationError(f"[feedamp] {option} must be an absolute path or a URL; it is {url}.")
     given = urlsplit(url)
     conn_id, at, host = given.netloc.rpartition("@")
     if "://" not in url or not at or host.endswith(".core.windows.net"):  # Azure's own container@account

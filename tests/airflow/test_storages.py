@@ -96,6 +96,7 @@ def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatc
         ),
         pytest.param("s3://AKIA1:secret2@b/x", "must name a connection before the @", id="keys in the URL"),
         pytest.param("s3://@b/x", "must name a connection before the @", id="no connection before the @"),
+        pytest.param("feedamp/lake", "absolute path or a URL", id="a folder below that of the process"),
         pytest.param(
             "gs://feedamp_default@b/x", r"airflow-provider-feedamp\[gcs\]", id="Google without its provider"
         ),
