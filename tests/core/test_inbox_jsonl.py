@@ -148,6 +148,15 @@ def test_json_that_is_not_one_order_a_line_is_one_reject_of_the_file(content):
     assert "write JSON Lines" in (reject.file_fault or "")
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"[" + jsonl_row() + b"]", b'[{"a": 1}]', b"[{", b'{\n"seller_id": "S1",', b"[\n{"]
+)
+def test_a_damaged_first_row_costs_itself_alone(damaged):
+    *rejects, order = read(damaged + b"\n\n" + jsonl_row() + b"\n")
+    assert isinstance(order, OrderRow)
+    assert all(isinstance(row, BadRow) and row.file_fault is None for row in rejects)
+
+
 def test_nan_for_nothing_is_left_out():
     (row,) = read(jsonl_row(delivery_notes="NOTES").replace(b'"NOTES"', b"NaN"))
     assert isinstance(row, OrderRow)

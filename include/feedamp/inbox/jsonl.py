@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -117,7 +117,7 @@ def read_jsonl(
     is_first = True
     for group in _groups(lines(stream)):
         contents = [line.content.strip(BLANKS) for line in group]
-        if is_first and _OTHER_JSON.match(b"\n".join(list(filter(None, contents))[:2])):
+        if is_first and _is_other_json([text for text in contents if text]):
             yield reject_file(source, "the file holds JSON that is not one order a line: write JSON Lines")
             return
         is_first = False
@@ -132,6 +132,14 @@ def read_jsonl(
                 yield OrderRow(source, line.number, 1, row_hash, "", *key, {}, was_delivered=True)
             elif content[:1] == b"{" or not is_blank(_text(content)):
                 yield read_line(content, source, line.number, rules, has_end=line.has_end)
+
+
+def _is_other_json(texts: Sequence[bytes]) -> bool:
+    """Whether these lines begin a list, or an order over several lines; not if the first is damaged and an order follows."""
+    if not _OTHER_JSON.match(b"\n".join(texts[:2])):
+        return False
+    is_listed = texts[0][:1] == b"[" and len(texts) > 1 and texts[1][-1:] == b","
+    return is_listed or not any(map(_key, texts[1:3]))
 
 
 def _groups(of: Iterator[Line]) -> Iterator[list[Line]]:
