@@ -71,7 +71,7 @@ def _count_requests(figures: Figures, sellers: int) -> None:
 
 
 def beside_small_ledger(orders: int) -> Iterator[Round]:
-    """Each plan, `status` and an idle shard of each step; CPU seconds, the least of three."""
+    """Each plan, `gate`, `status` and an idle shard of each step; CPU seconds, the least of three."""
     found: Round = {}
     for name, count in ((SMALL, min(FEW, orders)), (LARGE, orders)):
         found[name] = {work: {"cpu_s": seconds} for work, seconds in ledger.measure(count, None).items()}
@@ -81,6 +81,7 @@ def beside_small_ledger(orders: int) -> Iterator[Round]:
 LEDGER_WORKS = (
     *(f"plan of {name}" for name in ("place", "extract", "process", "refresh")),
     *(f"shard of {name}" for name in ("place", "extract", "validate", "close", "refresh")),
+    "gate",
     "status",
 )
 

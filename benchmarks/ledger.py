@@ -1,11 +1,12 @@
-"""What a long ledger costs: each plan, `status` and a shard without work, by the number of orders.
+"""What a long ledger costs: each plan, `gate`, `status` and a shard without work, by the number of orders.
 
 python benchmarks/ledger.py                            10,000 and 1,000,000 orders of 1,500 sellers, on SQLite
 python benchmarks/ledger.py --orders 100000 --state postgresql+psycopg://user@127.0.0.1/an_empty_database
 
 Nine of ten orders are closed; the others are placed, read and validated, and nothing is due. Seconds are CPU seconds of
 this process (on Postgres: wall seconds, since the server does the work), the least of three runs; the ratio is to the
-first number of orders. A shard has 50 sellers and asks a server that has nothing new.
+first number of orders. A shard has 50 sellers and asks a server that has nothing new. `gate` is what that task asks of the state
+for a run of each DAG, without what it tells by notifications: that is `status`.
 """
 
 from __future__ import annotations
@@ -36,10 +37,13 @@ from feedamp.state import State, grants, sellers
 from feedamp.state.schema import findings, orders, snapshots, watermarks
 from feedamp.state.schema import grants as grants_table
 from feedamp.steps.extract_fulfillments.extract import extract, plan_sellers
+from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import plan_process, validate
+from feedamp.steps.reconcile_orders.planned_days import run_counts
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh, refresh
+from feedamp.steps.refused_grants import decide_refusals
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from order_samples import example_order
@@ -147,6 +151,16 @@ def works(resources: Resources) -> Iterator[tuple[str, Callable[[], object]]]:
     for step in (place, extract, validate, close, refresh):
         name = step.__name__
         yield f"shard of {name}", lambda step=step: asyncio.run(step(resources, run, 0, shard))
+
+    def what_gate_asks() -> object:
+        return (
+            resources.read_only.stop(),
+            decide_refusals(resources.state, run),
+            inbox_problems(resources, run),
+            run_counts(resources, run, set()),
+        )
+
+    yield "gate", what_gate_asks
 
     def status_document() -> object:
         from feedamp_airflow.cli import status
