@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
@@ -231,19 +231,23 @@ def test_pages_that_come_fast_are_taken_in_together_within_bounds(
 ) -> None:
     page = OrderPage((Order(mp_order_number="M-1"),) * 50, (), "more", NOON, None, size=page_bytes)
 
-    async def pages() -> AsyncIterator[OrderPage]:
+    async def pages() -> AsyncGenerator[OrderPage, None]:
         for _ in range(2 * pages_together + 1):
             yield page
 
     async def sizes() -> list[int]:
-        groups = extract._in_groups(
-            pages(),
+        group = extract._PageGroup(
             of_sellers=sellers_at_once,
             held=extract.HELD,
             now=lambda: NOON,
             ends_at=NOON + timedelta(hours=1),
         )
-        return [len(group) async for group in groups]
+        found, has_more = list[int](), True
+        async with aclosing(pages()) as read:
+            while has_more:
+                has_more = await group.fill(read)
+                found.append(len(group.pages))
+        return [size for size in found if size]
 
     assert asyncio.run(sizes()) == [pages_together, pages_together, 1]
 
@@ -254,22 +258,22 @@ def test_pages_that_come_slowly_are_taken_in_when_the_first_was_held_so_long(
 ) -> None:
     came = 0
 
-    async def pages() -> AsyncIterator[OrderPage]:
+    async def pages() -> AsyncGenerator[OrderPage, None]:
         nonlocal came
         while came < 7:
             yield OrderPage((Order(mp_order_number="M-1"),), (), "more", NOON, None, size=1_000)
             came += 1
 
     async def first() -> int:
-        groups = extract._in_groups(
-            pages(),
+        group = extract._PageGroup(
             of_sellers=1,
             held=timedelta(milliseconds=held_ms),
             now=lambda: NOON + came * timedelta(milliseconds=50),
             ends_at=NOON + timedelta(hours=1),
         )
-        async with aclosing(groups):
-            return len(await anext(groups))
+        async with aclosing(pages()) as read:
+            await group.fill(read)
+        return len(group.pages)
 
     assert asyncio.run(first()) == together
 

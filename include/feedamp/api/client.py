@@ -153,12 +153,8 @@ class FeedAmpClient:
             if on_cursor is not None and (found := cursor_of(body)) is not None:
                 await on_cursor(found)
 
-        request = replace(
-            self._list_request(filters, cursor),
-            on_leaving=on_leaving,
-            before_decoding=None if on_cursor is None else tell_cursor,
-        )
-        reply = await self._ask(request)
+        before_decoding = None if on_cursor is None else tell_cursor
+        reply = await self._ask(self._list_request(filters, cursor, on_leaving, before_decoding))
         items, next_cursor, numbers = reply.value
         orders: list[Order] = []
         unread = [UnreadableOrder(number, BROKEN) for number in numbers]
@@ -181,7 +177,13 @@ class FeedAmpClient:
             size=len(reply.answer.body),
         )
 
-    def _list_request(self, filters: Filters, cursor: str | None) -> Request:
+    def _list_request(
+        self,
+        filters: Filters,
+        cursor: str | None,
+        on_leaving: Check | None = None,
+        before_decoding: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> Request:
         is_smallest = filters.page_size <= SMALLEST_PAGE
 
         def half() -> Request:
@@ -194,6 +196,8 @@ class FeedAmpClient:
             max_bytes=MAX_BODY_BYTES if is_smallest else PAGE_BYTES,
             decode=partial(self._page, salvages=is_smallest),
             smaller=None if is_smallest else half,
+            on_leaving=on_leaving,
+            before_decoding=before_decoding,
         )
 
     def _page(self, body: bytes, *, salvages: bool) -> tuple[Sequence[Any] | None, str | None, list[str]]:

@@ -28,6 +28,19 @@ log = logging.getLogger(__name__)
 Account = tuple[Transport, Tokens, RateLimiter]
 
 
+class _Opening:
+    """An account that is being opened; whoever waits for it can be cancelled without ending that for others."""
+
+    def __init__(self, task: asyncio.Task[Account]) -> None:
+        self.task = task
+        self._is_over = asyncio.Event()
+        task.add_done_callback(lambda _: self._is_over.set())
+
+    async def account(self) -> Account:
+        await self._is_over.wait()
+        return self.task.result()
+
+
 class Clients:
     """Makes clients for sellers; opens the pool of an account when it is first needed."""
 
@@ -58,7 +71,7 @@ class Clients:
         self._clock_check: ClockCheck | None = None
         self._stack = AsyncExitStack()
         self._accounts: dict[str, Account] = {}
-        self._opening: dict[str, asyncio.Task[Account]] = {}  # by connection; a slow look-up delays no other
+        self._opening: dict[str, _Opening] = {}  # by connection; a slow look-up delays no other
         self._comparing: dict[str, asyncio.Lock] = {}
         self.counts = Counts()
 
@@ -71,7 +84,7 @@ class Clients:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for opening in self._opening.values():
-            opening.cancel()  # those that are not done
+            opening.task.cancel()  # those that are not done
         try:
             await self._stack.aclose()
         finally:
@@ -189,8 +202,8 @@ class Clients:
         """Found once; all sellers of the connection wait for that, and fail if it fails."""
         opening = self._opening.get(conn_id)
         if opening is None:
-            opening = self._opening[conn_id] = asyncio.create_task(self._open(conn_id))
-        return await asyncio.shield(opening)
+            opening = self._opening[conn_id] = _Opening(asyncio.create_task(self._open(conn_id)))
+        return await opening.account()
 
     async def _open(self, conn_id: str) -> Account:
         # In a thread: the look-up may be repeated for a minute, while other requests must go on.

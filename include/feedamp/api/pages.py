@@ -75,7 +75,7 @@ class Filters:
         for name in ("seller_updated_after", "imported_after"):
             moment: datetime | None = getattr(self, name)
             if moment is not None:
-                parts.append(f"{name}={moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z")
+                parts.append(f"{name}={moment.astimezone(UTC).isoformat()[:19]}Z")
         if self.mp_order_numbers:
             parts.append("mp_order_numbers=" + ",".join(quote(n, safe="") for n in self.mp_order_numbers))
         if self.has_errors is not None:

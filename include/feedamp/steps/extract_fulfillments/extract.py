@@ -4,7 +4,7 @@ Only reads from FeedAMP; `load` does the rest. Where the next extraction starts:
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
@@ -154,39 +154,41 @@ def _paused(connection: Connection, seller_ids: list[str]) -> dict[str, bool]:
     return {seller_id: seller_id in paused for seller_id in seller_ids}
 
 
-async def _in_groups(
-    pages: AsyncIterator[OrderPage],
-    *,
-    of_sellers: int,
-    held: timedelta,
-    now: Callable[[], datetime],
-    ends_at: datetime,
-) -> AsyncGenerator[Sequence[OrderPage], None]:
-    """The pages, several at once if they come fast, as many as fit into the share of one of so many sellers.
+class _PageGroup:
+    """Pages that are worked on at once if they come fast, as many as fit into the share of one of so many sellers."""
 
-    What came before an error is yielded before it is raised.
-    """
-    shares = max(FEWEST_SHARES, of_sellers)
-    group: list[OrderPage] = []
-    held_until = ends_at
-    failure: Exception | None = None
-    try:
-        async for page in pages:
-            if not group:
-                held_until = min(now() + held, ends_at)
-            group.append(page)
-            # If the next one is as large.
-            orders = len(page.items) + sum(len(one.items) for one in group)
-            size = page.size + sum(one.size for one in group)
-            if orders > ORDERS_HELD // shares or size > BYTES_HELD // shares or now() >= held_until:
-                yield group
-                group = []
-    except Exception as error:  # noqa: BLE001 - raised below
-        failure = error
-    if group:
-        yield group
-    if failure is not None:
-        raise failure
+    def __init__(
+        self, *, of_sellers: int, held: timedelta, now: Callable[[], datetime], ends_at: datetime
+    ) -> None:
+        self._shares = max(FEWEST_SHARES, of_sellers)
+        self._held = held
+        self._now = now
+        self._ends_at = ends_at
+        self.pages: list[OrderPage] = []
+        self.failure: Exception | None = None
+
+    async def fill(self, pages: AsyncIterator[OrderPage]) -> bool:
+        """Takes the next pages; whether there may be more. Those that came before a `failure` are kept."""
+        self.pages = []
+        held_until = self._ends_at
+        orders = size = 0
+        try:
+            async for page in pages:
+                if not self.pages:
+                    held_until = min(self._now() + self._held, self._ends_at)
+                self.pages.append(page)
+                count = len(page.orders) + len(page.unread)
+                orders, size = orders + count, size + page.size
+                # If the next one is as large.
+                is_full = (
+                    orders + count > ORDERS_HELD // self._shares
+                    or size + page.size > BYTES_HELD // self._shares
+                )
+                if page.next_cursor is not None and (is_full or self._now() >= held_until):
+                    return True
+        except Exception as error:  # noqa: BLE001 - raised by who works on the pages
+            self.failure = error
+        return False
 
 
 def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | UnreadableOrder]:
@@ -323,27 +325,27 @@ class _SellerReader(SellerJob):
         self, watch: AccountWatch, pages: OrderPages, watched: set[str], failed: list[TransientError]
     ) -> None:
         """Stores the orders of all pages, removes them from `watched`, and adds errors of single orders to `failed`."""
-        async with (
-            aclosing(pages.pages()) as read,
-            aclosing(
-                _in_groups(
-                    read,
-                    of_sellers=self._sellers_at_once,
-                    held=HELD if self._asks_ahead else HELD_OF_MANY,
-                    now=self._state.now,
-                    ends_at=self._ends_at,
-                )
-            ) as groups,
-        ):
-            async for group in groups:
-                await self._read_group(group, watch, watched, failed)
-                if pages.next_cursor is not None and self._state.now() >= self._ends_at:
-                    self._is_left_off = True
-                    self._warn(
-                        "the list of changed orders was not read to its end within shard_minutes; the next run goes on from "
-                        "there"
-                    )
-                    return
+        group = _PageGroup(
+            of_sellers=self._sellers_at_once,
+            held=HELD if self._asks_ahead else HELD_OF_MANY,
+            now=self._state.now,
+            ends_at=self._ends_at,
+        )
+        async with aclosing(pages.pages()) as read:
+            has_more = True
+            while has_more:
+                has_more = await group.fill(read)
+                if group.pages:
+                    await self._read_group(group.pages, watch, watched, failed)
+                    if pages.next_cursor is not None and self._state.now() >= self._ends_at:
+                        self._is_left_off = True
+                        self._warn(
+                            "the list of changed orders was not read to its end within shard_minutes; the next run goes on "
+                            "from there"
+                        )
+                        return
+                if group.failure is not None:
+                    raise group.failure
 
     async def _read_group(
         self, group: Sequence[OrderPage], watch: AccountWatch, watched: set[str], failed: list[TransientError]

@@ -50,6 +50,8 @@ class ManifestPublisher:
 
     def write(self) -> None:
         """Writes what was taken; raises as `take`."""
+        if not self._waiting:
+            return
         sellers = [seller_id for seller_id, orders, _ in self._waiting for _ in orders]
         misfits = self._written(sellers, [order for _, orders, _ in self._waiting for order in orders])
         # Only now: orders that an exception kept from being written are written by the next call, even twice.
