@@ -494,6 +494,21 @@ def test_a_cancellation_goes_out_although_its_row_has_faults(env: Env, earlier: 
         assert env.shown("M-1")["shipping_address"]["country_code"] == "USA"
 
 
+@pytest.mark.parametrize("answer", ["taken", "refused"])
+def test_a_row_with_faults_keeps_its_reject_until_it_comes_corrected(env: Env, answer: str) -> None:
+    env.placed("M-1")
+    if answer == "refused":
+        env.sandbox.fault("echo_400", method="PUT")
+    env.drop("cancel.jsonl", env.body("M-1", marketplace_state="CANCELLED", **BAD_CODE))
+    env.intake()
+    env.place()
+    codes = {rejected.source: rejected.reasons[0]["code"] for rejected in env.rejects()}
+    assert codes.pop("cancel.jsonl") == "out_of_range"
+    assert set(codes.values()) == ({"refused_by_feedamp"} if answer == "refused" else set())
+    env.deliver("M-1", marketplace_state="CANCELLED")
+    assert env.rejects() == []
+
+
 # Closing as SHIPPED, when the seller takes the shipment back
 
 

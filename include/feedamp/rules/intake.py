@@ -95,7 +95,7 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now:
     if new.repeats(known):
         differs = not new.has(known.body_hash) and not _is_replaceable(known)
         return Admission(None, capped(_body_changed(known, new.body)) if differs else ())
-    order = known.but(delivered=_delivered(known, new))
+    order = known.but(delivered=_delivered(known, new.hash))
     reasons: tuple[Reason, ...] = ()
     if not new.has(known.body_hash):
         if _is_replaceable(known):
@@ -120,21 +120,14 @@ def admit_state(row: BadRow, known: LedgerOrder | None, seen: ObservedState, *, 
     For nothing but the state of such an order counts (contract 7.4), and a cancellation that waits for a correction comes too late.
     """
     admission = Admission(None, row.reasons, rejected=True)
-    if known is None or row.state in (None, known.desired_state) or not known.has_body:
+    if known is None or not row.state or row.state == known.desired_state or not known.has_body:
         return admission
-    if row.state != CANCELLED and _is_replaceable(known):
+    if row.row_hash in known.delivered or (row.state != CANCELLED and _is_replaceable(known)):
         return admission
-    as_placed = OrderRow(
-        source=row.source,
-        row_number=row.row_number,
-        rows=row.rows,
-        row_hash=row.row_hash,
-        raw=row.raw,
-        seller_id=known.seller_id,
-        mp_order_number=known.mp_order_number,
-        body={**known.body, "marketplace_state": row.state},
-    )
-    return replace(admission, order=admit(as_placed, known, seen, now=now).order)
+    # The order stays one of the row that was accepted. This one has a reject of its own, and its correction is no repeat of it.
+    order = known.but(delivered=_delivered(known, row.row_hash))
+    moved = _move(order, known, MarketplaceState(row.state), seen, now)
+    return admission if isinstance(moved, Reason) else replace(admission, order=moved)
 
 
 def _attach_body(known: LedgerOrder, new: _Delivery, seen: ObservedState, now: datetime) -> Admission:
@@ -147,15 +140,15 @@ def _attach_body(known: LedgerOrder, new: _Delivery, seen: ObservedState, now: d
     order = known.but(body_kind=FULL, **new.with_body)
     if new.repeats(known):  # the state of this delivery has been handled before
         return Admission(order, body_came=True)
-    moved = _move(order.but(delivered=_delivered(known, new)), known, new.state, seen, now)
+    moved = _move(order.but(delivered=_delivered(known, new.hash)), known, new.state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (moved,), rejected=True)
     return Admission(moved, body_came=True)
 
 
-def _delivered(known: LedgerOrder, new: _Delivery) -> tuple[str, ...]:
+def _delivered(known: LedgerOrder, new_hash: str) -> tuple[str, ...]:
     """What recognizes the latest deliveries; a file may deliver one order hundreds of thousands of times."""
-    return (*known.delivered, new.hash)[-MAX_DELIVERIES:]
+    return (*known.delivered, new_hash)[-MAX_DELIVERIES:]
 
 
 def _first_delivery(row: OrderRow, new: _Delivery, now: datetime) -> Admission:

@@ -186,7 +186,8 @@ class RowBatch:
         order = admission.order
         if order is not None:
             self._known[order.key] = self._changed[order.key] = order
-            now, differs = self._resources.state.now(), [reason.field for reason in admission.reasons]
+            now = self._resources.state.now()
+            differs = [] if admission.rejected else [reason.field for reason in admission.reasons]
             self._events.append(delivered(order, row.source, row.row_number, differs, now=now))
             self._events += of_ledger(admission.before, order, now=now)
             if admission.body_came:  # the order may have waited only for its body
