@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -221,9 +222,10 @@ class _Reader:
 
     def local_file(self, option: str, default: Path) -> str:
         """An absolute path. DuckDB takes other texts for a database in memory or on a server, where no load would be found."""
-        path = Path(_text(option) or default).expanduser()
-        if path.is_absolute():
-            return str(path)
+        with suppress(RuntimeError):  # there is no such user
+            path = Path(_text(option) or default).expanduser()
+            if path.is_absolute():
+                return str(path)
         self.refuse(option, "must be the absolute path of a file")
         return str(default)
 

@@ -3,6 +3,7 @@
 A bucket URL names the connection as Airflow's ObjectStoragePath does: `s3://my_aws@bucket/prefix`.
 """
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ EXTRAS = {
     "abfss": "azure",
     "adl": "azure",
 }
+_FILE_SCHEME = re.compile("^(file|local):(//)?")  # what fsspec takes off before a path
 
 
 def install_line(extra: str) -> str:
@@ -47,8 +49,10 @@ def open_store(option: str, url: str) -> Storage:
     Raises a ConfigurationError if there is no such connection, provider or kind of store, or if a folder is relative: tasks
     and commands run in different folders, and what one has written is not there for the other.
     """
-    if "://" not in url and not Path(url).expanduser().is_absolute():
-        raise ConfigurationError(f"[feedamp] {option} must be an absolute path or a URL; it is {url}.")
+    if not _is_the_same_everywhere(_FILE_SCHEME.sub("", url)):
+        raise ConfigurationError(
+            f"[feedamp] {option} must be an absolute path, also after file://, or a URL."
+        )
     given = urlsplit(url)
     conn_id, at, host = given.netloc.rpartition("@")
     if "://" not in url or not at or host.endswith(".core.windows.net"):  # Azure's own container@account
@@ -68,6 +72,15 @@ def open_store(option: str, url: str) -> Storage:
         )
     connection_for(option, conn_id)  # a provider might continue without credentials
     return _with_connection(option, given.scheme, conn_id, urlunsplit(given._replace(netloc=host)))
+
+
+def _is_the_same_everywhere(url: str) -> bool:
+    if "://" in url:
+        return True
+    try:
+        return Path(url).expanduser().is_absolute()
+    except RuntimeError:  # there is no such user
+        return False
 
 
 def _with_connection(option: str, scheme: str, conn_id: str, url: str) -> Storage:

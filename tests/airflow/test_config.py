@@ -199,6 +199,7 @@ def test_a_list_of_no_optional_fields_requires_all(set_option):
         pytest.param("duckdb_path", ":memory:", id="a warehouse that ends with its process"),
         pytest.param("duckdb_path", "md:feedamp", id="a warehouse on a server"),
         pytest.param("duckdb_path", "warehouse.duckdb", id="a warehouse in whatever folder"),
+        pytest.param("duckdb_path", "~no-one/w.duckdb", id="a warehouse at an unknown user's"),
         pytest.param("duckdb_path", "file:///srv/w.duckdb", id="a warehouse as a URL"),
         pytest.param("file_mode", "384", id="a mode that is not octal"),
         pytest.param("file_mode", "rw-r-----", id="a mode in letters"),

@@ -96,7 +96,10 @@ def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatc
         ),
         pytest.param("s3://AKIA1:secret2@b/x", "must name a connection before the @", id="keys in the URL"),
         pytest.param("s3://@b/x", "must name a connection before the @", id="no connection before the @"),
-        pytest.param("feedamp/lake", "absolute path or a URL", id="a folder below that of the process"),
+        pytest.param("feedamp/lake", "must be an absolute path", id="a folder below that of the process"),
+        pytest.param("file://feedamp/lake", "must be an absolute path", id="such a folder as a URL"),
+        pytest.param("~no-one/lake", "must be an absolute path", id="the home of an unknown user"),
+        pytest.param("s3:/AKIA1:secret2@b/x", "must be an absolute path", id="a URL with one slash"),
         pytest.param(
             "gs://feedamp_default@b/x", r"airflow-provider-feedamp\[gcs\]", id="Google without its provider"
         ),
@@ -114,7 +117,7 @@ def test_a_url_that_cannot_be_used_says_why_and_shows_no_key(url, says, airflow_
     assert "secret2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["{}", "file://{}"])
+@pytest.mark.parametrize("url", ["{}", "file://{}", "file:{}"])
 def test_a_folder_is_a_folder_even_with_an_at_sign_in_its_name(url, tmp_path):
     folder = f"{tmp_path}/a@b"
     assert open_store("lake_url", url.format(folder)).root == folder
