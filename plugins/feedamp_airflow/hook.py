@@ -19,7 +19,8 @@ from feedamp.api import client as api
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.bad_answers import raise_for_status
 from feedamp.api.clients import Clients
-from feedamp.api.transport import READING, Answer
+from feedamp.api.connections import READING
+from feedamp.api.transport import Answer
 from feedamp.errors import ConfigurationError, FeedAmpError, ThrottledError
 from feedamp.resources import Resources
 from feedamp.run import Run

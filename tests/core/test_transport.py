@@ -430,7 +430,51 @@ async def failure(url: str, method: str, **options: float) -> Exception:
     return caught.value
 
 
-def test_no_session_begins_where_aiohttp_sends_by_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("aiohttp.ClientRequest.send")
-    with pytest.raises(AttributeError, match="send"):
-        transport_module._request_class.__wrapped__()
+@pytest.mark.parametrize(
+    "name", ["connector.BaseConnector.connect", "client_proto.ResponseHandler.set_response_params"]
+)
+async def test_nothing_is_opened_where_aiohttp_has_other_names(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delattr(f"aiohttp.{name}")
+    with pytest.raises(AttributeError, match=name.rpartition(".")[2]):
+        async with Transport(Endpoint("http://127.0.0.1:9")):
+            pass
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Note": "a\r\nX-Other: b"}, {"X-No\nte": "a"}], ids=["in a value", "in a name"]
+)
+async def test_no_header_begins_another_one(headers: dict[str, str]) -> None:
+    async with scripted(answer()) as script, Transport(Endpoint(script.url)) as transport:
+        with pytest.raises(ValueError, match="control character"):
+            await transport.send("GET", "/orders", headers=headers)
+        await transport.send("GET", "/orders")
+    assert len(script.requests) == 1
+
+
+async def test_what_a_server_says_before_its_answer_is_passed_over() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    async with scripted(early + answer(b"{}")) as script, Transport(Endpoint(script.url)) as transport:
+        got = await transport.send("GET", "/orders", in_room=True)
+    assert (got.status, got.body) == (200, b"{}")
+
+
+async def test_a_connection_that_has_not_taken_a_whole_request_gets_no_other() -> None:
+    connections, is_over = list[asyncio.StreamWriter](), asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")  # and no more
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await is_over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, Transport(Endpoint(url, timeout_s=10)) as transport:
+        for _ in range(2):
+            got = await transport.send("PUT", "/orders/M-1", body=bytes(20 << 20), in_room=True)
+            assert got.status == 413
+        is_over.set()
+    assert len(connections) == 2

@@ -11,30 +11,23 @@ import ssl
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache, cached_property, lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from yarl import URL
-
+from feedamp.api.connections import READING, Connections, Received
 from feedamp.api.network_thread import Calls, Exchange, NetworkThread
 from feedamp.errors import BrokenAnswerError, ConfigurationError, TransientError, UnclearError
 from feedamp.rules.origin import LOOPBACK, origin_of
 from feedamp.state.request_slots import LONGEST_PAUSE_S
 
-if TYPE_CHECKING:
-    import aiohttp
-
 MAX_BODY_BYTES = 64 * 2**20
-LONGEST_HEADER = 1 << 16
 _STOOD_STILL_S = 1.0  # a timer that fires later than this was held up by the event loop
-READING = ("GET", "HEAD", "OPTIONS")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -136,9 +129,9 @@ class Transport:
         self.on_answer = on_answer
         self.room = asyncio.Semaphore(endpoint.max_connections)
         self.requests = 0
-        self._pooled: aiohttp.ClientSession | None = None
-        self._unpooled: aiohttp.ClientSession | None = None
-        self._unpooled_as_sent: aiohttp.ClientSession | None = None
+        self._pooled: Connections | None = None
+        self._unpooled: Connections | None = None
+        self._unpooled_as_sent: Connections | None = None
         self._is_closing = False
         self._proxy: str | None = None
 
@@ -167,33 +160,22 @@ class Transport:
             self._home.raise_signal()
 
     async def _open(self) -> None:
-        self._pooled = self._session(limit=self.endpoint.max_connections, ttl_dns_cache=300)
-        self._unpooled = self._session(limit=0, force_close=True)
-        self._unpooled_as_sent = self._session(unpacks=False, limit=0, force_close=True)
+        self._pooled = self._connections(limit=self.endpoint.max_connections, ttl_dns_cache=300)
+        self._unpooled = self._connections(limit=0, force_close=True)
+        self._unpooled_as_sent = self._connections(unpacks=False, limit=0, force_close=True)
 
-    def _session(self, *, unpacks: bool = True, **connector: Any) -> aiohttp.ClientSession:
-        import aiohttp
-
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._context, **connector),
-            timeout=aiohttp.ClientTimeout(total=None),  # `_AnswerWithin` limits the time
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=unpacks,
-            headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"}
-            | ({} if unpacks else {"Accept-Encoding": "gzip"}),
-            request_class=_request_class(),
-            # A proxy's policy, or links that repeat a query of 50 numbers, are longer than aiohttp allows.
-            max_field_size=LONGEST_HEADER,
+    def _connections(self, *, unpacks: bool = True, **options: Any) -> Connections:
+        headers = {"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"}
+        if not unpacks:
+            headers["Accept-Encoding"] = "gzip"
+        return Connections(
+            self.endpoint.base_url, headers, proxy=self._proxy, unpacks=unpacks, ssl=self._context, **options
         )
-        # aiohttp would immediately repeat a GET or PUT on a dropped connection, without a request slot and uncounted. It
-        # has no public option to prevent that; its own test client sets the same attribute.
-        session._retry_connection = False  # noqa: SLF001
-        return session
 
     async def _close(self) -> None:
-        for session in (self._pooled, self._unpooled, self._unpooled_as_sent):
-            if session is not None:
-                await session.close()
+        for connections in (self._pooled, self._unpooled, self._unpooled_as_sent):
+            if connections is not None:
+                await connections.close()
 
     async def send(
         self,
@@ -234,20 +216,17 @@ class Transport:
         if not is_token_call and method.upper() not in READING:
             self._before_change()
         self._home.raise_signal()
-        session = self._pooled if in_room else self._unpooled_as_sent if is_token_call else self._unpooled
-        if session is None or self._is_closing:
+        pool = self._pooled if in_room else self._unpooled_as_sent if is_token_call else self._unpooled
+        if pool is None or self._is_closing:
             raise RuntimeError("the transport is not open")
         loop = asyncio.get_running_loop()
         exchange = Exchange[Answer](self._home if loop is self._home.loop else Calls(loop), tell_at_once)
-        request = partial(
-            session.request,
-            method,
-            URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True),
-            headers=headers,
-            data=body,
-            skip_auto_headers=() if isinstance(body, Mapping) else ("Content-Type",),
-            allow_redirects=False,
-            proxy=self._proxy,
+        sent = dict(headers or {})
+        if isinstance(body, Mapping):
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(body).encode()
+        request = pool.ask(
+            method.upper(), path_and_query, headers=sent, body=body, on_leaving=exchange.now_left
         )
         within_s, allowed = timeout_s or self.endpoint.timeout_s, max_bytes or MAX_BODY_BYTES
         work = self._exchange(method, request, exchange, before_leaving, within_s, allowed, is_token_call)
@@ -273,7 +252,7 @@ class Transport:
     async def _exchange(
         self,
         method: str,
-        request: Callable[[], AbstractAsyncContextManager[aiohttp.ClientResponse]],
+        request: AbstractAsyncContextManager[Received],
         leaving: Exchange[Answer],
         before_leaving: Callable[[], None],
         within_s: float,
@@ -285,15 +264,13 @@ class Transport:
 
         before_leaving()
         self.requests += 1
-        told = [leaving]
-        _LEAVING.set(told)
         # A header that does not fit the body must not cost the token in it, so only the body tells.
         unpacked = partial(_unpacked, allowed=allowed) if is_token_call else bytes
         chunks, size = list[bytes](), 0
-        response: aiohttp.ClientResponse | None = None
+        response: Received | None = None
         try:
             with _AnswerWithin(within_s):
-                async with request() as response:
+                async with request as response:
                     while chunk := await response.content.readany():
                         chunks.append(chunk)
                         size += len(chunk)
@@ -306,15 +283,13 @@ class Transport:
                             )
                     is_whole = size <= allowed
                     return Answer(response.status, response.headers, unpacked(b"".join(chunks)), is_whole)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
-            if is_token_call and chunks and response is not None and response.ok:
+            if is_token_call and chunks and response is not None and response.status < 400:
                 return Answer(response.status, response.headers, unpacked(b"".join(chunks)), is_whole=False)
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
-        finally:
-            told.clear()
 
 
 def _unpacked(body: bytes, *, allowed: int) -> bytes:
@@ -369,25 +344,6 @@ def _proxy(endpoint: Endpoint) -> str | None:
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")
-
-
-# Of the task that makes a request, as long as it does: timers keep the context in which they were made.
-_LEAVING: ContextVar[list[Exchange[Answer]]] = ContextVar("_LEAVING")
-
-
-@cache
-def _request_class() -> type[aiohttp.ClientRequest]:
-    """Requests that tell when they are sent; aiohttp's tracing, which tells it as well, costs a sixth of a request."""
-    import aiohttp
-
-    send = aiohttp.ClientRequest.send  # fails here, before any request, in a release that names it otherwise
-
-    class Request(aiohttp.ClientRequest):
-        async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-            _LEAVING.get()[0].now_left()
-            return await send(self, conn)
-
-    return Request
 
 
 def _ssl(endpoint: Endpoint) -> ssl.SSLContext | bool:
