@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
@@ -253,3 +254,18 @@ def test_no_transaction_waits_for_one_that_a_signal_ended(url, begin):
             with impatient.begin(of=["S1"]):
                 pass
     assert moments > 5
+
+
+def test_a_signal_leaves_neither_locks_nor_its_mark_to_another_transaction(url):
+    with closing(State(url, lock_wait_s=1)) as impatient, ThreadPoolExecutor(1) as other:
+
+        def write(seller):
+            with impatient.begin(of=[seller]):
+                pass
+
+        for within in ("feedamp/state", "sqlalchemy/engine/base"):
+            for moments, _with_its_frames in enumerate(struck_at_each_moment(lambda: write("S1"), within)):  # noqa: B007 - counted
+                write("S1")
+            assert moments > 20
+        with impatient.begin(of=["S1"]):
+            other.submit(write, "S2").result()  # two with one mark would wait for each other

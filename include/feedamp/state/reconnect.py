@@ -216,6 +216,9 @@ class LastingTransaction:
                 if self._was_committed():
                     return
                 self._play_again(error)
+            except BaseException:  # of a signal: SQLAlchemy may take it for ended, and pool it with its locks
+                self._connection.invalidate()
+                raise
             else:
                 return
 
@@ -223,9 +226,9 @@ class LastingTransaction:
         """Rolls back what is not committed, and returns the connection to the pool."""
         self._disconnect()
         self._played.clear()
-        if self._mark:
-            self._writers.give_back(self._mark["writer"])
-            self._mark = {}
+        mark, self._mark = self._mark, {}  # first: a signal may strike here, and this is called again
+        if mark:
+            self._writers.give_back(mark["writer"])
 
     def _disconnect(self) -> None:
         with suppress(DBAPIError):  # a broken connection has ended the transaction
