@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from env import SELLER, Env, shipment
 from leaks import hits, parquet_cells
 
+from feedamp.order_body import BodyRules
 from feedamp.rules.stored_body import FULL, REDACTED
 from feedamp.state import leases, ledger, schema
 from feedamp.state.schema import metadata, tracking_uses
@@ -173,10 +174,18 @@ def test_hashes_of_parcels_end_after_their_ninety_days(closed):
 
 
 @pytest.mark.parametrize(
-    ("hours", "left"), [(20, {"M-1", "M-2"}), (30, {"M-2"})], ids=["it ended today", "it ended yesterday"]
+    ("hours", "left"),
+    [(20, {"M-1", "M/1", "M-2"}), (30, {"M-2"})],
+    ids=["it ended today", "it ended yesterday"],
 )
 def test_a_lease_that_a_killed_process_left_ends_with_its_order(closed, hours, left):
-    names = {leases.of_order("close", SELLER, number): number for number in ("M-1", "M-2")}  # M-2 is open
+    closed.set_rules(body=BodyRules(order_number_pattern=".+"))
+    closed.placed("M/1")
+    closed.fulfill("M/1", shipment())
+    closed.read()
+    closed.process()
+    numbers = ("M-1", "M/1", "M-2")  # M-2 is open
+    names = {leases.of_order("close", SELLER, number): number for number in numbers}
     with closed.state.begin() as connection:
         rows = [{"name": name, "owner": "killed", "beat": 7} for name in [*names, "load", "refresh/S1"]]
         connection.execute(sa.insert(schema.leases), rows)

@@ -120,8 +120,10 @@ def drop_order_events(
 
 def drop_left_leases(connection: Connection, *, now: datetime) -> None:
     """Deletes leases that killed processes have left on orders that ended without them."""
-    keys = [tuple(name.split("/")[1:]) for name in connection.execute(sa.select(leases.c.name)).scalars()]
-    for order in ledger.read_all(connection, [(key[0], key[1]) for key in keys if len(key) == 2]).values():
+    names = [name.partition("/")[2] for name in connection.execute(sa.select(leases.c.name)).scalars()]
+    # A seller's id and an order's number may each hold a slash.
+    keys = [(name[:at], name[at + 1 :]) for name in names for at, sign in enumerate(name) if sign == "/"]
+    for order in ledger.read_all(connection, keys).values():
         if order.phase in _DONE and order.ended_at is not None and order.ended_at < now - LEASES_KEPT:
             drop_leases(connection, *order.key)
 
