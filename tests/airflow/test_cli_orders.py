@@ -327,6 +327,9 @@ def test_rejected_rows_are_exported_as_they_were_delivered(refused):
     [at_feedamp] = [row for row in rows.values() if row["stage"] == "feedamp"]
     assert at_feedamp["row"]["order"]["mp_order_number"] == at_feedamp["mp_order_number"]
     assert at_feedamp["row"]["order"]["marketplace_state"] == "AWAITING_SHIPMENT"
+    assert isinstance(
+        at_feedamp["row"]["order"]["order_lines"][0]["unit_price"], float
+    )  # no text, for the inbox
 
 
 @pytest.mark.parametrize(
@@ -336,6 +339,8 @@ def test_rejected_rows_are_exported_as_they_were_delivered(refused):
         pytest.param('{"a": 1E+400, "b": 12345678901234567890123}', None, id="numbers beyond a double"),
         pytest.param('{"a": "cut \\ud83d", "b": NaN}', '{"a": "cut \ufffd"}', id="half an emoji, NaN"),
         pytest.param('[{"a": "cut \\ud83d"}]', ..., id="half an emoji in a list"),
+        pytest.param('{"a": [NaN]}', ..., id="NaN in a list"),
+        pytest.param('{"a": 1E+9999999999999999999}', ..., id="a number beyond a decimal"),
         pytest.param("[" * 3_000, ..., id="nested without end"),
         pytest.param('{"a":' + "[" * 3_000 + "]" * 3_000 + "}", ..., id="nested too deep"),
     ],

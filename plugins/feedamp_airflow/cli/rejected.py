@@ -95,7 +95,7 @@ def export(given: argparse.Namespace, out: Output) -> int:
 def exported_lines(connection: Connection) -> Iterator[bytes]:
     """The lines of an export, each with its end; they may hold customer fields."""
     for rejected in rejects.read_open(connection):
-        yield msgspec.json.encode({**reject_row(rejected), "row": _row(connection, rejected)}) + b"\n"
+        yield _EXACT.encode({**reject_row(rejected), "row": _row(connection, rejected)}) + b"\n"
 
 
 def _row(connection: Connection, rejected: Rejected) -> Any:
@@ -112,8 +112,10 @@ def _delivered(raw: str) -> Any:
     """The row with each digit of its numbers; text if it is not JSON, is nested too deep, or cannot be written as JSON."""
     try:
         rows = kept_rows(raw)
-        return msgspec.Raw(_EXACT.encode(as_delivered(rows) if rows else decode(raw.encode())))
-    except (NotJsonError, RecursionError, UnicodeEncodeError):
+        row = _EXACT.encode(as_delivered(rows) if rows else decode(raw.encode()))
+        # A number beyond any decimal, or a NaN in a list, is none in JSON.
+        return msgspec.json.decode(row, type=msgspec.Raw)
+    except (NotJsonError, RecursionError, UnicodeEncodeError, TypeError, msgspec.DecodeError):
         return raw
 
 
