@@ -138,6 +138,11 @@ def test_a_bad_line_is_rejected_and_the_next_one_read(line, field, code):
             json.dumps([json.loads(jsonl_row())], indent=2).encode(), id="a list over several lines"
         ),
         pytest.param(b"[\n" + jsonl_row() + b",\n" + jsonl_row() + b"\n]\n", id="a list of one order a line"),
+        pytest.param(b"[\n" + jsonl_row() + b"\n]\n", id="a list of one order"),
+        pytest.param(
+            b"[\n" + jsonl_row() + b"\n," + jsonl_row() + b"\n," + jsonl_row() + b"\n]\n",
+            id="a list with commas in front",
+        ),
         pytest.param(b"\xef\xbb\xbf\n [" + jsonl_row() + b", " + jsonl_row() + b"]", id="a list on one line"),
         pytest.param(b"[" + b", ".join([jsonl_row()] * 20_000) + b"]", id="a list longer than a line may be"),
     ],

@@ -138,7 +138,7 @@ def _is_other_json(texts: Sequence[bytes]) -> bool:
     """Whether these lines begin a list, or an order over several lines; not if the first is damaged and an order follows."""
     if not _OTHER_JSON.match(b"\n".join(texts[:2])):
         return False
-    is_listed = texts[0][:1] == b"[" and len(texts) > 1 and texts[1][-1:] == b","
+    is_listed = texts[0][:1] == b"[" and any(text != text.strip(b",]") for text in texts[1:3])
     return is_listed or not any(map(_key, texts[1:3]))
 
 
