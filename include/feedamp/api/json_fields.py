@@ -277,7 +277,10 @@ def moment_in(text: str) -> tuple[datetime, bool]:
 
 def _in_iso(text: str) -> str:
     """A time as ISO 8601 writes it, which has no words for UTC."""
-    return _UTC.sub("Z", text.upper())
+    text = text.upper()
+    return (
+        text if text.endswith("Z") else _UTC.sub("Z", text)
+    )  # to search each time takes longer than to read it
 
 
 def _is_whole(number: Decimal) -> bool:
