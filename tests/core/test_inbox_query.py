@@ -111,6 +111,22 @@ def test_a_bad_row_is_rejected_with_every_reason(seller_id, order, expected):
     assert sorted(reasons(read_one(seller_id, order))) == sorted(expected)
 
 
+@pytest.mark.parametrize(
+    ("seller_id", "order", "state"),
+    [
+        pytest.param("S1", as_text(), "AWAITING_SHIPMENT", id="none but the currency"),
+        pytest.param(True, as_text(), None, id="the seller"),
+        pytest.param("S1", as_text(mp_order_number="1.5E+10"), None, id="the number"),
+        pytest.param("S1", as_text(marketplace_state="LOST"), None, id="the state"),
+        pytest.param("S1", "[]", None, id="the order"),
+    ],
+)
+def test_a_bad_row_has_a_state_if_its_faults_are_elsewhere(seller_id, order, state):
+    row = read_one(seller_id, order.replace("USD", "crowns"))
+    assert isinstance(row, BadRow)
+    assert row.state == state
+
+
 def test_a_price_of_text_is_exact_to_the_last_digit():
     price = Decimal("99999999999999.99")
     text = as_text().replace("25.5", str(price))

@@ -49,7 +49,9 @@ def read(content: bytes, rules: BodyRules = RULES) -> list[OrderRow | BadRow]:
         pytest.param(b"\n" + TEXT.replace(b",", b"\t"), 1, id="one before a header with tabs"),
         pytest.param(b"sep=,\n,\n" + TEXT, 1, id="one behind the separator"),
         pytest.param(
-            TEXT.replace(b"seller_id", b",seller_id").replace(b"S1,", b"0,S1,"), 1, id="the index of pandas"
+            TEXT.replace(b"seller_id", b",seller_id").replace(b"S1,", b"0,S1,") + b"1" + b"," * WIDTH + b"\n",
+            1,
+            id="the index of pandas, also of a row without data",
         ),
         pytest.param(
             TEXT.replace(b"seller_id", b'"",seller_id').replace(b"S1,", b'"1",S1,'),
@@ -76,6 +78,11 @@ def test_what_spreadsheets_add_makes_no_difference(content, orders):
     rows = read(content)
     assert [row.mp_order_number for row in rows if isinstance(row, OrderRow)] == ["M-1", "M-2"][:orders]
     assert all(row.seller_id == "S1" and row.body["delivery_notes"] == ROW["delivery_notes"] for row in rows)
+
+
+def test_words_in_a_first_column_without_a_name_are_no_index():
+    (row,) = read(TEXT.replace(b"seller_id", b",seller_id").replace(b"S1,", b"yes,S1,"))
+    assert [(reason.field, reason.code) for reason in row.reasons] == [("column_1", "unknown_field")]
 
 
 def test_rows_of_a_seller_written_with_and_without_blanks_are_one_order():

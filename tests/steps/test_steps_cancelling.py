@@ -494,6 +494,19 @@ def test_a_cancellation_goes_out_although_its_row_has_faults(env: Env, earlier: 
         assert env.shown("M-1")["shipping_address"]["country_code"] == "USA"
 
 
+def test_a_cancellation_in_a_row_with_faults_is_held_once_units_are_shipped(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(1))
+    env.read()
+    env.drop("cancel.jsonl", env.body("M-1", marketplace_state="CANCELLED", **BAD_CODE))
+    env.intake()
+    assert (env.order("M-1").phase, env.order("M-1").conflicting_state) == ("held", "CANCELLED")
+    with env.state.read() as connection:
+        told = list(connection.scalars(sa.text("SELECT details FROM order_events WHERE kind = 'delivered'")))
+    assert len(told) == 2
+    assert not any("differs" in details for details in told)
+
+
 @pytest.mark.parametrize("answer", ["taken", "refused"])
 def test_a_row_with_faults_keeps_its_reject_until_it_comes_corrected(env: Env, answer: str) -> None:
     env.placed("M-1")

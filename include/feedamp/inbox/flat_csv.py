@@ -236,7 +236,8 @@ def _kept_rows(
         else:
             if has_row_names and cells[0].isdecimal():
                 del kept_cells[names[0]]
-            yield record.row_number, {name: cell for name, cell in kept_cells.items() if cell.strip()}
+            if kept_cells := {name: cell for name, cell in kept_cells.items() if cell.strip()}:
+                yield record.row_number, kept_cells
 
 
 def _unclear(name: str, cell: str) -> str:
