@@ -80,8 +80,9 @@ class Connections:
         connection = await self._connect(self._common, [], self._timeout)
         try:
             protocol, transport = connection.protocol, connection.transport
-            if protocol is None or transport is None:
-                raise ConnectionResetError("The connection was closed.")
+            # What came before a request is no answer to it.
+            if protocol is None or transport is None or protocol.should_close:
+                raise ConnectionResetError("The connection cannot be used.")
             head = self._head(method, path_and_query, headers, body)
             self._expect(
                 protocol,

@@ -20,6 +20,8 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from yarl import URL
+
 from feedamp.api.connections import READING, Connections, Received
 from feedamp.api.network_thread import Calls, Exchange, NetworkThread
 from feedamp.errors import BrokenAnswerError, ConfigurationError, TransientError, UnclearError
@@ -336,14 +338,27 @@ class _AnswerWithin:
 
 
 def _proxy(endpoint: Endpoint) -> str | None:
-    """The connection's proxy or, with `trust_env`, the one of the environment."""
-    if endpoint.proxy or not endpoint.trust_env:
-        return endpoint.proxy
+    """The connection's proxy or, with `trust_env`, the one of the environment.
+
+    Raises:
+        ConfigurationError: it is not a whole address.
+    """
     parts = urlsplit(endpoint.base_url)
-    if proxy_bypass(parts.hostname or ""):
+    proxy = endpoint.proxy
+    if not proxy and endpoint.trust_env and not proxy_bypass(parts.hostname or ""):
+        proxies = getproxies()
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
         return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    try:
+        url = URL(proxy)
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigurationError(
+            "Extra proxies, or the proxy of the environment, must be a whole http address, such as http://proxy.example:3128."
+        )
+    return proxy
 
 
 def _ssl(endpoint: Endpoint) -> ssl.SSLContext | bool:

@@ -1,0 +1,109 @@
+"""On which connection a request goes out, and whose answer it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from scripted import answer, scripted
+
+from feedamp.api.transport import Endpoint, Transport
+from feedamp.errors import ConfigurationError, TransientError, UnclearError
+
+KEPT = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def served(serve: Serve, **options: float) -> AsyncIterator[Transport]:
+    handlers = list[asyncio.Task[None]]()
+
+    async def until_left(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await serve(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(
+        lambda *streams: handlers.append(asyncio.create_task(until_left(*streams))), "127.0.0.1", 0
+    )
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        async with Transport(Endpoint(url, **options)) as transport:  # type: ignore[arg-type]
+            yield transport
+        await asyncio.wait_for(asyncio.gather(*handlers), 5)
+
+
+async def test_what_a_server_sends_unasked_answers_no_request() -> None:
+    async def say_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(KEPT + b"1")
+        await asyncio.sleep(0.05)
+        writer.write(KEPT + b"2")
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with served(say_twice) as transport:
+        got = await transport.send("GET", "/orders", in_room=True)
+        await asyncio.sleep(0.2)
+        with pytest.raises(TransientError) as caught:
+            await transport.send("PUT", "/orders/M-1", body=b"{}", in_room=True)
+        again = await transport.send("GET", "/orders", in_room=True)
+    assert (got.body, again.body) == (b"1", b"1")
+    assert type(caught.value) is TransientError
+
+
+async def test_an_answer_that_comes_too_late_is_not_the_next_ones() -> None:
+    asked = 0
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            asked += 1
+            if asked == 1:
+                await asyncio.sleep(0.3)
+            writer.write(KEPT + head[5:6])
+
+    async with served(echo, max_connections=1) as transport:
+        with pytest.raises(UnclearError):
+            await transport.send("GET", "/a", in_room=True, timeout_s=0.1)
+        assert (await transport.send("GET", "/b", in_room=True)).body == b"b"
+
+
+async def test_head_is_answered_without_a_body_and_a_post_has_a_length() -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n"
+    async with scripted(said, answer()) as script:
+        async with Transport(Endpoint(script.url, timeout_s=5)) as transport:
+            assert (await transport.send("HEAD", "/orders")).body == b""
+            await transport.send("POST", "/orders")
+    assert ["content-length: 0" in head.lower() for head in script.heads] == [False, True]
+
+
+async def test_a_body_without_a_length_ends_with_its_connection() -> None:
+    async with scripted(b"HTTP/1.1 200 OK\r\n\r\n[1]") as script:
+        async with Transport(Endpoint(script.url)) as transport:
+            assert (await transport.send("GET", "/orders")).body == b"[1]"
+
+
+async def test_a_proxy_is_told_where_a_request_goes_and_who_asks() -> None:
+    async with scripted(answer()) as proxy:
+        with_login = proxy.url.removesuffix("/api/v1").replace("://", "://us%40er:pass@")
+        endpoint = Endpoint("http://feedamp.invalid/api/v1", allow_http=True, proxy=with_login)
+        async with Transport(endpoint) as transport:
+            await transport.send("GET", "/orders?page_size=10")
+    first, *headers = proxy.heads[0].split("\r\n")
+    assert first == "GET http://feedamp.invalid/api/v1/orders?page_size=10 HTTP/1.1"
+    assert f"Proxy-Authorization: Basic {base64.b64encode(b'us@er:pass').decode()}" in headers
+    assert "Host: feedamp.invalid" in headers
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:pw@proxy:port", "proxy.example:3128", "//me:pw@proxy.example", "socks5://proxy.example"],
+)
+async def test_a_proxy_that_is_no_address_is_refused_without_its_password(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be a whole http address") as caught:
+        async with Transport(Endpoint("https://feedamp.invalid/api/v1", proxy=proxy)):
+            pass
+    assert "pw" not in str(caught.value)
