@@ -15,7 +15,7 @@ from order_samples import good_line, good_order, inbox_file, jsonl_row
 
 from feedamp.errors import TransientError
 from feedamp.inbox import BadRow, OrderRow, read_again, read_rows
-from feedamp.inbox.jsonl import read_jsonl
+from feedamp.inbox.jsonl import LINES_AT_ONCE, read_jsonl
 from feedamp.inbox.lines import is_blank, lines
 from feedamp.order_body import BodyRules
 from feedamp.order_body.rows import MAX_ORDER_BYTES
@@ -160,6 +160,13 @@ def test_a_damaged_first_row_costs_itself_alone(damaged):
     *rejects, order = read(damaged + b"\n\n" + jsonl_row() + b"\n")
     assert isinstance(order, OrderRow)
     assert all(isinstance(row, BadRow) and row.file_fault is None for row in rejects)
+
+
+def test_a_later_line_makes_no_list_of_the_file():
+    *orders, reject = read((jsonl_row() + b"\n") * LINES_AT_ONCE + b'[{"a": 1}]\n')
+    assert len(orders) == LINES_AT_ONCE
+    assert isinstance(reject, BadRow)
+    assert reject.file_fault is None
 
 
 def test_nan_for_nothing_is_left_out():

@@ -57,6 +57,7 @@ def test_the_reason_for_a_time_without_zone_says_what_to_add():
         pytest.param("2026-03-02 14:05:00.25-03", "2026-03-02T17:05:00Z", id="an offset of whole hours"),
         pytest.param("2026-03-02 14:05:00.000 +0530", "2026-03-02T08:35:00Z", id="as Snowflake writes it"),
         pytest.param("2026-03-02 14:05:00 UTC", "2026-03-02T14:05:00Z", id="as BigQuery writes it"),
+        pytest.param("2026-03-02 14:05:00GMT", "2026-03-02T14:05:00Z", id="the older name of UTC"),
         pytest.param(
             "2026-03-02 14:05:00z", "2026-03-02T14:05:00Z", id="a blank and a small z are understood"
         ),

@@ -247,6 +247,7 @@ async def test_half_a_token_is_not_taken():
         pytest.param(401, {"error": "INVALID_CLIENT"}, ClientRefusedError, id="401 for the client"),
         pytest.param(400, {"error": "unauthorized_client"}, ClientRefusedError, id="400 for the client"),
         pytest.param(200, {"error": "invalid_grant"}, AuthorizationError, id="200 for the grant"),
+        pytest.param(200, {"error": "unauthorized_client"}, ClientRefusedError, id="200 for its client"),
         pytest.param(
             200, {"ok": False, "code": "invalid_client"}, ClientRefusedError, id="200 for the client"
         ),
