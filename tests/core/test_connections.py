@@ -1,17 +1,24 @@
-"""On which connection a request goes out, and whose answer it takes."""
+"""On which connection a request goes out, and whose answer it takes; also while an account is opened."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 from scripted import answer, scripted
+from wire import CONN, KEY, journal_of, opened_state, run_from
 
+from crashes.clock import NOON, Clock
+from feedamp.api.account import FeedAmpAccount
+from feedamp.api.clients import Clients
+from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError, UnclearError
+from feedamp.state.token_cipher import TokenCipher
 
 KEPT = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -107,3 +114,30 @@ async def test_a_proxy_that_is_no_address_is_refused_without_its_password(proxy:
         async with Transport(Endpoint("https://feedamp.invalid/api/v1", proxy=proxy)):
             pass
     assert "pw" not in str(caught.value)
+
+
+async def test_who_waits_no_longer_for_an_account_leaves_the_others_waiting() -> None:
+    may_be_found = threading.Event()
+
+    def find(_conn_id: str) -> FeedAmpAccount:
+        may_be_found.wait(10)
+        return FeedAmpAccount(Endpoint("http://127.0.0.1:9/api/v1"), Credentials(CONN, "mkt", "secret"), 1.0)
+
+    with opened_state(Clock(keeps_still=True)) as state:
+        clients = Clients(
+            state,
+            TokenCipher(KEY),
+            journal_of(state),
+            find,
+            run=run_from(NOON),
+            sleep=asyncio.sleep,
+            on_secret=lambda _secret: None,
+            before_change=lambda: None,
+        )
+        async with clients:
+            first, second = (asyncio.create_task(clients.tokens(CONN)) for _ in range(2))
+            await asyncio.sleep(0.05)
+            first.cancel()
+            await asyncio.wait({first})
+            may_be_found.set()
+            assert await asyncio.wait_for(second, 5) is await clients.tokens(CONN)
