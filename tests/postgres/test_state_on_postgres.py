@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 import pytest
 import sqlalchemy as sa
 from postgres import behind
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ResourceClosedError
 from struck import struck_at_each_moment
 
 from feedamp.errors import ConfigurationError
@@ -143,10 +143,22 @@ def test_no_writer_intervenes_between_a_read_and_a_later_write(state):
     assert watermark(state) == NOON + timedelta(hours=2)
 
 
-def test_a_statement_that_needs_no_protection_waits_for_no_other_writer(state):
-    with state.begin(), state.begin(alone=False) as connection:
+def test_a_statement_that_needs_no_protection_waits_for_no_other_writer(state, url):
+    with closing(State(url)) as of_another, of_another.begin(), state.begin(alone=False) as connection:
         put_watermark(connection, NOON)
     assert watermark(state) == NOON
+
+
+def test_a_transaction_that_the_next_one_has_ended_does_not_pass_for_committed(state):
+    def write():
+        with state.begin() as connection:
+            put_watermark(connection, NOON)
+            with state.begin(alone=False):
+                pass
+
+    with pytest.raises(ResourceClosedError):
+        write()
+    assert watermark(state) is None
 
 
 def test_a_process_that_hangs_holds_up_the_others_for_a_minute_at_most(state):
@@ -263,7 +275,7 @@ def test_a_signal_leaves_neither_locks_nor_its_mark_to_another_transaction(url):
             with impatient.begin(of=[seller]):
                 pass
 
-        for within in ("feedamp/state", "sqlalchemy/engine/base"):
+        for within in ("sqlalchemy/engine/base", "feedamp/state"):
             for moments, _with_its_frames in enumerate(struck_at_each_moment(lambda: write("S1"), within)):  # noqa: B007 - counted
                 write("S1")
             assert moments > 20

@@ -18,7 +18,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ResourceClosedError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from feedamp.errors import OvertakenError, StoreAwayError, TransientError
@@ -226,6 +232,7 @@ class LastingTransaction:
         """Rolls back what is not committed, and returns the connection to the pool."""
         self._disconnect()
         self._played.clear()
+        self._failure = self._failure or ResourceClosedError("This transaction has ended.")
         mark, self._mark = self._mark, {}  # first: a signal may strike here, and this is called again
         if mark:
             self._writers.give_back(mark["writer"])
