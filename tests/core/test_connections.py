@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 from scripted import answer, scripted
@@ -78,6 +81,43 @@ async def test_an_answer_that_comes_too_late_is_not_the_next_ones() -> None:
         assert (await transport.send("GET", "/b", in_room=True)).body == b"b"
 
 
+async def test_nothing_more_is_sent_of_a_request_that_was_given_up() -> None:
+    """It could take effect after one that was sent later."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+        accepted = threads.submit(listener.accept)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with Transport(Endpoint(url, timeout_s=0.2)) as transport:
+            with pytest.raises(UnclearError):
+                await transport.send("PUT", "/orders/M-1", body=bytes(40 << 20), in_room=True)
+            connection, _ = accepted.result()
+            with connection:
+                received = await asyncio.to_thread(
+                    lambda: sum(map(len, iter(partial(_read, connection), b"")))
+                )
+    assert received < 40 << 20
+
+
+def _read(connection: socket.socket) -> bytes:
+    connection.settimeout(5)
+    try:
+        return connection.recv(1 << 20)
+    except ConnectionResetError:
+        return b""
+
+
+async def test_a_transport_ends_beside_a_request_that_its_server_does_not_take() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        transport = await Transport(Endpoint(f"http://127.0.0.1:{silent.getsockname()[1]}")).__aenter__()
+        has_left = asyncio.Event()
+        sending = asyncio.create_task(
+            transport.send("PUT", "/orders/M-1", body=bytes(40 << 20), on_leaving=lambda _: has_left.set())
+        )
+        await asyncio.wait_for(has_left.wait(), 5)
+        await asyncio.wait_for(transport.__aexit__(None, None, None), 5)
+        with pytest.raises(UnclearError):
+            await sending
+
+
 async def test_head_is_answered_without_a_body_and_a_post_has_a_length() -> None:
     said = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n"
     async with scripted(said, answer()) as script:
@@ -103,6 +143,20 @@ async def test_a_proxy_is_told_where_a_request_goes_and_who_asks() -> None:
     assert first == "GET http://feedamp.invalid/api/v1/orders?page_size=10 HTTP/1.1"
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'us@er:pass').decode()}" in headers
     assert "Host: feedamp.invalid" in headers
+
+
+async def test_a_proxy_that_refuses_a_tunnel_sees_no_request() -> None:
+    async with scripted(answer(status=407)) as proxy:
+        login = proxy.url.replace("://", "://me:p%40w@").removesuffix("/api/v1")
+        async with Transport(Endpoint("https://localhost:9/api/v1", proxy=login)) as transport:
+            with pytest.raises(TransientError) as caught:
+                await transport.send(
+                    "PUT", "/orders/M-1", headers={"Authorization": "Bearer at-1"}, body=b"{}"
+                )
+    assert type(caught.value) is TransientError
+    assert proxy.heads[0].startswith("CONNECT localhost:9 HTTP/1.1\r\n")
+    assert "Proxy-Authorization: Basic bWU6cEB3" in proxy.heads[0]
+    assert "at-1" not in str(proxy.requests)
 
 
 @pytest.mark.parametrize(

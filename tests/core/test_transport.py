@@ -460,7 +460,8 @@ async def test_what_a_server_says_before_its_answer_is_passed_over() -> None:
     assert (got.status, got.body) == (200, b"{}")
 
 
-async def test_a_connection_that_has_not_taken_a_whole_request_gets_no_other() -> None:
+@pytest.mark.parametrize("size", [20 << 20, 100_000], ids=["not all sent", "sent, but not all read"])
+async def test_a_connection_that_has_not_taken_a_whole_request_gets_no_other(size: int) -> None:
     connections, is_over = list[asyncio.StreamWriter](), asyncio.Event()
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -469,12 +470,16 @@ async def test_a_connection_that_has_not_taken_a_whole_request_gets_no_other() -
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         await is_over.wait()
         writer.close()
+        ended.release()
 
+    ended = asyncio.Semaphore(0)
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, Transport(Endpoint(url, timeout_s=10)) as transport:
         for _ in range(2):
-            got = await transport.send("PUT", "/orders/M-1", body=bytes(20 << 20), in_room=True)
+            got = await transport.send("PUT", "/orders/M-1", body=bytes(size), in_room=True)
             assert got.status == 413
         is_over.set()
+    for _ in connections:
+        await ended.acquire()
     assert len(connections) == 2

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 READING = ("GET", "HEAD", "OPTIONS")
 # A proxy's policy, or links that repeat a query of 50 numbers, are longer than aiohttp allows.
 LONGEST_HEADER = 1 << 16
+# What a server that refuses a request reads of it before it takes the next one; of a longer body the rest may stay unread.
+_READ_ANYWAY = 1 << 16
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a line break would begin another header
 
 
@@ -59,6 +61,7 @@ class Connections:
         # Fails here, before any request, in a release that names them otherwise.
         self._connect, self._expect = self._connector.connect, ResponseHandler.set_response_params
         self._read = ResponseHandler.read
+        self._in_use = set[asyncio.Transport]()
 
     @asynccontextmanager
     async def ask(
@@ -72,17 +75,21 @@ class Connections:
     ) -> AsyncIterator[Received]:
         """The answer to a request below the base URL; `on_leaving` is called when that is sent.
 
-        The connection is kept if all of the request was taken and all of the content is read.
+        The connection is kept if all of the request was taken and all of the content is read. Otherwise nothing more of the
+        request is sent: it could take effect after one that was sent later.
 
         Raises:
             aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError: there is no answer, or none of HTTP.
         """
         connection = await self._connect(self._common, [], self._timeout)
+        protocol, transport = connection.protocol, connection.transport
+        # What came before a request is no answer to it.
+        if protocol is None or transport is None or protocol.should_close:
+            connection.close()
+            raise ConnectionResetError("The connection cannot be used.")
+        is_kept = False
+        self._in_use.add(transport)
         try:
-            protocol, transport = connection.protocol, connection.transport
-            # What came before a request is no answer to it.
-            if protocol is None or transport is None or protocol.should_close:
-                raise ConnectionResetError("The connection cannot be used.")
             head = self._head(method, path_and_query, headers, body)
             self._expect(
                 protocol,
@@ -97,14 +104,16 @@ class Connections:
             while 100 <= message.code < 200 and message.code != 101:
                 message, content = await self._read(protocol)
             yield Received(message.code, message.headers, content)
-        except BaseException:
-            connection.close()
-            raise
-        # An answer may come before the server has taken all of the request.
-        if transport.get_write_buffer_size():
-            connection.close()
-        else:
-            connection.release()
+            # An answer may come before the server has taken all of the request, and TLS does not tell what is still to be sent.
+            is_refused = message.code >= 300 and len(body or b"") > _READ_ANYWAY
+            is_kept = not is_refused and not transport.get_write_buffer_size()
+        finally:
+            self._in_use.discard(transport)
+            if is_kept:
+                connection.release()
+            else:
+                transport.abort()
+                connection.close()
 
     def _head(
         self, method: str, path_and_query: str, headers: Mapping[str, str], body: bytes | None
@@ -121,5 +130,7 @@ class Connections:
         return "\r\n".join([*lines, "\r\n"]).encode()
 
     async def close(self) -> None:
-        """Ends all connections."""
+        """Ends all connections, and the requests that are still on their way."""
+        for transport in self._in_use:  # else the server would be waited for until it has taken them
+            transport.abort()
         await self._connector.close()
