@@ -84,9 +84,10 @@ async def test_an_answer_that_comes_too_late_is_not_the_next_ones() -> None:
 async def test_nothing_more_is_sent_of_a_request_that_was_given_up() -> None:
     """It could take effect after one that was sent later."""
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+        listener.settimeout(5)
         accepted = threads.submit(listener.accept)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with Transport(Endpoint(url, timeout_s=0.2)) as transport:
+        async with Transport(Endpoint(url, timeout_s=0.5)) as transport:
             with pytest.raises(UnclearError):
                 await transport.send("PUT", "/orders/M-1", body=bytes(40 << 20), in_room=True)
             connection, _ = accepted.result()
