@@ -38,8 +38,8 @@ object_store tests/object_store
 browser tests/browser
 contract tests/contract
 packaging tests/packaging
-core-a-to-l tests/core --ignore-glob=*/core/test_[!a-l]*
-core-m-to-z tests/core --ignore-glob=*/core/test_[a-l]*
+core-a-to-k tests/core --ignore-glob=*/core/test_[!a-k]*
+core-l-to-z tests/core --ignore-glob=*/core/test_[a-k]*
 GROUPS
 grep -E " tests/${wanted:-[a-z0-9_]+}( |/|\$)" "$made/all" >"$made/groups"
 

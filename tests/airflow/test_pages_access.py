@@ -207,6 +207,9 @@ def test_each_page_and_form_asks_for_the_right_that_security_names(browse, fille
         noun = "seller" if path == "/sellers/{seller_id}" else path.rpartition("/")[2] or "overview"
         file = TEMPLATES / f"{noun}.html"
         text = file.read_text("utf-8") if file.exists() else ""
+        text = re.sub(
+            r'begin_choice\(base, "(\w+)"', r'method="post" action="{{ base }}/do/\1">', text
+        )  # its macro
         found = " ".join(re.findall(r'method="post" action="{{ base }}/(.+?)">', text))
         found = re.sub(r'do/{{ "(\w+)" .* "(\w+)" }}', r"do/\1 do/\2", found)
         assert sorted(found.split()) == sorted(some), path
